@@ -1,0 +1,1 @@
+"""Measurements of cellblock against what people use today; see README.md."""

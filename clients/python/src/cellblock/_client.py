@@ -1,0 +1,200 @@
+"""The blocking client: `Client` is a cellblockd, `Notebook` one of its notebooks."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+from . import _requests as requests
+from ._connection import Pool
+from ._execution import Execution, InputCallback
+from ._messages import Bundle
+from ._outcome import NameInfo
+from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
+from ._requests import Call, ExecuteOptions
+from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus
+
+T = TypeVar("T")
+
+
+class Client:
+    """A cellblockd. Safe to use from many threads.
+
+    Each Execution that is being read has a connection of its own; idle ones are used again.
+    """
+
+    def __init__(self, pool: Pool, *, timeout: float | None, reconnect_seconds: float, server: str) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._reconnect_seconds = reconnect_seconds
+        self.server = server
+        """What cellblockd calls itself."""
+
+    @classmethod
+    def connect(
+        cls,
+        socket_path: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float | None = 10.0,
+        reconnect_seconds: float = 30.0,
+    ) -> Self:
+        """Connects to the cellblockd at `socket_path`.
+
+        Without one: `CELLBLOCK_SOCKET`, else `/run/cellblock/cellblockd.sock`, else the one in
+        `XDG_RUNTIME_DIR`. `timeout` is for connecting, and for every request that is not told
+        otherwise; Executions take as long as they take. `reconnect_seconds` is how long an
+        Execution tries to get back by itself when the connection is lost.
+        """
+        pool = Pool(choose_socket(socket_path))
+        connection = pool.take(Deadline(timeout, f"`{pool.path}` did not answer"))
+        server = connection.server
+        pool.give(connection)
+        return cls(pool, timeout=timeout, reconnect_seconds=reconnect_seconds, server=server)
+
+    def open(self, name: str, profile: str | None = None, *, timeout: Wait = DEFAULT) -> Notebook:
+        """A notebook, made known when it is not; nothing runs yet."""
+        self._call(requests.open_notebook(name, profile), timeout)
+        return Notebook(self, name, profile)
+
+    def notebooks(self, *, timeout: Wait = DEFAULT) -> tuple[NotebookInfo, ...]:
+        """All notebooks of the caller, sorted by name."""
+        return self._call(requests.notebooks(), timeout)
+
+    def doctor(self, *, timeout: Wait = DEFAULT) -> tuple[DoctorLine, ...]:
+        """What the host can enforce."""
+        return self._call(requests.doctor(), timeout)
+
+    def shutdown(self, *, timeout: Wait = DEFAULT) -> None:
+        """Ends cellblockd; with it all workers when it is private."""
+        self._call(requests.shutdown(), timeout)
+
+    def close(self) -> None:
+        """Closes the connections. What runs goes on; an Execution being read can be read to its end."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, call: Call[T], timeout: Wait) -> T:
+        seconds = self._timeout if isinstance(timeout, Default) else timeout
+        return self._pool.call(call, Deadline(seconds, f"`{call.name}` was not answered"))
+
+
+class Notebook:
+    """A notebook: a namespace that lasts from one Execution to the next. Safe to use from many threads."""
+
+    def __init__(self, client: Client, name: str, profile: str | None) -> None:
+        self._client = client
+        self.name = name
+        self._profile = profile
+
+    def execute(
+        self,
+        code: str,
+        *,
+        execution_id: str | None = None,
+        timeout: float | None = None,
+        reconnect_seconds: float | None = None,
+        on_input: InputCallback | None = None,
+        **options: Unpack[ExecuteOptions],
+    ) -> Execution:
+        """Runs code. Returns at once; what cellblockd answers is met when the Execution is read.
+
+        `timeout` bounds our waiting from now to the Outcome (`Timeout`; the code goes on), while
+        `wall_seconds` bounds the code. `on_input` answers `input()`. The same `execution_id` again
+        does not run the code again. The other options: see `ExecuteOptions`.
+        """
+        execution_id = execution_id or uuid.uuid4().hex
+        if on_input is not None:
+            options["allow_stdin"] = True
+        message = requests.execute(self.name, execution_id, **options)
+        progress = Progress(
+            self.name, execution_id, execute=message, code=code.encode(), profile=self._profile
+        )
+        return self._execution(progress, timeout, reconnect_seconds, on_input)
+
+    def attach(
+        self,
+        execution_id: str,
+        from_seq: int = 0,
+        *,
+        timeout: float | None = None,
+        reconnect_seconds: float | None = None,
+        on_input: InputCallback | None = None,
+    ) -> Execution:
+        """Reads an Execution from an output on, whoever started it."""
+        progress = Progress(self.name, execution_id, next_seq=from_seq)
+        return self._execution(progress, timeout, reconnect_seconds, on_input)
+
+    def interrupt(self, *, timeout: Wait = DEFAULT) -> None:
+        """Interrupts what runs; returns when the signal is on its way."""
+        self._client._call(requests.interrupt(self.name), timeout)
+
+    def cancel(self, execution_id: str, *, timeout: Wait = DEFAULT) -> None:
+        """Takes an Execution out of the queue, or interrupts it when it runs already."""
+        self._client._call(requests.cancel(self.name, execution_id), timeout)
+
+    def restart(self, *, timeout: Wait = DEFAULT) -> None:
+        """Ends the worker, and the variables with it; the next Execution gets a new one."""
+        self._client._call(requests.restart(self.name), timeout)
+
+    def close(self, *, timeout: Wait = DEFAULT) -> None:
+        """Ends the worker and forgets the notebook; its files stay."""
+        self._client._call(requests.close(self.name), timeout)
+
+    def delete(self, *, timeout: Wait = DEFAULT) -> None:
+        """`close`, and its files go too."""
+        self._client._call(requests.delete(self.name), timeout)
+
+    def status(self, *, timeout: Wait = DEFAULT) -> NotebookStatus:
+        """What its worker does, its queue, its names, its sandbox."""
+        return self._client._call(requests.status(self.name), timeout)
+
+    def complete(self, code: str, cursor: int | None = None, *, timeout: Wait = DEFAULT) -> Completions:
+        """What could stand at the cursor (in code points; None is the end). `Busy` while code runs."""
+        return self._client._call(requests.complete(self.name, code, cursor), timeout)
+
+    def inspect(
+        self, code: str, cursor: int | None = None, *, detail: int = 0, timeout: Wait = DEFAULT
+    ) -> Bundle | None:
+        """What stands at the cursor; with `detail=1` its source. `Busy` while code runs."""
+        return self._client._call(requests.inspect(self.name, code, cursor, detail), timeout)
+
+    def is_complete(self, code: str, *, timeout: Wait = DEFAULT) -> IsComplete:
+        """Whether code is a whole statement. `Busy` while code runs."""
+        return self._client._call(requests.is_complete(self.name, code), timeout)
+
+    def history(self, last: int = 100, *, timeout: Wait = DEFAULT) -> tuple[tuple[int, str], ...]:
+        """The last inputs as (execution count, code), oldest first. `Busy` while code runs."""
+        return self._client._call(requests.history(self.name, last), timeout)
+
+    def variables(self, *, timeout: Wait = DEFAULT) -> tuple[NameInfo, ...]:
+        """The names in the namespace, sorted. `Busy` while code runs."""
+        return self._client._call(requests.variables(self.name), timeout)
+
+    def __repr__(self) -> str:
+        return f"<Notebook {self.name}>"
+
+    def _execution(
+        self,
+        progress: Progress,
+        timeout: float | None,
+        reconnect_seconds: float | None,
+        on_input: InputCallback | None,
+    ) -> Execution:
+        if reconnect_seconds is None:
+            reconnect_seconds = self._client._reconnect_seconds
+        return Execution(
+            self._client._pool,
+            progress,
+            timeout=timeout,
+            reconnect_seconds=reconnect_seconds,
+            on_input=on_input,
+        )

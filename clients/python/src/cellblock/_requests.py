@@ -1,0 +1,218 @@
+"""What can be asked: each request as a `Call`, its message together with how to read the answer.
+
+Both clients send these; neither knows a message by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypedDict, TypeVar
+
+from ._exceptions import Busy, ProtocolError
+from ._fields import Fields, variant
+from ._messages import Bundle
+from ._outcome import NameInfo
+from ._status import (
+    Completions,
+    DoctorLine,
+    IsComplete,
+    NotebookInfo,
+    NotebookStatus,
+    parse_completions,
+    parse_doctor_line,
+    parse_history,
+    parse_inspection,
+    parse_is_complete,
+    parse_notebook,
+    parse_status,
+    parse_variables,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request answered by one reply."""
+
+    meta: dict[str, object] | str
+    parse: Callable[[str, object, bytes], T]
+    """From the reply's name, its content and its payload."""
+    payload: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """The message's name."""
+        return self.meta if isinstance(self.meta, str) else next(iter(self.meta))
+
+
+class ExecuteOptions(TypedDict, total=False):
+    """How code is to be run; what is absent takes the default said here."""
+
+    wall_seconds: float | None
+    """Wall time allowed; the profile's when None, never more than the profile's."""
+    silent: bool
+    """Run without counting, without history, without display of the last expression (False)."""
+    store_history: bool
+    """Keep the code in `In` and its value in `Out` (True)."""
+    stop_on_error: bool
+    """When this fails, what is queued behind it is cancelled (True)."""
+    allow_stdin: bool
+    """Whether `input()` may ask; `on_input` implies it (False)."""
+    echo: bool
+    """Whether the value of the last expression is displayed (True)."""
+    user_expressions: Mapping[str, str]
+    """Expressions evaluated after the code, by name; see `Outcome.expressions`."""
+    cell: str | None
+    """What the code calls itself in tracebacks."""
+
+
+def execute(
+    notebook: str,
+    execution_id: str,
+    *,
+    wall_seconds: float | None = None,
+    silent: bool = False,
+    store_history: bool = True,
+    stop_on_error: bool = True,
+    allow_stdin: bool = False,
+    echo: bool = True,
+    user_expressions: Mapping[str, str] | None = None,
+    cell: str | None = None,
+) -> dict[str, object]:
+    """The message `execute`; the code is the payload."""
+    options = {
+        "silent": silent,
+        "store_history": store_history,
+        "stop_on_error": stop_on_error,
+        "allow_stdin": allow_stdin,
+        "echo": "last_expression" if echo else "none",
+        "user_expressions": [[name, expression] for name, expression in (user_expressions or {}).items()],
+        "wall_ms": None if wall_seconds is None else max(1, round(wall_seconds * 1000)),
+        "cell": cell,
+    }
+    return {"execute": {"notebook": notebook, "execution": execution_id, "options": options}}
+
+
+def attach(notebook: str, execution_id: str, from_seq: int) -> dict[str, object]:
+    """The message `attach`."""
+    return {"attach": {"notebook": notebook, "execution": execution_id, "from_seq": from_seq}}
+
+
+def open_notebook(notebook: str, profile: str | None) -> Call[NotebookInfo]:
+    """Makes a notebook known."""
+    parse = _one("notebook", parse_notebook)
+    return Call({"open_notebook": {"notebook": notebook, "profile": profile}}, parse)
+
+
+def interrupt(notebook: str) -> Call[None]:
+    """Interrupts what runs."""
+    return Call({"interrupt": {"notebook": notebook}}, _done)
+
+
+def cancel(notebook: str, execution_id: str) -> Call[None]:
+    """Takes an Execution out of the queue, or interrupts it."""
+    return Call({"cancel": {"notebook": notebook, "execution": execution_id}}, _done)
+
+
+def answer_input(notebook: str, execution_id: str, value: str) -> Call[None]:
+    """Answers `input()`."""
+    return Call({"input": {"notebook": notebook, "execution": execution_id, "value": value}}, _done)
+
+
+def restart(notebook: str) -> Call[None]:
+    """Ends the worker; the next Execution gets a new one."""
+    return Call({"restart": {"notebook": notebook}}, _done)
+
+
+def close(notebook: str) -> Call[None]:
+    """Ends the worker and forgets the notebook; its files stay."""
+    return Call({"close": {"notebook": notebook}}, _done)
+
+
+def delete(notebook: str) -> Call[None]:
+    """`close`, and its files go too."""
+    return Call({"delete": {"notebook": notebook}}, _done)
+
+
+def notebooks() -> Call[tuple[NotebookInfo, ...]]:
+    """All notebooks of the caller."""
+    return Call("notebooks", _one("notebooks", lambda fields: fields.structs("notebooks", parse_notebook)))
+
+
+def status(notebook: str) -> Call[NotebookStatus]:
+    """One notebook in full."""
+    return Call({"status": {"notebook": notebook}}, _one("status", parse_status))
+
+
+def doctor() -> Call[tuple[DoctorLine, ...]]:
+    """What the host can enforce."""
+    return Call("doctor", _one("doctor", lambda fields: fields.structs("checks", parse_doctor_line)))
+
+
+def shutdown() -> Call[None]:
+    """Ends cellblockd."""
+    return Call("shutdown", _done)
+
+
+def complete(notebook: str, code: str, cursor: int | None) -> Call[Completions]:
+    """What could stand at the cursor."""
+    at = len(code) if cursor is None else cursor
+    return _query(notebook, {"complete": {"cursor": at}}, "complete", parse_completions, code)
+
+
+def inspect(notebook: str, code: str, cursor: int | None, detail: int) -> Call[Bundle | None]:
+    """What stands at the cursor."""
+    at = len(code) if cursor is None else cursor
+    return _query(notebook, {"inspect": {"cursor": at, "detail": detail}}, "inspect", parse_inspection, code)
+
+
+def is_complete(notebook: str, code: str) -> Call[IsComplete]:
+    """Whether code is a whole statement."""
+    return _query(notebook, "is_complete", "is_complete", parse_is_complete, code)
+
+
+def history(notebook: str, last: int) -> Call[tuple[tuple[int, str], ...]]:
+    """The last inputs, oldest first."""
+    return _query(notebook, {"history": {"last": last}}, "history", parse_history)
+
+
+def variables(notebook: str) -> Call[tuple[NameInfo, ...]]:
+    """The names in the namespace."""
+    return _query(notebook, "variables", "variables", parse_variables)
+
+
+def _one(expected: str, parse: Callable[[Fields], T]) -> Callable[[str, object, bytes], T]:
+    def parse_reply(name: str, content: object, _payload: bytes) -> T:
+        _expect(expected, name)
+        return parse(Fields(name, content))
+
+    return parse_reply
+
+
+def _done(name: str, _content: object, _payload: bytes) -> None:
+    _expect("done", name)
+
+
+def _query(
+    notebook: str,
+    query: dict[str, object] | str,
+    expected: str,
+    parse: Callable[[Fields, bytes], T],
+    code: str = "",
+) -> Call[T]:
+    def parse_reply(name: str, content: object, payload: bytes) -> T:
+        _expect("answer", name)
+        kind, answer = variant("answer", content)
+        if kind == "busy":
+            raise Busy(f"an Execution is running in notebook `{notebook}`: ask again when it has ended")
+        _expect(expected, kind)
+        return parse(Fields(kind, answer), payload)
+
+    return Call({"query": {"notebook": notebook, "query": query}}, parse_reply, code.encode())
+
+
+def _expect(expected: str, name: str) -> None:
+    if name != expected:
+        raise ProtocolError(f"the answer is `{name[:40]}`, expected was `{expected}`")

@@ -1,0 +1,165 @@
+"""What cellblockd knows: notebooks, their workers, the host; and the answers an editor asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+from ._exceptions import ProtocolError
+from ._fields import Fields, unknown
+from ._messages import Bundle, parse_bundle
+from ._outcome import NameInfo, parse_name
+
+WorkerState: TypeAlias = Literal["none", "starting", "idle", "busy", "ending"]
+BarrierState: TypeAlias = Literal["enforced", "degraded", "missing"]
+Completeness: TypeAlias = Literal["complete", "incomplete", "invalid", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookInfo:
+    """A notebook in one line."""
+
+    name: str
+    profile: str
+    state: WorkerState
+    queued: int
+    executions: int
+
+
+@dataclass(frozen=True, slots=True)
+class BarrierReport:
+    """One barrier of a sandbox: whether it holds, and by what or why not."""
+
+    barrier: str
+    state: BarrierState
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookStatus:
+    """A notebook in full. `report` is what the worker's sandbox really enforces."""
+
+    info: NotebookInfo
+    running: str | None
+    queue: tuple[str, ...]
+    names: tuple[NameInfo, ...]
+    worker_pid: int | None
+    python: str | None
+    report: tuple[BarrierReport, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorLine:
+    """What the host can enforce, and the command that mends it when one does."""
+
+    name: str
+    state: BarrierState
+    detail: str
+    cure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A completion; `kind` is `function`, `instance`, …, empty when unknown."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """Candidates for the text between `start` and `end`, in code points, best first."""
+
+    matches: tuple[Match, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class IsComplete:
+    """Whether code is a whole statement, and how far to indent the next line if not."""
+
+    status: Completeness
+    indent: str
+
+
+def parse_notebook(fields: Fields) -> NotebookInfo:
+    """A notebook in one line."""
+    state = fields.text("state")
+    if state not in ("none", "starting", "idle", "busy", "ending"):
+        raise unknown("worker state", state)
+    return NotebookInfo(
+        name=fields.text("notebook"),
+        profile=fields.text("profile"),
+        state=cast(WorkerState, state),
+        queued=fields.integer("queued"),
+        executions=fields.integer("executions"),
+    )
+
+
+def parse_status(fields: Fields) -> NotebookStatus:
+    """A notebook in full."""
+    report = fields.optional_fields("report")
+    return NotebookStatus(
+        info=parse_notebook(fields.fields("info")),
+        running=fields.optional_text("running"),
+        queue=fields.texts("queue"),
+        names=fields.structs("names", parse_name),
+        worker_pid=fields.optional_integer("worker_pid"),
+        python=fields.optional_text("python"),
+        report=None if report is None else report.structs("barriers", _barrier),
+    )
+
+
+def parse_doctor_line(fields: Fields) -> DoctorLine:
+    """A line of `doctor`."""
+    state = _barrier_state(fields.text("state"))
+    return DoctorLine(fields.text("name"), state, fields.text("detail"), fields.optional_text("cure"))
+
+
+def parse_completions(fields: Fields, _payload: bytes) -> Completions:
+    """The answer to `complete`."""
+    matches = fields.structs("matches", lambda item: Match(item.text("text"), item.text("kind")))
+    return Completions(matches, fields.integer("start"), fields.integer("end"))
+
+
+def parse_inspection(fields: Fields, payload: bytes) -> Bundle | None:
+    """The answer to `inspect`; None when nothing was found."""
+    bundle = fields.optional_fields("bundle")
+    return None if bundle is None else parse_bundle(bundle, payload)
+
+
+def parse_is_complete(fields: Fields, _payload: bytes) -> IsComplete:
+    """The answer to `is_complete`."""
+    status = fields.text("status")
+    if status not in ("complete", "incomplete", "invalid", "unknown"):
+        raise unknown("completeness", status)
+    return IsComplete(cast(Completeness, status), fields.text("indent"))
+
+
+def parse_history(fields: Fields, _payload: bytes) -> tuple[tuple[int, str], ...]:
+    """The answer to `history`: (execution count, input), oldest first."""
+    return tuple(_input(item) for item in fields.items("inputs"))
+
+
+def parse_variables(fields: Fields, _payload: bytes) -> tuple[NameInfo, ...]:
+    """The answer to `variables`, sorted by name."""
+    return fields.structs("names", parse_name)
+
+
+def _input(item: object) -> tuple[int, str]:
+    match item:
+        case [int(count), str(code)]:
+            return count, code
+        case _:
+            raise ProtocolError("an entry of the history is not (count, input)")
+
+
+def _barrier(fields: Fields) -> BarrierReport:
+    return BarrierReport(fields.text("barrier"), _barrier_state(fields.text("state")), fields.text("detail"))
+
+
+def _barrier_state(state: str) -> BarrierState:
+    if state not in ("enforced", "degraded", "missing"):
+        raise unknown("barrier state", state)
+    return cast(BarrierState, state)

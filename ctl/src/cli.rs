@@ -1,0 +1,40 @@
+//! The command line as a whole; each verb's own arguments are in its file below `commands/`.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::exit::EXIT_HELP;
+
+/// Run notebooks and code in isolated Python workers
+///
+/// Talks to cellblockd over its Unix socket. `run`, `exec` and `doctor` start a private cellblockd
+/// when none is running, so that nothing needs to be set up for them.
+#[derive(Debug, Parser)]
+#[command(name = "cellctl", version, after_help = EXIT_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run notebooks or scripts cell by cell, and write what came out
+    Run(commands::run::Run),
+    /// Run a piece of code in a notebook, and show what comes out
+    Exec(commands::exec::Exec),
+    /// List the open notebooks
+    Ls(commands::ls::Ls),
+    /// Show one notebook: its worker, queue, variables and sandbox
+    Status(commands::status::Status),
+    /// Interrupt what a notebook is running
+    Interrupt(commands::interrupt::Interrupt),
+    /// End a notebook's worker; the next code gets a new one
+    Restart(commands::restart::Restart),
+    /// Close a notebook, and with --files delete its files
+    Rm(commands::rm::Rm),
+    /// Show what this host can enforce, and what to do about the rest
+    Doctor(commands::doctor::Doctor),
+    /// Print a completion script for a shell
+    Completions(commands::completions::Completions),
+}

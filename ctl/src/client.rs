@@ -1,0 +1,395 @@
+//! A blocking client of cellblockd: one connection, one request at a time.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), cellctl::client::ClientError> {
+//! # let (notebook, execution) = ("a".parse().unwrap(), "1".parse().unwrap());
+//! let mut connection = cellctl::client::Connection::connect("/run/cellblock/cellblockd.sock".as_ref())?;
+//! connection.open_notebook(&notebook, None)?;
+//! for received in connection.execute(&notebook, &execution, "1 + 1", Default::default())? {
+//!     let received = received?;
+//!     // Accepted, then Outputs, then one Outcome
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! What is deliberately absent: a background thread. To interrupt a running cell, connect a second
+//! time; that is also what works from another process.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use cellblock_proto::client::{DoctorLine, ErrorCode, Hello, NotebookInfo, NotebookStatus, Reply, Request};
+use cellblock_proto::codec::{Codec, CodecError};
+use cellblock_proto::execution::ExecuteOptions;
+use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
+use cellblock_proto::id::{ExecutionId, NotebookId};
+use cellblock_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
+
+/// One read from the socket; large enough that a big output takes few system calls.
+const READ_BYTES: usize = 256 << 10;
+
+/// A reply with its payload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// The message.
+    pub reply: Reply,
+    /// Raw bytes; the message says what they are.
+    pub payload: Vec<u8>,
+}
+
+/// A connection on which Hello has been exchanged.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+    reader: FrameReader,
+    buffer: Vec<u8>,
+    codec: Codec,
+    next_request: u32,
+    server: String,
+}
+
+impl Connection {
+    /// Connects and says Hello.
+    ///
+    /// # Errors
+    /// Nobody listens there, or it is no cellblockd of a version that we speak.
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(socket)
+            .map_err(|source| ClientError::Connect { socket: socket.to_owned(), source })?;
+        Self::over(stream)
+    }
+
+    /// Says Hello on a stream that is connected already.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`].
+    pub fn over(stream: UnixStream) -> Result<Self, ClientError> {
+        let mut connection = Connection {
+            stream,
+            reader: FrameReader::new(Limits::DEFAULT),
+            buffer: vec![0; READ_BYTES],
+            codec: Codec::Json,
+            next_request: 1,
+            server: String::new(),
+        };
+        let hello = Request::Hello(Hello {
+            min_version: PROTOCOL_MIN,
+            max_version: PROTOCOL_MAX,
+            codec: Codec::Bincode,
+            client: concat!("cellctl ", env!("CARGO_PKG_VERSION")).into(),
+        });
+        match connection.ask(&hello)?.reply {
+            Reply::Hello { codec, server, .. } => {
+                connection.codec = codec;
+                connection.server = server;
+                Ok(connection)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The server's build, as it calls itself.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// A handle that ends this connection from another thread: the call in progress returns
+    /// [`ClientError::Lost`].
+    ///
+    /// # Errors
+    /// The process is out of file descriptors.
+    pub fn hangup(&self) -> Result<Hangup, ClientError> {
+        self.stream.try_clone().map(Hangup).map_err(ClientError::Lost)
+    }
+
+    /// Makes a notebook known to the daemon.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn open_notebook(
+        &mut self,
+        notebook: &NotebookId,
+        profile: Option<&str>,
+    ) -> Result<NotebookInfo, ClientError> {
+        let request =
+            Request::OpenNotebook { notebook: notebook.clone(), profile: profile.map(str::to_owned) };
+        match self.ask(&request)?.reply {
+            Reply::Notebook(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Runs code; the answers come one by one from the iterator.
+    ///
+    /// # Errors
+    /// The request could not be sent.
+    pub fn execute(
+        &mut self,
+        notebook: &NotebookId,
+        execution: &ExecutionId,
+        code: &str,
+        options: ExecuteOptions,
+    ) -> Result<Replies<'_>, ClientError> {
+        let request = Request::Execute { notebook: notebook.clone(), execution: execution.clone(), options };
+        let request = self.send(&request, code.as_bytes().to_vec())?;
+        Ok(Replies { connection: self, request, ended: false })
+    }
+
+    /// Reads an Execution from output `from_seq` on, whoever started it.
+    ///
+    /// # Errors
+    /// The request could not be sent.
+    pub fn attach(
+        &mut self,
+        notebook: &NotebookId,
+        execution: &ExecutionId,
+        from_seq: u64,
+    ) -> Result<Replies<'_>, ClientError> {
+        let request = Request::Attach { notebook: notebook.clone(), execution: execution.clone(), from_seq };
+        let request = self.send(&request, Vec::new())?;
+        Ok(Replies { connection: self, request, ended: false })
+    }
+
+    /// One notebook in full.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn status(&mut self, notebook: &NotebookId) -> Result<NotebookStatus, ClientError> {
+        match self.ask(&Request::Status { notebook: notebook.clone() })?.reply {
+            Reply::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// All notebooks of the caller.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn notebooks(&mut self) -> Result<Vec<NotebookInfo>, ClientError> {
+        match self.ask(&Request::Notebooks)?.reply {
+            Reply::Notebooks { notebooks } => Ok(notebooks),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What the host can enforce.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn doctor(&mut self) -> Result<Vec<DoctorLine>, ClientError> {
+        match self.ask(&Request::Doctor)?.reply {
+            Reply::Doctor { checks } => Ok(checks),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A request that is answered by `Done`.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn tell(&mut self, request: &Request) -> Result<(), ClientError> {
+        match self.ask(request)?.reply {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A request with exactly one answer.
+    ///
+    /// # Errors
+    /// The daemon refused it ([`ClientError::Refused`]) or the connection is gone.
+    pub fn ask(&mut self, request: &Request) -> Result<Received, ClientError> {
+        let request = self.send(request, Vec::new())?;
+        Ok(self.receive(request)?.0)
+    }
+
+    fn send(&mut self, message: &Request, payload: Vec<u8>) -> Result<u32, ClientError> {
+        let request = self.next_request;
+        // 0 is the connection's own number and never a request's.
+        self.next_request = request.checked_add(1).unwrap_or(1);
+        let frame = self.codec.frame(Kind::Request, request, message)?.with_payload(payload);
+        let mut bytes = Vec::new();
+        frame.write_to(&mut bytes);
+        match self.stream.write_all(&bytes) {
+            Ok(()) => Ok(request),
+            // The daemon may have said why before it hung up; that is the better message.
+            Err(source) => match self.receive(0) {
+                Err(refused @ ClientError::Refused { .. }) => Err(refused),
+                _ => Err(ClientError::Lost(source)),
+            },
+        }
+    }
+
+    /// The next answer to `request`, and whether it is the last. Frames of other requests (of an
+    /// iterator that was dropped, of an `Input` on the way) are passed over.
+    fn receive(&mut self, request: u32) -> Result<(Received, bool), ClientError> {
+        loop {
+            let frame = self.next_frame()?;
+            if frame.request != request && frame.request != 0 {
+                continue;
+            }
+            let reply: Reply = frame.message()?;
+            if let Reply::Error { code, message } = reply {
+                return Err(ClientError::Refused { code, message });
+            }
+            if frame.request == request {
+                let last = frame.is_last();
+                return Ok((Received { reply, payload: frame.payload }, last));
+            }
+        }
+    }
+
+    fn next_frame(&mut self) -> Result<Frame, ClientError> {
+        loop {
+            if let Some(frame) = self.reader.next_frame()? {
+                return Ok(frame);
+            }
+            match self.stream.read(&mut self.buffer) {
+                Ok(0) => {
+                    return Err(ClientError::Lost(io::Error::from(io::ErrorKind::UnexpectedEof)));
+                }
+                Ok(count) => self.reader.feed(&self.buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(ClientError::Lost(source)),
+            }
+        }
+    }
+}
+
+/// The answers to one Execute or Attach: `Accepted`, `Output`s, and last the `Outcome`.
+#[derive(Debug)]
+pub struct Replies<'a> {
+    connection: &'a mut Connection,
+    request: u32,
+    ended: bool,
+}
+
+impl Replies<'_> {
+    /// Answers an `InputRequest` that this iterator has brought.
+    ///
+    /// # Errors
+    /// The answer could not be sent.
+    pub fn input(
+        &mut self,
+        notebook: &NotebookId,
+        execution: &ExecutionId,
+        value: String,
+    ) -> Result<(), ClientError> {
+        let request = Request::Input { notebook: notebook.clone(), execution: execution.clone(), value };
+        // Its `Done` comes between our own answers and is passed over there: if it were refused,
+        // the Execution would end and say so.
+        self.connection.send(&request, Vec::new()).map(|_| ())
+    }
+
+    /// Interrupts the notebook that this iterator reads from.
+    ///
+    /// # Errors
+    /// The request could not be sent.
+    pub fn interrupt(&mut self, notebook: &NotebookId) -> Result<(), ClientError> {
+        self.connection.send(&Request::Interrupt { notebook: notebook.clone() }, Vec::new()).map(|_| ())
+    }
+}
+
+impl Iterator for Replies<'_> {
+    type Item = Result<Received, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let answer = self.connection.receive(self.request);
+        self.ended = answer.as_ref().map_or(true, |(_, last)| *last);
+        Some(answer.map(|(received, _)| received))
+    }
+}
+
+/// Ends a connection from another thread.
+#[derive(Debug)]
+pub struct Hangup(UnixStream);
+
+impl Hangup {
+    /// Ends it. A connection that has ended already is fine.
+    pub fn hang_up(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nobody listens there, or we may not.
+    #[error("cannot connect to cellblockd at `{}`", socket.display())]
+    Connect {
+        /// Where.
+        socket: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection ended in the middle.
+    #[error("lost the connection to cellblockd")]
+    Lost(#[source] io::Error),
+    /// cellblockd said no.
+    #[error("{message}")]
+    Refused {
+        /// For programs.
+        code: ErrorCode,
+        /// For people.
+        message: String,
+    },
+    /// What came is not the protocol.
+    #[error("cellblockd sent something that is no frame")]
+    Frame(#[from] FrameError),
+    /// A frame came whose message is unknown.
+    #[error("cellblockd sent a frame without a known message")]
+    Message(#[from] CodecError),
+    /// A reply that does not fit the request.
+    #[error("cellblockd answered with `{found}`, which does not fit the request")]
+    Unexpected {
+        /// The reply's name.
+        found: String,
+    },
+}
+
+impl ClientError {
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ClientError::Connect { .. } if self.is_forbidden() => {
+                Some("the socket belongs to another group; become a member, or use --private".into())
+            }
+            ClientError::Connect { .. } => {
+                Some("start cellblockd, or name the right socket with --socket".into())
+            }
+            ClientError::Lost(_) => Some(
+                "the worker and its variables outlive a daemon that is restarted: run the command \
+                 again; what ran is not run twice when it is sent under the same execution id"
+                    .into(),
+            ),
+            ClientError::Refused { code: ErrorCode::Busy, .. } => {
+                Some("try again in a moment; `cellctl ls` shows what is running".into())
+            }
+            ClientError::Refused { code: ErrorCode::Sandbox, .. } => {
+                Some("`cellctl doctor` shows what this host can enforce, and why not".into())
+            }
+            ClientError::Refused { code: ErrorCode::Version, .. }
+            | ClientError::Frame(_)
+            | ClientError::Message(_) => {
+                Some("cellctl and cellblockd are of different versions; install both from one build".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn unexpected(reply: &Reply) -> ClientError {
+    let shown = format!("{reply:?}");
+    let name: String = shown.chars().take_while(|c| c.is_alphanumeric()).collect();
+    ClientError::Unexpected { found: name }
+}

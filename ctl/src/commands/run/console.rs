@@ -1,0 +1,87 @@
+//! What is seen of a run while it lasts: a progress bar where somebody watches, the outputs where
+//! they are wanted, one line at the end in any case.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cellblock_proto::execution::{Outcome, Output};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::super::{dim, say};
+use super::at_terminal;
+use crate::ending::time;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::notebook::CodeCell;
+use crate::runner::{Summary, Watcher};
+use crate::show::{Screen, without_ansi};
+
+/// Longest piece of an exception's text in the line at the end, in characters.
+const MESSAGE_CHARS: usize = 200;
+
+#[derive(Debug)]
+pub(super) struct Console {
+    file: String,
+    bar: ProgressBar,
+    /// Set: outputs are shown here instead of the bar.
+    screen: Option<Screen>,
+}
+
+impl Console {
+    pub(super) fn new(file: &Path, cells: usize, screen: Option<Screen>) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(cells as u64), ProgressDrawTarget::hidden());
+        if screen.is_none() && at_terminal() {
+            let style =
+                ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {elapsed}  {wide_msg:.dim}")
+                    .expect("the template is right");
+            bar.set_style(style.progress_chars("━╸─"));
+            bar.set_prefix(file.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        Console { file: file.display().to_string(), bar, screen }
+    }
+
+    /// The line at the end, and one for each cell that failed.
+    pub(super) fn finish(self, summary: &Summary) {
+        self.bar.finish_and_clear();
+        let how = match summary.exit {
+            Exit::Ok if summary.failures.is_empty() => "ok",
+            Exit::Ok => "ok, with errors allowed",
+            Exit::Raised => "failed",
+            Exit::TimedOut => "timed out",
+            Exit::WorkerDied => "the worker died",
+            Exit::Interrupted => "interrupted",
+            Exit::Usage | Exit::NoSupervisor | Exit::Internal => "broken off",
+        };
+        let elapsed = time(u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX));
+        say(&format!("{}: {} of {} cells, {elapsed}, {how}\n", self.file, summary.done, summary.cells));
+        for failure in &summary.failures {
+            let sentence = without_ansi(failure.sentence.lines().next().unwrap_or_default());
+            let sentence: String = sentence.chars().take(MESSAGE_CHARS).collect();
+            say(&format!("  cell {}: {}: {sentence}\n", failure.cell, without_ansi(&failure.name)));
+        }
+    }
+}
+
+impl Watcher for Console {
+    fn begins(&mut self, cell: &CodeCell) {
+        let first = cell.source.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let first = without_ansi(first);
+        if self.screen.is_some() && at_terminal() {
+            say(&format!("{}\n", dim(&format!("── cell {}: {first}", cell.index + 1))));
+        }
+        self.bar.set_message(first);
+    }
+
+    fn puts_out(&mut self, output: &Output, payload: &[u8]) -> Result<(), Fault> {
+        match &mut self.screen {
+            Some(screen) => screen.show(output, payload).map_err(Fault::Stdout),
+            None => Ok(()),
+        }
+    }
+
+    fn ends(&mut self, _: &Outcome) {
+        self.bar.inc(1);
+    }
+}

@@ -1,0 +1,7 @@
+//! The `cellctl` program; everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cellctl::main()
+}

@@ -1,0 +1,76 @@
+//! The program as its users meet it: help texts, and what it says when it cannot.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn cellctl(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cellctl"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("CELLBLOCK_SOCKET")
+        .env_remove("XDG_RUNTIME_DIR")
+        // clap wraps to the terminal's width; here there is none.
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap()
+}
+
+/// Exit code, standard output and standard error in one text.
+fn transcript(arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.ipynb"), "{\"nbformat\": 2}").unwrap();
+    std::fs::write(folder.path().join("a.py"), "1").unwrap();
+    let output = cellctl(folder.path(), arguments);
+    format!(
+        "exit {}\n--- stdout\n{}--- stderr\n{}",
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap()
+    )
+}
+
+#[test]
+fn help_of_the_program_and_of_each_verb() {
+    let verbs = ["run", "exec", "ls", "status", "interrupt", "restart", "rm", "doctor", "completions"];
+    insta::assert_snapshot!("help", transcript(&["--help"]));
+    for verb in verbs {
+        insta::assert_snapshot!(format!("help_{verb}"), transcript(&[verb, "--help"]));
+    }
+}
+
+#[test]
+fn command_lines_that_cannot_be_meant_end_with_2() {
+    let lines: [&[&str]; 12] = [
+        &["run"],
+        &["run", "a.py", "-o", "a.pdf"],
+        &["run", "a.py", "-o", "nowhere/a.html"],
+        &["run", "a.py", "a.py", "-o", "a.html"],
+        &["run", "a.py", "a.py", "--out-dir", "out"],
+        &["run", "a.py", "--timeout", "0"],
+        &["run", "a.ipynb"],
+        &["run", "missing.ipynb"],
+        &["exec"],
+        &["exec", "a/b", "-c", "1"],
+        &["exec", "1 + 1"],
+        &["status", "../x"],
+    ];
+    let told: Vec<String> =
+        lines.iter().map(|line| format!("$ cellctl {}\n{}", line.join(" "), transcript(line))).collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn without_a_daemon_the_end_is_3_and_a_hint() {
+    insta::assert_snapshot!(transcript(&["ls", "--socket", "/nowhere/cellblockd.sock"]));
+}
+
+#[test]
+fn completions_are_for_the_shell_named() {
+    for (shell, sign) in
+        [("bash", "complete -F"), ("zsh", "#compdef cellctl"), ("fish", "complete -c cellctl")]
+    {
+        assert!(transcript(&["completions", shell]).contains(sign), "{shell}");
+    }
+}

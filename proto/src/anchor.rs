@@ -1,0 +1,59 @@
+//! cellblockd and the anchor: JSON frames over a SEQPACKET socket, one per message. There is
+//! nothing here but starting shims and ending the anchor, because what outlives the daemon must
+//! not need an upgrade.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::WorkerId;
+
+/// What the anchor is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorRequest {
+    /// Who are you? Answer: [`AnchorReply::Hello`].
+    Hello,
+    /// Start a shim whose standard input is the one fd sent along. Answer: [`AnchorReply::Started`].
+    Spawn {
+        /// For the process list; the shim learns everything else over its socket.
+        worker: WorkerId,
+    },
+    /// Which shims live? Answer: [`AnchorReply::Shims`].
+    List,
+    /// Kill a shim, and so its sandbox. Answer: [`AnchorReply::Done`].
+    Kill {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// End, together with all shims. Answer: [`AnchorReply::Done`].
+    Shutdown,
+}
+
+/// What the anchor answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorReply {
+    /// To `Hello`.
+    Hello {
+        /// The anchor's own build; any build can use it.
+        build: String,
+        /// The first host uid of the range that workers use; absent when rootless.
+        first_uid: Option<u32>,
+    },
+    /// To `Spawn`.
+    Started {
+        /// The shim's process id.
+        pid: u32,
+    },
+    /// To `List`.
+    Shims {
+        /// Worker and process id.
+        shims: Vec<(WorkerId, u32)>,
+    },
+    /// To `Kill` and `Shutdown`.
+    Done,
+    /// It could not be done.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,282 @@
+//! Client and cellblockd. The first frame on a connection is [`Request::Hello`], in JSON; what
+//! follows may be interleaved freely, by request id.
+
+use sandbox_profiles::SandboxReport;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Codec;
+use crate::execution::{ExecuteOptions, NameInfo, Outcome, OutputFrame};
+use crate::id::{ExecutionId, NotebookId};
+use crate::query::{Answer, Query};
+
+/// What a client asks. The request id in the header is the client's to choose; it must not be 0
+/// and not be one that is still being answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// The first frame, always JSON. Answer: [`Reply::Hello`].
+    Hello(Hello),
+    /// Makes the notebook known; nothing runs yet. Idempotent. Answer: [`Reply::Notebook`].
+    OpenNotebook {
+        /// Which.
+        notebook: NotebookId,
+        /// The profile; `default` when absent. A notebook keeps the profile it was opened with
+        /// until it is closed.
+        #[serde(default)]
+        profile: Option<String>,
+    },
+    /// Runs the payload. Answers: [`Reply::Accepted`], then [`Reply::Output`]s, then one
+    /// [`Reply::Outcome`]. Sent again under the same execution id it is an `Attach` from 0.
+    Execute {
+        /// Where.
+        notebook: NotebookId,
+        /// Chosen by the client, unique within the notebook.
+        execution: ExecutionId,
+        /// How.
+        #[serde(default)]
+        options: ExecuteOptions,
+    },
+    /// Reads an Execution from an output on, whoever started it. Answers as to `Execute`.
+    Attach {
+        /// Where.
+        notebook: NotebookId,
+        /// Which.
+        execution: ExecutionId,
+        /// The first output wanted; earlier ones have been read.
+        from_seq: u64,
+    },
+    /// Interrupts what runs. Answer: [`Reply::Done`], when the signal is on its way.
+    Interrupt {
+        /// Where.
+        notebook: NotebookId,
+    },
+    /// Takes an Execution out of the queue, or interrupts it when it runs already.
+    /// Answer: [`Reply::Done`].
+    Cancel {
+        /// Where.
+        notebook: NotebookId,
+        /// Which.
+        execution: ExecutionId,
+    },
+    /// Answers an `InputRequest`. Answer: [`Reply::Done`].
+    Input {
+        /// Where.
+        notebook: NotebookId,
+        /// Whose question.
+        execution: ExecutionId,
+        /// What was typed, without the newline.
+        value: String,
+    },
+    /// Asks about the notebook without running code. Answer: [`Reply::Answer`].
+    Query {
+        /// Where.
+        notebook: NotebookId,
+        /// What.
+        query: Query,
+    },
+    /// Ends the worker; the next Execution gets a new one. Answer: [`Reply::Done`].
+    Restart {
+        /// Which.
+        notebook: NotebookId,
+    },
+    /// Ends the worker and forgets the notebook; its files stay. Answer: [`Reply::Done`].
+    Close {
+        /// Which.
+        notebook: NotebookId,
+    },
+    /// `Close`, and its files go too. Answer: [`Reply::Done`].
+    Delete {
+        /// Which.
+        notebook: NotebookId,
+    },
+    /// All notebooks of the caller. Answer: [`Reply::Notebooks`].
+    Notebooks,
+    /// One notebook in full. Answer: [`Reply::Status`].
+    Status {
+        /// Which.
+        notebook: NotebookId,
+    },
+    /// What the host can enforce. Answer: [`Reply::Doctor`].
+    Doctor,
+    /// Jupyter's comms need a live object on both sides; cellblock refuses them by name.
+    Comm {
+        /// The target that the front end wanted.
+        target: String,
+    },
+    /// Ends cellblockd; with it all workers when it is private. Answer: [`Reply::Done`].
+    Shutdown,
+}
+
+/// What opens a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Lowest protocol version the client speaks.
+    pub min_version: u16,
+    /// Highest protocol version the client speaks.
+    pub max_version: u16,
+    /// The codec it wants for all that follows.
+    pub codec: Codec,
+    /// What it calls itself, for the log.
+    #[serde(default)]
+    pub client: String,
+}
+
+/// What cellblockd answers. The frame that ends the answer to a request has `FLAG_LAST` set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To `Hello`.
+    Hello {
+        /// The version spoken from now on.
+        version: u16,
+        /// The codec spoken from now on.
+        codec: Codec,
+        /// The server's build.
+        server: String,
+        /// Largest meta it accepts, in bytes.
+        meta_bytes: u32,
+        /// Largest payload it accepts, in bytes.
+        payload_bytes: u32,
+    },
+    /// The request was not done. Request id 0 when it is the connection that is refused.
+    Error {
+        /// For programs.
+        code: ErrorCode,
+        /// For people: which thing, and the cure.
+        message: String,
+    },
+    /// To `OpenNotebook`.
+    Notebook(NotebookInfo),
+    /// The shim holds the Execution: from here it ends in exactly one Outcome.
+    Accepted {
+        /// Which.
+        execution: ExecutionId,
+        /// How many are before it in the queue; 0 runs at once.
+        position: u32,
+    },
+    /// An output, in order.
+    Output(OutputFrame),
+    /// The end of the Execution.
+    Outcome {
+        /// Which.
+        execution: ExecutionId,
+        /// How many outputs it had; a client that counted fewer missed some.
+        outputs: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// To `Query`.
+    Answer(Answer),
+    /// To `Notebooks`, sorted by name.
+    Notebooks {
+        /// Them.
+        notebooks: Vec<NotebookInfo>,
+    },
+    /// To `Status`.
+    Status(NotebookStatus),
+    /// To `Doctor`.
+    Doctor {
+        /// A line per barrier.
+        checks: Vec<DoctorLine>,
+    },
+    /// It is done.
+    Done,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// The request makes no sense: malformed, out of order, an illegal id.
+    BadRequest,
+    /// No common protocol version.
+    Version,
+    /// A frame, a code or a list above its limit.
+    TooLarge,
+    /// No notebook of that name is open.
+    UnknownNotebook,
+    /// No such Execution (any more).
+    UnknownExecution,
+    /// No profile of that name, or one that does not parse.
+    BadProfile,
+    /// The interpreter is missing or lacks a package.
+    Interpreter,
+    /// The sandbox could not be made; the message names the step.
+    Sandbox,
+    /// The caller may not.
+    Forbidden,
+    /// cellblock does not do this, on purpose.
+    Unsupported,
+    /// Too much at once; try again.
+    Busy,
+    /// The disk is full or unwritable.
+    Storage,
+    /// cellblockd is going down.
+    ShuttingDown,
+    /// A fault of ours; the log has more.
+    Internal,
+}
+
+/// A notebook in one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotebookInfo {
+    /// Its name.
+    pub notebook: NotebookId,
+    /// Its profile.
+    pub profile: String,
+    /// What its worker is doing.
+    pub state: WorkerState,
+    /// Executions waiting.
+    pub queued: u32,
+    /// Executions ended since it was opened.
+    pub executions: u64,
+}
+
+/// What a notebook's worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// There is none; the next Execution starts one.
+    None,
+    /// Being started.
+    Starting,
+    /// Waiting for work.
+    Idle,
+    /// Running an Execution.
+    Busy,
+    /// Being ended.
+    Ending,
+}
+
+/// A notebook in full.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NotebookStatus {
+    /// The line.
+    pub info: NotebookInfo,
+    /// What runs.
+    pub running: Option<ExecutionId>,
+    /// What waits, in order.
+    pub queue: Vec<ExecutionId>,
+    /// The names known, as of the last Execution that ended.
+    pub names: Vec<NameInfo>,
+    /// The worker's process id as the host sees it.
+    pub worker_pid: Option<u32>,
+    /// The interpreter in use, e.g. `CPython 3.11.7, IPython 9.18.1`.
+    pub python: Option<String>,
+    /// What the sandbox enforces.
+    pub report: Option<SandboxReport>,
+}
+
+/// One line of `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoctorLine {
+    /// The barrier or facility.
+    pub name: String,
+    /// Whether it holds.
+    pub state: sandbox_profiles::BarrierState,
+    /// How, or why not.
+    pub detail: String,
+    /// The command that mends it, when one does.
+    pub cure: Option<String>,
+}

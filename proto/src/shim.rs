@@ -1,0 +1,213 @@
+//! cellblockd and one shim, over the shim's control socket.
+//!
+//! Events are numbered, and the shim keeps each until a cumulative [`Command::Taken`] covers it;
+//! nobody waits for a `Taken`. A supervisor that comes back says [`Command::Resume`] and gets the
+//! events it has not taken, then [`EventBody::State`], then what happens from there on.
+
+use std::path::PathBuf;
+
+use sandbox_profiles::{Limits, SandboxReport, Step};
+use serde::{Deserialize, Serialize};
+
+use crate::execution::{Death, ExecuteOptions, NameInfo, Outcome, Output, OutputFrame};
+use crate::id::{ExecutionId, NotebookId, WorkerId};
+use crate::query::{Answer, Query};
+
+/// What cellblockd tells a shim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// First frame on the socket the shim was started with: make the sandbox, start the worker.
+    Start(Box<StartSpec>),
+    /// First frame on any later connection. The shim sends what comes after `taken`.
+    Resume {
+        /// The build of the supervisor; another than the shim's is refused.
+        build: String,
+        /// The last event number it has.
+        taken: u64,
+    },
+    /// All events up to this number may be forgotten.
+    Taken {
+        /// Event number.
+        seq: u64,
+    },
+    /// Queue the payload for execution. An id seen before changes nothing.
+    Execute {
+        /// Which.
+        execution: ExecutionId,
+        /// How.
+        options: ExecuteOptions,
+        /// Becomes output 0, before the code begins: what the supervisor has to say about it, e.g.
+        /// which variables went with the previous worker.
+        notice: Option<Output>,
+    },
+    /// Interrupt what runs.
+    Interrupt,
+    /// Take it out of the queue, or interrupt it when it runs.
+    Cancel {
+        /// Which.
+        execution: ExecutionId,
+    },
+    /// Answer to an `InputRequest`.
+    Input {
+        /// Whose question.
+        execution: ExecutionId,
+        /// What was typed.
+        value: String,
+    },
+    /// A question about the namespace; the frame's request id comes back with the answer, the code
+    /// is the payload.
+    Query(Query),
+    /// End the worker. What runs and what waits ends with it.
+    End {
+        /// Why, one sentence; it goes into the Outcome of what ran.
+        reason: String,
+    },
+}
+
+/// Everything a shim needs to know, said once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartSpec {
+    /// The build of the supervisor; another than the shim's is refused.
+    pub build: String,
+    /// This worker.
+    pub worker: WorkerId,
+    /// Whose worker it is.
+    pub notebook: NotebookId,
+    /// The profile's name, for a supervisor that comes back.
+    pub profile: String,
+    /// Which pair of host ids the sandbox uses, counted from 0; see `sandbox_profiles::ids`.
+    pub slot: u32,
+    /// The plan, in order.
+    pub steps: Vec<Step>,
+    /// The limits the shim itself watches.
+    pub limits: Limits,
+    /// The program and its arguments, as the sandbox sees them.
+    pub argv: Vec<String>,
+    /// Its whole environment.
+    pub environment: Vec<(String, String)>,
+    /// Where the shim listens for a supervisor that comes back.
+    pub control_socket: PathBuf,
+    /// Bytes of events kept while nobody takes them.
+    pub retain_bytes: u64,
+    /// How long the writer is held back when that is full, before head and tail are kept instead.
+    pub retain_grace_ms: u64,
+    /// How long the sandbox lives without any supervisor.
+    pub orphan_ms: u64,
+}
+
+/// Something that happened, numbered from 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number. 0 for what is never kept: `Answer`, `State` and `Refused`.
+    pub seq: u64,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum EventBody {
+    /// The worker is up.
+    Ready {
+        /// Its process id as the host sees it.
+        worker_pid: u32,
+        /// E.g. `CPython 3.11.7, IPython 9.18.1`.
+        python: String,
+        /// What is enforced.
+        report: SandboxReport,
+    },
+    /// There is no worker and will be none. The shim ends once this is taken.
+    StartFailed {
+        /// What failed.
+        failure: StartFailure,
+    },
+    /// The shim holds the Execution.
+    Accepted {
+        /// Which.
+        execution: ExecutionId,
+        /// How many are before it.
+        position: u32,
+    },
+    /// The worker has begun it.
+    Started {
+        /// Which.
+        execution: ExecutionId,
+    },
+    /// An output; its bytes are the payload.
+    Output(OutputFrame),
+    /// The end of an Execution; bytes of its expressions are the payload.
+    Finished {
+        /// Which.
+        execution: ExecutionId,
+        /// How many outputs it had.
+        outputs: u64,
+        /// How.
+        outcome: Outcome,
+    },
+    /// An Execution that never began because the worker ended first, given back with its code as
+    /// the payload so that another worker can run it.
+    Returned {
+        /// Which.
+        execution: ExecutionId,
+        /// How it was asked for.
+        options: ExecuteOptions,
+    },
+    /// The worker is gone; the shim ends once this is taken.
+    WorkerEnded {
+        /// How.
+        death: Death,
+        /// The names that went with it.
+        lost: Vec<NameInfo>,
+    },
+    /// The answer to the `Query` with the same request id.
+    Answer(Answer),
+    /// After `Resume`: how things stand at this moment.
+    State(ShimState),
+    /// A command that cannot be done, by request id.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why there is no worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartFailure {
+    /// A step of the plan; what it is and what the kernel said.
+    Step {
+        /// The step, as `profile explain` prints it.
+        step: String,
+        /// The kernel's answer.
+        error: String,
+        /// What to do about it.
+        cure: Option<String>,
+    },
+    /// The sandbox is there, Python is not.
+    Interpreter {
+        /// What it printed before it ended, or why it could not begin.
+        detail: String,
+    },
+}
+
+/// A shim as a returning supervisor finds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShimState {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// Whose.
+    pub notebook: NotebookId,
+    /// Under which profile.
+    pub profile: String,
+    /// Its host ids.
+    pub slot: u32,
+    /// Worker's process id, `python` and report, once ready.
+    pub ready: Option<(u32, String, SandboxReport)>,
+    /// What runs.
+    pub running: Option<ExecutionId>,
+    /// What waits, in order.
+    pub queue: Vec<ExecutionId>,
+    /// The names known.
+    pub names: Vec<NameInfo>,
+    /// Executions ended in this worker.
+    pub executions: u64,
+}

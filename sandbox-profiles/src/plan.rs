@@ -1,0 +1,281 @@
+//! The plan: everything that makes a sandbox, in order. The order is the security; each
+//! constraint that is not obvious is said in the step's reason and held by a test below.
+
+use std::path::{Path, PathBuf};
+
+use crate::ids;
+use crate::step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
+use crate::{Host, Profile};
+
+/// `PATH` in the sandbox, behind the interpreter's own folder.
+pub const PATH_IN_SANDBOX: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The root holds directories, links and a few small files: mount points, in effect.
+const ROOT_BYTES: u64 = 1 << 20;
+const ROOT_INODES: u64 = 1024;
+
+/// Namespaces nobody in the sandbox may make. User namespaces are set apart: one more is ours.
+const EXHAUSTED: [&str; 9] = [
+    "max_mnt_namespaces",
+    "max_net_namespaces",
+    "max_pid_namespaces",
+    "max_ipc_namespaces",
+    "max_uts_namespaces",
+    "max_cgroup_namespaces",
+    "max_time_namespaces",
+    "max_inotify_instances",
+    "max_fanotify_groups",
+];
+
+/// Parts of `/proc` that act on the whole machine.
+const FROZEN: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
+
+/// Parts of `/proc` that tell of the whole machine.
+const MASKED: [&str; 13] = [
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/latency_stats",
+    "/proc/interrupts",
+    "/proc/cmdline",
+    "/proc/config.gz",
+    "/proc/kallsyms",
+    "/proc/acpi",
+    "/proc/scsi",
+    "/proc/asound",
+];
+
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
+/// Programs that look a user or host up find one, and only one.
+const PASSWD: &str = "root:x:0:0:root:/:/usr/sbin/nologin\nnotebook:x:1000:1000:notebook:/workspace:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nnotebook:x:1000:\n";
+const HOSTS: &str = "127.0.0.1 localhost notebook\n::1 localhost\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\n";
+
+/// Turns a profile into the ordered steps of its sandbox on this host.
+pub fn plan(profile: &Profile, host: &Host) -> Vec<Step> {
+    let mut steps = Steps(Vec::new());
+    let trees = trees(profile, host);
+    shim_steps(&mut steps, host, &trees);
+    init_steps(&mut steps, profile, host, &trees);
+    worker_steps(&mut steps, profile, host);
+    steps.0
+}
+
+struct Steps(Vec<Step>);
+
+impl Steps {
+    fn push(&mut self, actor: Actor, barrier: Barrier, need: Need, action: Action, reason: &str) {
+        self.0.push(Step { actor, barrier, need, action, reason: reason.to_owned() });
+    }
+
+    fn require(&mut self, actor: Actor, barrier: Barrier, action: Action, reason: &str) {
+        self.push(actor, barrier, Need::Required, action, reason);
+    }
+}
+
+/// A tree on its way in.
+struct Planned {
+    barrier: Barrier,
+    action: Action,
+    target: PathBuf,
+    reason: &'static str,
+}
+
+fn trees(profile: &Profile, host: &Host) -> Vec<Planned> {
+    let tree = |barrier, source: &Path, target: &Path, reason| Planned {
+        barrier,
+        target: target.to_owned(),
+        action: Action::OpenTree {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            writable: barrier == Barrier::Workspace,
+            devices: barrier == Barrier::Devices,
+            idmap: barrier == Barrier::Workspace && host.rootful,
+        },
+        reason,
+    };
+    let read_only = Barrier::ReadOnlySystem;
+    let mut trees = Vec::new();
+    for path in &host.system {
+        trees.push(tree(read_only, path, path, "programs and libraries, nothing that is anyone's own"));
+    }
+    for Tree { source, target } in host.interpreter.trees.iter().map(Tree::from) {
+        trees.push(tree(read_only, source, target, "the interpreter, also where the worker could not walk to it"));
+    }
+    for mount in &profile.mounts {
+        let target = mount.target.as_ref().unwrap_or(&mount.source);
+        trees.push(tree(read_only, &mount.source, target, "asked for by the profile"));
+    }
+    trees.push(tree(read_only, &host.payload, Path::new("/cellblock"), "our own code in the worker"));
+    if let Some(cache) = &host.cache {
+        trees.push(tree(read_only, cache, Path::new("/cellblock/cache"), "what would cost seconds to make each time"));
+    }
+    for device in DEVICES {
+        let device = Path::new(device);
+        trees.push(tree(Barrier::Devices, device, device, "programs expect it, and it gives nothing away"));
+    }
+    trees.push(tree(
+        Barrier::Workspace,
+        &host.workspace,
+        Path::new("/workspace"),
+        "the only place of the host that can be written",
+    ));
+    trees
+}
+
+struct Tree<'a> {
+    source: &'a Path,
+    target: &'a Path,
+}
+
+impl<'a> From<&'a crate::Tree> for Tree<'a> {
+    fn from(tree: &'a crate::Tree) -> Self {
+        Tree { source: &tree.source, target: &tree.target }
+    }
+}
+
+fn shim_steps(steps: &mut Steps, host: &Host, trees: &[Planned]) {
+    let shim = Actor::Shim;
+    let enter = "a shim is never root of the host while a worker lives";
+    // As root the trees are taken first, with rights that end at the next step. An ordinary user
+    // has no right to take any before he is root of Z, in the mount namespace that Z owns.
+    if !host.rootful {
+        steps.require(shim, Barrier::UserIds, Action::EnterOuter, enter);
+    }
+    for tree in trees {
+        steps.require(shim, tree.barrier, tree.action.clone(), tree.reason);
+    }
+    if host.rootful {
+        steps.require(shim, Barrier::UserIds, Action::EnterOuter, enter);
+    }
+    use Namespace::*;
+    steps.require(
+        shim,
+        Barrier::Namespaces,
+        Action::Clone { namespaces: vec![User, Pid, Mount, Network, Ipc, Uts, Cgroup] },
+        "one call, so that the new user namespace owns all the others",
+    );
+    let ids = if host.rootful {
+        vec![(0, ids::init_in_outer(host.slot)), (ids::WORKER, ids::worker_in_outer(host.slot))]
+    } else {
+        vec![(0, 0)]
+    };
+    steps.require(shim, Barrier::UserIds, Action::MapIds { ids }, "ids that are nobody's on the host");
+}
+
+fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planned]) {
+    let init = Actor::Init;
+    let root = Barrier::PrivateRoot;
+    steps.require(init, Barrier::UserIds, Action::BecomeInit, "no group and no terminal comes along");
+    let hostname = Action::Hostname { name: "notebook".to_owned() };
+    steps.require(init, Barrier::Namespaces, hostname, "the host's own name is nobody's business");
+    steps.require(init, root, Action::PrivateMounts, "what is mounted here stays here");
+    let empty = Action::MountRoot { bytes: ROOT_BYTES, inodes: ROOT_INODES };
+    steps.require(init, root, empty, "an allow-list begins with nothing");
+    for (path, target) in &host.links {
+        let link = Action::Symlink { path: path.clone(), target: target.clone() };
+        steps.require(init, root, link, "as the host has it");
+    }
+    for (path, content) in
+        [("/etc/passwd", PASSWD), ("/etc/group", GROUP), ("/etc/hosts", HOSTS), ("/etc/nsswitch.conf", NSSWITCH)]
+    {
+        let file = Action::WriteFile { path: path.into(), content: content.to_owned() };
+        steps.require(init, root, file, "one user, one host");
+    }
+    for tree in trees {
+        let attach = Action::Attach { target: tree.target.clone() };
+        steps.require(init, tree.barrier, attach, tree.reason);
+    }
+    for (target, executable) in [("/tmp", true), ("/dev/shm", false)] {
+        let tmpfs = Action::MountTmpfs {
+            target: target.into(),
+            bytes: profile.limits.tmp_bytes,
+            inodes: profile.limits.tmp_inodes,
+            mode: 0o1777,
+            executable,
+        };
+        steps.require(init, root, tmpfs, "bounded in inodes too: a million empty files cost no bytes");
+    }
+    for (path, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
+        let link = Action::Symlink { path: path.into(), target: target.into() };
+        steps.require(init, Barrier::Devices, link, "programs expect it");
+    }
+    let own = "possible only inside the new pid namespace";
+    steps.require(init, Barrier::Proc, Action::MountProc, own);
+    // Knobs before they are frozen; one user namespace is left over for the worker's own.
+    let knob = |name: &str, value: &str| Action::Sysctl { key: format!("user/{name}"), value: value.to_owned() };
+    let nested = "one more user namespace, which the worker's own uses up";
+    steps.require(init, Barrier::NamespaceQuota, knob("max_user_namespaces", "1"), nested);
+    for name in EXHAUSTED {
+        let surface = "takes away the kernel code that only a new namespace reaches";
+        steps.push(init, Barrier::NamespaceQuota, Need::BestEffort, knob(name, "0"), surface);
+    }
+    for path in FROZEN {
+        let freeze = Action::Freeze { path: path.into() };
+        steps.require(init, Barrier::Proc, freeze, "acts on the whole machine");
+    }
+    for path in MASKED {
+        let mask = Action::Mask { path: path.into() };
+        steps.require(init, Barrier::Proc, mask, "tells of the whole machine");
+    }
+    steps.require(init, root, Action::Pivot, "after the masks, so that there is no moment without them");
+    let seal = Action::ReadOnly { path: "/".into() };
+    steps.require(init, root, seal, "nothing is added to the root any more");
+}
+
+fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
+    let worker = Actor::Worker;
+    let limits = &profile.limits;
+    let outside = if host.rootful { ids::WORKER } else { 0 };
+    if host.rootful {
+        let become_worker = Action::BecomeWorker { id: ids::WORKER };
+        steps.require(worker, Barrier::UserIds, become_worker, "another id than init's, so it cannot touch init");
+    }
+    let nest = Action::NestUserNamespace { inside: ids::WORKER, outside };
+    let undo = "the mounts belong to the outer one: even full capabilities in here undo no mask";
+    steps.require(worker, Barrier::NestedUserNamespace, nest, undo);
+    use Resource::*;
+    for (resource, value, reason) in [
+        (Core, 1, "1, not 0: a core handler behind a pipe would run as host root with 0"),
+        (LockedMemory, 0, "io_uring needs locked memory"),
+        (MessageQueues, 0, "memory that no other limit counts"),
+        (PendingSignals, 64, "memory that no other limit counts"),
+        (RealTimePriority, 0, "nobody starves the host"),
+        (OpenFiles, limits.open_files, "of the profile"),
+        (FileSize, limits.file_bytes, "of the profile"),
+        (Stack, limits.stack_bytes, "of the profile"),
+        (
+            Data,
+            limits.memory_bytes.saturating_add(limits.memory_bytes / 4).saturating_add(512 << 20),
+            "an absurd request is a MemoryError at once; the shim's watch ends what grows",
+        ),
+        (Processes, limits.processes, "counted in the nested user namespace, so it is this sandbox's own"),
+    ] {
+        steps.require(worker, Barrier::ResourceLimits, Action::Limit { resource, value }, reason);
+    }
+    let setuid = "before the capabilities go, and needed by Landlock later";
+    steps.require(worker, Barrier::NoNewPrivileges, Action::NoNewPrivileges, setuid);
+    let drop = "a new user namespace fills them again, so it comes after it";
+    steps.require(worker, Barrier::Capabilities, Action::DropCapabilities, drop);
+    let close = "what stays is /dev/null, two pipes, the frame channel and the interrupt word";
+    steps.require(worker, Barrier::FileDescriptors, Action::CloseFiles, close);
+    let workspace = Action::ChangeDirectory { path: "/workspace".into() };
+    steps.require(worker, Barrier::Workspace, workspace, "relative paths of the notebook are its own");
+    let watch = Action::WatchMemory { bytes: limits.memory_bytes };
+    let sum = "limits of one process do not bound the sum";
+    // Carried out by the shim while the worker lives; it stands last because it never ends.
+    steps.push(Actor::Worker, Barrier::Memory, Need::BestEffort, watch, sum);
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+//! What must hold of every plan, whatever the profile and the host.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::Interpreter;
+
+fn host(rootful: bool, slot: u32, cache: bool) -> Host {
+    Host {
+        rootful,
+        system: vec!["/usr".into(), "/etc/ssl".into()],
+        links: vec![("/bin".into(), "usr/bin".into())],
+        interpreter: Interpreter {
+            program: "/opt/env/bin/python".into(),
+            trees: vec![crate::Tree { source: "/opt/env".into(), target: "/opt/env".into() }],
+        },
+        payload: "/run/payload".into(),
+        cache: cache.then(|| "/var/cache/python".into()),
+        workspace: "/var/lib/cellblock/n/workspace".into(),
+        slot,
+    }
+}
+
+fn mounts(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Attach { .. }
+            | Action::MountTmpfs { .. }
+            | Action::MountProc
+            | Action::MountRoot { .. }
+            | Action::Freeze { .. }
+            | Action::Mask { .. }
+    )
+}
+
+fn position(steps: &[Step], wanted: impl Fn(&Action) -> bool) -> usize {
+    steps.iter().position(|step| wanted(&step.action)).expect("every plan has such a step")
+}
+
+proptest! {
+    #[test]
+    fn order_holds_on_every_host(rootful: bool, slot in 0..ids::SLOTS, cache: bool) {
+        let steps = plan(&Profile::builtin_default(), &host(rootful, slot, cache));
+        let pivot = position(&steps, |a| *a == Action::Pivot);
+        prop_assert!(steps[pivot..].iter().all(|step| !mounts(&step.action)), "mounted after the pivot");
+
+        let proc = position(&steps, |a| *a == Action::MountProc);
+        let frozen = position(&steps, |a| matches!(a, Action::Freeze { .. }));
+        for (at, step) in steps.iter().enumerate() {
+            if matches!(step.action, Action::Sysctl { .. }) {
+                prop_assert!(proc < at && at < frozen, "knob outside the time /proc/sys is writable");
+            }
+        }
+
+        let nested = position(&steps, |a| matches!(a, Action::NestUserNamespace { .. }));
+        let drop = position(&steps, |a| *a == Action::DropCapabilities);
+        for (at, step) in steps.iter().enumerate() {
+            if matches!(step.action, Action::Limit { .. }) {
+                prop_assert!(nested < at && at < drop, "limit outside the nested user namespace");
+            }
+        }
+        prop_assert!(position(&steps, |a| *a == Action::NoNewPrivileges) < drop);
+
+        let clone = position(&steps, |a| matches!(a, Action::Clone { .. }));
+        let enter = position(&steps, |a| *a == Action::EnterOuter);
+        prop_assert!(enter < clone, "the shim made the sandbox with rights on the host");
+        prop_assert!(steps.iter().map(|step| step.actor).is_sorted(), "actors interleave");
+    }
+
+    #[test]
+    fn no_two_slots_share_an_id(a in 0..ids::SLOTS, b in 0..ids::SLOTS) {
+        prop_assume!(a != b);
+        let own = |slot| [ids::init_in_outer(slot), ids::worker_in_outer(slot)];
+        prop_assert!(own(a).iter().all(|id| *id != 0 && *id < ids::RANGE && !own(b).contains(id)));
+    }
+}
+
+#[test]
+fn every_tree_that_is_taken_is_attached_and_only_the_workspace_is_writable() {
+    let steps = plan(&Profile::builtin_default(), &host(true, 0, true));
+    let attached: Vec<_> = steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::Attach { target } => Some(target),
+            _ => None,
+        })
+        .collect();
+    let mut taken = 0;
+    for step in &steps {
+        if let Action::OpenTree { target, writable, .. } = &step.action {
+            taken += 1;
+            assert!(attached.contains(&target), "{step}");
+            assert_eq!(*writable, target == Path::new("/workspace"), "{step}");
+        }
+    }
+    assert_eq!(taken, attached.len());
+}
+
+#[test]
+fn root_takes_trees_before_it_gives_up_its_rights_and_a_user_after_he_has_some() {
+    for rootful in [true, false] {
+        let steps = plan(&Profile::builtin_default(), &host(rootful, 0, false));
+        let enter = position(&steps, |a| *a == Action::EnterOuter);
+        let tree = position(&steps, |a| matches!(a, Action::OpenTree { .. }));
+        assert_eq!(tree < enter, rootful);
+    }
+}
+
+#[test]
+fn plan_reads_like_a_story() {
+    let steps = plan(&Profile::builtin_default(), &host(true, 0, true));
+    let text: String =
+        steps.iter().enumerate().map(|(n, step)| format!("{:2}. {step}: {}\n", n + 1, step.reason)).collect();
+    insta::assert_snapshot!(text);
+}

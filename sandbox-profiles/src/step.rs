@@ -1,0 +1,361 @@
+//! One step of a plan: what to do, who does it, which barrier it belongs to, why.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Who does it.
+    pub actor: Actor,
+    /// The barrier it is part of.
+    pub barrier: Barrier,
+    /// Whether the sandbox may exist without it.
+    pub need: Need,
+    /// What is done.
+    pub action: Action,
+    /// Why, one line.
+    pub reason: String,
+}
+
+/// Who executes a step. The actors follow each other in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The shim, outside.
+    Shim,
+    /// The sandbox's pid 1, before it has anything to reap.
+    Init,
+    /// The process that becomes the worker.
+    Worker,
+}
+
+/// What happens when a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// There is no sandbox without it.
+    Required,
+    /// The report says that it is missing.
+    BestEffort,
+}
+
+/// What a sandbox is made of, as operators think of it; one line each in the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Barrier {
+    /// User, pid, mount, ipc, uts and cgroup namespaces.
+    Namespaces,
+    /// An id that is nobody on the host.
+    UserIds,
+    /// A network namespace with nothing in it.
+    Network,
+    /// A root built from an allow-list.
+    PrivateRoot,
+    /// The system and the interpreter cannot be written.
+    ReadOnlySystem,
+    /// A handful of harmless devices.
+    Devices,
+    /// `/proc` shows the sandbox alone, and no kernel knobs.
+    Proc,
+    /// The notebook's own folder.
+    Workspace,
+    /// No further namespaces, so no further kernel surface.
+    NamespaceQuota,
+    /// A second user namespace: capabilities regained there undo nothing.
+    NestedUserNamespace,
+    /// Hard limits on processes, files, stack, locked memory.
+    ResourceLimits,
+    /// Set-uid programs give nothing.
+    NoNewPrivileges,
+    /// All five capability sets are empty, and stay so.
+    Capabilities,
+    /// No descriptor of ours leaks in.
+    FileDescriptors,
+    /// Memory of the whole sandbox, watched by the shim.
+    Memory,
+}
+
+impl Barrier {
+    /// The barrier's name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Barrier::Namespaces => "namespaces",
+            Barrier::UserIds => "user ids",
+            Barrier::Network => "network",
+            Barrier::PrivateRoot => "private root",
+            Barrier::ReadOnlySystem => "read-only system",
+            Barrier::Devices => "devices",
+            Barrier::Proc => "proc",
+            Barrier::Workspace => "workspace",
+            Barrier::NamespaceQuota => "namespace quota",
+            Barrier::NestedUserNamespace => "nested user namespace",
+            Barrier::ResourceLimits => "resource limits",
+            Barrier::NoNewPrivileges => "no new privileges",
+            Barrier::Capabilities => "capabilities",
+            Barrier::FileDescriptors => "file descriptors",
+            Barrier::Memory => "memory",
+        }
+    }
+}
+
+/// A kind of namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Namespace {
+    /// `CLONE_NEWUSER`
+    User,
+    /// `CLONE_NEWPID`
+    Pid,
+    /// `CLONE_NEWNS`
+    Mount,
+    /// `CLONE_NEWNET`
+    Network,
+    /// `CLONE_NEWIPC`
+    Ipc,
+    /// `CLONE_NEWUTS`
+    Uts,
+    /// `CLONE_NEWCGROUP`
+    Cgroup,
+}
+
+/// A resource of setrlimit(2); hard and soft limit are set alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// Size of a core file.
+    Core,
+    /// Private writable memory of one process.
+    Data,
+    /// Size of one file.
+    FileSize,
+    /// Locked memory.
+    LockedMemory,
+    /// Bytes in POSIX message queues.
+    MessageQueues,
+    /// Open files.
+    OpenFiles,
+    /// Processes and threads of the worker's user.
+    Processes,
+    /// Queued signals.
+    PendingSignals,
+    /// Stack of the main thread.
+    Stack,
+    /// Real-time priority.
+    RealTimePriority,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Take a detached copy of a tree of the host while its path can still be walked.
+    OpenTree {
+        /// On the host.
+        source: PathBuf,
+        /// In the sandbox.
+        target: PathBuf,
+        /// May be written.
+        writable: bool,
+        /// Device nodes in it work.
+        devices: bool,
+        /// Show the host owner's files as the worker's.
+        idmap: bool,
+    },
+    /// Join the outer user namespace Z; from here on the shim has no rights on the host.
+    EnterOuter,
+    /// Make the sandbox's namespaces in one call, with init in them.
+    Clone {
+        /// Which.
+        namespaces: Vec<Namespace>,
+    },
+    /// Say which ids exist in the sandbox: (inside, in Z).
+    MapIds {
+        /// The same for users and groups.
+        ids: Vec<(u32, u32)>,
+    },
+    /// Become root of the sandbox's user namespace, without groups, in a session of its own.
+    BecomeInit,
+    /// Name the machine.
+    Hostname {
+        /// The name.
+        name: String,
+    },
+    /// Keep mounts from travelling in or out.
+    PrivateMounts,
+    /// An empty root in memory.
+    MountRoot {
+        /// Its size.
+        bytes: u64,
+        /// Its inodes.
+        inodes: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// The link.
+        path: PathBuf,
+        /// What it says.
+        target: PathBuf,
+    },
+    /// A small file.
+    WriteFile {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        content: String,
+    },
+    /// Put the tree taken for this target in its place.
+    Attach {
+        /// In the sandbox.
+        target: PathBuf,
+    },
+    /// Memory as a disk, bounded in bytes and inodes.
+    MountTmpfs {
+        /// Where.
+        target: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// Its inodes.
+        inodes: u64,
+        /// Its mode.
+        mode: u32,
+        /// Programs on it can be executed.
+        executable: bool,
+    },
+    /// A `/proc` of the sandbox's own pid namespace.
+    MountProc,
+    /// Set a kernel knob that belongs to the sandbox's namespaces.
+    Sysctl {
+        /// With slashes, below `/proc/sys`.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Make a path read-only by binding it over itself.
+    Freeze {
+        /// Where; skipped when the kernel does not have it.
+        path: PathBuf,
+    },
+    /// Cover a file with `/dev/null`, a folder with nothing.
+    Mask {
+        /// Where; skipped when the kernel does not have it.
+        path: PathBuf,
+    },
+    /// Make the new root the root and let go of the old.
+    Pivot,
+    /// Make a mount read-only.
+    ReadOnly {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Become the worker's user in the sandbox's user namespace.
+    BecomeWorker {
+        /// Its uid and gid there.
+        id: u32,
+    },
+    /// A user namespace inside the user namespace, with one id.
+    NestUserNamespace {
+        /// The id inside.
+        inside: u32,
+        /// The id outside.
+        outside: u32,
+    },
+    /// Bound a resource.
+    Limit {
+        /// Which.
+        resource: Resource,
+        /// To what, in the resource's own unit.
+        value: u64,
+    },
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+    /// Empty ambient, bounding, effective, permitted and inheritable sets and lock the securebits.
+    DropCapabilities,
+    /// Close everything but the worker's own descriptors.
+    CloseFiles,
+    /// Go where the work is.
+    ChangeDirectory {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Sum the memory of the sandbox's processes and end it above the limit.
+    WatchMemory {
+        /// The limit.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for Step {
+    /// The step as `profile explain` and errors print it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.action.fmt(out)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::OpenTree { source, target, writable, idmap, .. } => {
+                let access = if *writable { "writable" } else { "read-only" };
+                let owner = if *idmap { ", owned by the worker" } else { "" };
+                if source == target {
+                    write!(out, "take {} ({access}{owner})", source.display())
+                } else {
+                    write!(out, "take {} as {} ({access}{owner})", source.display(), target.display())
+                }
+            }
+            Action::EnterOuter => write!(out, "enter the outer user namespace"),
+            Action::Clone { namespaces } => write!(out, "clone into {} new namespaces", namespaces.len()),
+            Action::MapIds { ids } => {
+                write!(out, "map ids")?;
+                ids.iter().try_for_each(|(inside, outer)| write!(out, " {inside}={outer}"))
+            }
+            Action::BecomeInit => write!(out, "become init: no groups, own session"),
+            Action::Hostname { name } => write!(out, "set the host name to {name}"),
+            Action::PrivateMounts => write!(out, "make all mounts private"),
+            Action::MountRoot { bytes, inodes } => write!(out, "mount an empty root of {bytes} bytes, {inodes} inodes"),
+            Action::Symlink { path, target } => write!(out, "link {} to {}", path.display(), target.display()),
+            Action::WriteFile { path, .. } => write!(out, "write {}", path.display()),
+            Action::Attach { target } => write!(out, "attach {}", target.display()),
+            Action::MountTmpfs { target, bytes, inodes, .. } => {
+                write!(out, "mount {} in memory, {bytes} bytes, {inodes} inodes", target.display())
+            }
+            Action::MountProc => write!(out, "mount /proc"),
+            Action::Sysctl { key, value } => write!(out, "set {} to {value}", key.replace('/', ".")),
+            Action::Freeze { path } => write!(out, "make {} read-only", path.display()),
+            Action::Mask { path } => write!(out, "mask {}", path.display()),
+            Action::Pivot => write!(out, "pivot into the new root and drop the old"),
+            Action::ReadOnly { path } => write!(out, "remount {} read-only", path.display()),
+            Action::BecomeWorker { id } => write!(out, "become user {id}"),
+            Action::NestUserNamespace { inside, outside } => {
+                write!(out, "nest a user namespace, {inside}={outside}")
+            }
+            Action::Limit { resource, value } => write!(out, "limit {} to {value}", resource.name()),
+            Action::NoNewPrivileges => write!(out, "set no_new_privs"),
+            Action::DropCapabilities => write!(out, "empty all capability sets and lock the securebits"),
+            Action::CloseFiles => write!(out, "close all other descriptors"),
+            Action::ChangeDirectory { path } => write!(out, "go to {}", path.display()),
+            Action::WatchMemory { bytes } => write!(out, "watch memory, at most {bytes} bytes"),
+        }
+    }
+}
+
+impl Resource {
+    /// The name in setrlimit(2).
+    pub fn name(self) -> &'static str {
+        match self {
+            Resource::Core => "RLIMIT_CORE",
+            Resource::Data => "RLIMIT_DATA",
+            Resource::FileSize => "RLIMIT_FSIZE",
+            Resource::LockedMemory => "RLIMIT_MEMLOCK",
+            Resource::MessageQueues => "RLIMIT_MSGQUEUE",
+            Resource::OpenFiles => "RLIMIT_NOFILE",
+            Resource::Processes => "RLIMIT_NPROC",
+            Resource::PendingSignals => "RLIMIT_SIGPENDING",
+            Resource::Stack => "RLIMIT_STACK",
+            Resource::RealTimePriority => "RLIMIT_RTPRIO",
+        }
+    }
+}

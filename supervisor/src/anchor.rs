@@ -1,0 +1,190 @@
+//! The anchor's client: asks the process that outlives us to start, list and kill shims.
+//!
+//! The socket is SEQPACKET, which tokio does not have, and a request carries at most one fd; so
+//! it is a blocking socket behind a mutex, used on the blocking pool, one request at a time. An
+//! anchor answers within a millisecond; the socket's own timeouts bound the rest.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
+use cellblock_proto::codec::Codec;
+use cellblock_proto::frame::{FrameReader, Kind, Limits};
+use cellblock_proto::id::WorkerId;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
+
+use crate::process::{self, ProcessError};
+
+/// Shutdown waits for every shim's end; everything else is immediate.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A sender is bounded by its socket buffer (212,992 bytes by default), so this is all there is.
+const MESSAGE_BYTES: usize = 256 << 10;
+
+/// The way to one anchor.
+#[derive(Debug)]
+pub(crate) struct Anchor {
+    socket: Arc<Mutex<OwnedFd>>,
+    build: String,
+    first_uid: Option<u32>,
+}
+
+/// Why the anchor could not help.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnchorError {
+    #[error("failed to start the anchor")]
+    Start(#[from] ProcessError),
+    #[error("failed to reach the anchor at {path}")]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("failed to talk to the anchor")]
+    Talk(#[source] io::Error),
+    #[error("the anchor could not do it: {reason}")]
+    Refused { reason: String },
+    #[error("the anchor answered with something else: {answer}")]
+    Unexpected { answer: String },
+}
+
+impl Anchor {
+    /// Finds the anchor that listens at `socket`, or starts one.
+    ///
+    /// # Errors
+    /// No anchor, and none could be started; its own words are in the message.
+    pub(crate) async fn open(
+        shim: &Path,
+        socket: &Path,
+        first_uid: Option<u32>,
+    ) -> Result<Self, AnchorError> {
+        let connected = match connect(socket) {
+            Ok(connected) => connected,
+            Err(_) => {
+                process::start_anchor(shim, socket, first_uid).await?;
+                connect(socket)
+                    .map_err(|source| AnchorError::Connect { path: socket.to_owned(), source })?
+            }
+        };
+        let socket = Arc::new(Mutex::new(connected));
+        match call(&socket, AnchorRequest::Hello, None).await? {
+            AnchorReply::Hello { build, first_uid } => Ok(Anchor { socket, build, first_uid }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The anchor's build; it may be older than ours.
+    pub(crate) fn build(&self) -> &str {
+        &self.build
+    }
+
+    /// The first host uid of the workers; `None` when rootless.
+    pub(crate) fn first_uid(&self) -> Option<u32> {
+        self.first_uid
+    }
+
+    /// Starts a shim whose standard input is `stdin`.
+    pub(crate) async fn spawn(&self, worker: WorkerId, stdin: OwnedFd) -> Result<u32, AnchorError> {
+        match call(&self.socket, AnchorRequest::Spawn { worker }, Some(stdin)).await? {
+            AnchorReply::Started { pid } => Ok(pid),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The shims that live.
+    pub(crate) async fn list(&self) -> Result<Vec<WorkerId>, AnchorError> {
+        match call(&self.socket, AnchorRequest::List, None).await? {
+            AnchorReply::Shims { shims } => Ok(shims.into_iter().map(|(worker, _)| worker).collect()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Kills a shim, and so its sandbox.
+    pub(crate) async fn kill(&self, worker: WorkerId) -> Result<(), AnchorError> {
+        self.done(AnchorRequest::Kill { worker }).await
+    }
+
+    /// Ends the anchor and all shims.
+    pub(crate) async fn shutdown(&self) -> Result<(), AnchorError> {
+        self.done(AnchorRequest::Shutdown).await
+    }
+
+    async fn done(&self, request: AnchorRequest) -> Result<(), AnchorError> {
+        match call(&self.socket, request, None).await? {
+            AnchorReply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(reply: &AnchorReply) -> AnchorError {
+    match reply {
+        AnchorReply::Failed { reason } => AnchorError::Refused { reason: reason.clone() },
+        other => AnchorError::Unexpected { answer: format!("{other:?}") },
+    }
+}
+
+fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    for timeout in [Timeout::Recv, Timeout::Send] {
+        set_socket_timeout(&socket, timeout, Some(PATIENCE))?;
+    }
+    Ok(socket)
+}
+
+async fn call(
+    socket: &Arc<Mutex<OwnedFd>>,
+    request: AnchorRequest,
+    fd: Option<OwnedFd>,
+) -> Result<AnchorReply, AnchorError> {
+    let socket = Arc::clone(socket);
+    let answer = tokio::task::spawn_blocking(move || {
+        let socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send(socket.as_fd(), &request, fd.as_ref().map(AsFd::as_fd))?;
+        receive(socket.as_fd())
+    });
+    // The closure cannot panic; a runtime that is going down cancels it.
+    answer.await.map_err(io::Error::other).flatten().map_err(AnchorError::Talk)
+}
+
+fn send(socket: BorrowedFd<'_>, request: &AnchorRequest, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let frame = Codec::Json.frame(Kind::AnchorRequest, 1, request).map_err(io::Error::other)?;
+    let mut bytes = Vec::new();
+    frame.write_to(&mut bytes);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = fd.as_slice();
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("no room for the descriptor"));
+    }
+    let parts = [IoSlice::new(&bytes)];
+    rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
+}
+
+fn receive(socket: BorrowedFd<'_>) -> io::Result<AnchorReply> {
+    let mut buffer = vec![0; MESSAGE_BYTES];
+    let (_, length) =
+        rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty()))?;
+    if length == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the anchor has gone"));
+    }
+    let mut reader = FrameReader::new(Limits::DEFAULT);
+    reader.feed(&buffer[..length.min(MESSAGE_BYTES)]);
+    let frame = reader.next_frame().map_err(io::Error::other)?;
+    let frame = frame.ok_or_else(|| io::Error::other("the anchor's answer is cut off"))?;
+    if frame.kind != Kind::AnchorReply {
+        return Err(io::Error::other("the anchor's answer is of the wrong kind"));
+    }
+    frame.message().map_err(io::Error::other)
+}

@@ -1,0 +1,61 @@
+//! The command line. Doc comments are the help text.
+
+use std::path::PathBuf;
+
+/// Run notebook code in isolated Python workers
+///
+/// Listens on a Unix socket for notebooks to run (`proto/README.md` describes what is spoken there)
+/// and gives each notebook one sandboxed Python process. Workers outlive a restart of the daemon.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "cellblockd", version)]
+pub(crate) struct Args {
+    /// Directory for the socket, the lock and the workers' control sockets
+    ///
+    /// Default: /run/cellblock as root, else $XDG_RUNTIME_DIR/cellblock, else /tmp/cellblock-UID.
+    /// With --private, the daemon's process id is added, so that it meets no other daemon.
+    #[arg(long, value_name = "DIR", env = "CELLBLOCK_RUNTIME_DIR")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+
+    /// Socket to listen on, at most 107 bytes long [default: RUNTIME_DIR/cellblockd.sock]
+    #[arg(long, value_name = "PATH", env = "CELLBLOCK_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Directory for the notebooks' files
+    ///
+    /// Default: /var/lib/cellblock as root, else $XDG_STATE_HOME/cellblock, else
+    /// ~/.local/state/cellblock.
+    #[arg(long, value_name = "DIR", env = "CELLBLOCK_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    /// Python to run notebooks with: a program, or an environment's bin/python
+    ///
+    /// It needs IPython and dill. It is found by reading files and never run outside a sandbox.
+    #[arg(long, value_name = "PATH", env = "CELLBLOCK_PYTHON", default_value = "python3")]
+    pub(crate) python: PathBuf,
+
+    /// Directory of profiles, one NAME.toml each; `default` is built in
+    #[arg(long, value_name = "DIR", env = "CELLBLOCK_PROFILES")]
+    pub(crate) profiles: Option<PathBuf>,
+
+    /// The cellblock-shim of this build [default: beside this program, else on PATH]
+    #[arg(long, value_name = "PATH", env = "CELLBLOCK_SHIM")]
+    pub(crate) shim: Option<PathBuf>,
+
+    /// Also serve this user id (our own and 0 are always served); may be repeated
+    #[arg(long, value_name = "UID")]
+    pub(crate) allow_uid: Vec<u32>,
+
+    /// First host user id of the range that workers use, as root only
+    #[arg(long, value_name = "UID", env = "CELLBLOCK_FIRST_UID")]
+    pub(crate) first_uid: Option<u32>,
+
+    /// Be the daemon of one program: end, with all workers, when standard input ends
+    ///
+    /// Prints the line `ready SOCKET` when it listens.
+    #[arg(long)]
+    pub(crate) private: bool,
+
+    /// Print the line `ready SOCKET` when listening, without --private too
+    #[arg(long)]
+    pub(crate) print_ready: bool,
+}

@@ -1,0 +1,338 @@
+//! One client: who it is, what it says, where it goes. Every request is answered, by whoever holds
+//! its [`Responder`]; nothing a client sends can do more than end its own connection.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cellblock_proto::client::{ErrorCode, Hello, Reply, Request};
+use cellblock_proto::codec::Codec;
+use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
+use cellblock_proto::id::NotebookId;
+use cellblock_proto::{BUILD, PROTOCOL_MAX, PROTOCOL_MIN};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+
+use crate::daemon::Daemon;
+use crate::doctor;
+use crate::log::chain;
+use crate::notebook::Message;
+use crate::outbox::{BeginError, Client, Outbox, Payload, Responder};
+use crate::registry;
+
+/// How long a new connection may be silent.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the last words to a client may take.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Code of one Execution, in bytes: far above what people write, far below what hurts.
+const MAX_CODE_BYTES: usize = 16 << 20;
+
+/// Read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Why a connection ends before its client ends it.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("failed to read from the client")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("a client sends requests (kind 1), this frame is of kind {0:?}")]
+    Kind(Kind),
+    #[error("user {uid} may not use this daemon; its operator can allow it with --allow-uid {uid}")]
+    Forbidden { uid: u32 },
+    #[error("the first frame must be hello, in JSON, with a request id that is not 0: {reason}")]
+    NotHello { reason: String },
+    #[error("no hello within {} s", HELLO_PATIENCE.as_secs())]
+    Silent,
+    #[error(
+        "no common protocol version: the client speaks {min} to {max}, this daemon {PROTOCOL_MIN} to {PROTOCOL_MAX}"
+    )]
+    Version { min: u16, max: u16 },
+}
+
+impl ConnectionError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            ConnectionError::Frame(FrameError::TooLarge { .. }) => ErrorCode::TooLarge,
+            ConnectionError::Forbidden { .. } => ErrorCode::Forbidden,
+            ConnectionError::Version { .. } => ErrorCode::Version,
+            _ => ErrorCode::BadRequest,
+        }
+    }
+}
+
+/// Serves a client until it goes, breaks the protocol, or the daemon ends.
+pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
+    let uid = match socket.peer_cred() {
+        Ok(peer) => peer.uid(),
+        Err(error) => return tracing::warn!(%error, "could not tell who a client is"),
+    };
+    let (read, write) = socket.into_split();
+    let outbox = Arc::new(Outbox::default());
+    let writer = {
+        let outbox = Arc::clone(&outbox);
+        tokio::spawn(async move { outbox.write_to(write).await })
+    };
+    let mut connection = Connection {
+        daemon,
+        uid,
+        client: Client { outbox: Arc::clone(&outbox), codec: Codec::Json },
+        reader: Reader { half: read, frames: FrameReader::new(Limits::DEFAULT), buffer: vec![0; READ_BYTES] },
+    };
+    match connection.run().await {
+        Ok(()) => tracing::debug!(uid, "client gone"),
+        Err(ConnectionError::Io(error)) => tracing::debug!(uid, %error, "client lost"),
+        Err(error) => {
+            tracing::warn!(uid, error = chain(&error), "connection refused");
+            connection.client.refuse(0, error.code(), chain(&error));
+        }
+    }
+    outbox.close();
+    let aborted = writer.abort_handle();
+    if tokio::time::timeout(FAREWELL_PATIENCE, writer).await.is_err() {
+        aborted.abort();
+    }
+}
+
+/// Tells a client that there are too many of them.
+pub(crate) async fn turn_away(socket: UnixStream) {
+    let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json };
+    client.refuse(0, ErrorCode::Busy, "too many connections: close some, or send requests over one");
+    client.outbox.close();
+    // Whether it is heard is the client's business.
+    let _ = tokio::time::timeout(FAREWELL_PATIENCE, client.outbox.write_to(socket)).await;
+}
+
+struct Connection {
+    daemon: Arc<Daemon>,
+    uid: u32,
+    client: Client,
+    reader: Reader,
+}
+
+struct Reader {
+    half: OwnedReadHalf,
+    frames: FrameReader,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// The next request; `None` when the client has ended the connection, torn frame or not.
+    async fn request(&mut self) -> Result<Option<Frame>, ConnectionError> {
+        loop {
+            if let Some(frame) = self.frames.next_frame()? {
+                return if frame.kind == Kind::Request { Ok(Some(frame)) } else { Err(ConnectionError::Kind(frame.kind)) };
+            }
+            match self.half.read(&mut self.buffer).await? {
+                0 => return Ok(None),
+                count => self.frames.feed(&self.buffer[..count]),
+            }
+        }
+    }
+}
+
+impl Connection {
+    async fn run(&mut self) -> Result<(), ConnectionError> {
+        self.authorise()?;
+        let hello = tokio::time::timeout(HELLO_PATIENCE, self.reader.request());
+        let Some(frame) = hello.await.map_err(|_| ConnectionError::Silent)?? else { return Ok(()) };
+        self.greet(&frame)?;
+        let mut ending = self.daemon.ending.subscribe();
+        loop {
+            // A client that does not read is not listened to either.
+            self.client.outbox.room().await;
+            let frame = tokio::select! {
+                frame = self.reader.request() => frame?,
+                _ = ending.wait_for(|ending| *ending) => None,
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            self.take(frame).await;
+        }
+    }
+
+    fn authorise(&self) -> Result<(), ConnectionError> {
+        let uid = self.uid;
+        if self.is_operator() || self.daemon.allow_uids.contains(&uid) {
+            Ok(())
+        } else {
+            Err(ConnectionError::Forbidden { uid })
+        }
+    }
+
+    fn is_operator(&self) -> bool {
+        self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
+    }
+
+    fn greet(&mut self, frame: &Frame) -> Result<(), ConnectionError> {
+        let wrong = |reason: &str| ConnectionError::NotHello { reason: reason.to_owned() };
+        if frame.codec != Codec::Json || frame.request == 0 {
+            return Err(wrong("it is in another codec or has request id 0"));
+        }
+        let hello = match frame.message() {
+            Ok(Request::Hello(hello)) => hello,
+            Ok(_) => return Err(wrong("it is another request")),
+            Err(error) => return Err(wrong(&chain(&error))),
+        };
+        let Hello { min_version: min, max_version: max, codec, client } = hello;
+        let version = max.min(PROTOCOL_MAX);
+        if version < min.max(PROTOCOL_MIN) {
+            return Err(ConnectionError::Version { min, max });
+        }
+        let name: String = client.chars().take(80).collect();
+        tracing::debug!(uid = self.uid, client = ?name, version, "hello");
+        let reply = Reply::Hello {
+            version,
+            codec,
+            server: BUILD.to_owned(),
+            meta_bytes: Limits::DEFAULT.meta_bytes,
+            payload_bytes: Limits::DEFAULT.payload_bytes,
+        };
+        self.client.answer(frame.request, &reply, None);
+        self.client.codec = codec;
+        Ok(())
+    }
+
+    async fn take(&mut self, frame: Frame) {
+        let id = frame.request;
+        let refuse = |message: String| self.client.refuse(0, ErrorCode::BadRequest, message);
+        if id == 0 {
+            return refuse("request id 0 belongs to the connection: choose another".to_owned());
+        }
+        match self.client.outbox.begin(id) {
+            Ok(()) => {}
+            Err(BeginError::InUse) => {
+                return refuse(format!("request id {id} is being answered: choose another"));
+            }
+            Err(BeginError::TooMany) => {
+                let message = "too many requests at once on this connection: wait for answers";
+                return self.client.refuse(id, ErrorCode::Busy, message);
+            }
+        }
+        let responder = Responder::new(self.client.clone(), id);
+        match frame.message::<Request>() {
+            Ok(request) => self.dispatch(request, frame.payload, responder).await,
+            Err(error) => responder.refuse(ErrorCode::BadRequest, chain(&error)),
+        }
+    }
+
+    async fn dispatch(&self, request: Request, payload: Vec<u8>, responder: Responder) {
+        match request {
+            Request::Hello(_) => responder.refuse(ErrorCode::BadRequest, "hello was said already"),
+            Request::OpenNotebook { notebook, profile } => {
+                match registry::open(&self.daemon, notebook, profile).await {
+                    Ok(info) => responder.answer(&Reply::Notebook(info), None),
+                    Err((code, message)) => responder.refuse(code, message),
+                }
+            }
+            Request::Execute { notebook, execution, options } => {
+                if let Some((code, responder)) = check_code(payload, responder) {
+                    self.ask(&notebook, responder, |responder| Message::Execute { execution, options, code, responder })
+                        .await;
+                }
+            }
+            Request::Attach { notebook, execution, from_seq } => {
+                self.ask(&notebook, responder, |responder| Message::Attach { execution, from_seq, responder }).await;
+            }
+            Request::Interrupt { notebook } => {
+                self.ask(&notebook, responder, |responder| Message::Interrupt { responder }).await;
+            }
+            Request::Cancel { notebook, execution } => {
+                self.ask(&notebook, responder, |responder| Message::Cancel { execution, responder }).await;
+            }
+            Request::Input { notebook, execution, value } => {
+                self.ask(&notebook, responder, |responder| Message::Input { execution, value, responder }).await;
+            }
+            Request::Query { notebook, query } => {
+                if let Some((code, responder)) = check_code(payload, responder) {
+                    self.ask(&notebook, responder, |responder| Message::Query { query, code, responder }).await;
+                }
+            }
+            Request::Restart { notebook } => {
+                self.ask(&notebook, responder, |responder| Message::Restart { responder }).await;
+            }
+            Request::Close { notebook } => {
+                self.ask(&notebook, responder, |responder| Message::Close { delete: false, responder }).await;
+            }
+            Request::Delete { notebook } => self.delete(&notebook, responder).await,
+            Request::Notebooks => {
+                let notebooks = registry::list(&self.daemon).await;
+                responder.answer(&Reply::Notebooks { notebooks }, None);
+            }
+            Request::Status { notebook } => {
+                self.ask(&notebook, responder, |responder| Message::Status { responder }).await;
+            }
+            Request::Doctor => {
+                let daemon = Arc::clone(&self.daemon);
+                tokio::task::spawn_blocking(move || {
+                    responder.answer(&Reply::Doctor { checks: doctor::examine(&daemon) }, None);
+                });
+            }
+            Request::Comm { target } => {
+                let target: String = target.chars().take(80).collect();
+                let message = format!(
+                    "comm {target:?} was refused: a comm needs a live object on both sides, and cellblock keeps a \
+                     worker's objects inside its sandbox; use display() and update_display() instead"
+                );
+                responder.refuse(ErrorCode::Unsupported, message);
+            }
+            Request::Shutdown => self.shut_down(responder).await,
+        }
+    }
+
+    async fn ask(
+        &self,
+        notebook: &NotebookId,
+        responder: Responder,
+        message: impl FnOnce(Responder) -> Message,
+    ) {
+        match self.daemon.notebooks.get(notebook) {
+            // A notebook that is closed meanwhile drops the message, and that answers it.
+            Some(entry) => drop(entry.inbox.send(message(responder)).await),
+            None => {
+                let message =
+                    format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
+                responder.refuse(ErrorCode::UnknownNotebook, message);
+            }
+        }
+    }
+
+    /// Also removes the files of a notebook that is not open.
+    async fn delete(&self, notebook: &NotebookId, responder: Responder) {
+        if self.daemon.notebooks.get(notebook).is_none()
+            && crate::workspace::exists(&self.daemon.state, notebook)
+            && let Err((code, message)) = registry::open(&self.daemon, notebook.clone(), None).await
+        {
+            return responder.refuse(code, message);
+        }
+        self.ask(notebook, responder, |responder| Message::Close { delete: true, responder }).await;
+    }
+
+    async fn shut_down(&self, responder: Responder) {
+        if !self.is_operator() {
+            let message = "only root and the daemon's own user may end it";
+            return responder.refuse(ErrorCode::Forbidden, message);
+        }
+        responder.done();
+        // The answer first; a client that does not read it does not keep us.
+        let _ = tokio::time::timeout(FAREWELL_PATIENCE, self.client.outbox.flushed()).await;
+        self.daemon.ending.send_replace(true);
+    }
+}
+
+/// The payload as code, or the refusal sent.
+fn check_code(payload: Vec<u8>, responder: Responder) -> Option<(Payload, Responder)> {
+    if payload.len() > MAX_CODE_BYTES {
+        let message = format!("the code has {} bytes, the limit is {MAX_CODE_BYTES} bytes", payload.len());
+        responder.refuse(ErrorCode::TooLarge, message);
+        return None;
+    }
+    if let Err(error) = std::str::from_utf8(&payload) {
+        responder.refuse(ErrorCode::BadRequest, format!("the code is not UTF-8: {error}"));
+        return None;
+    }
+    Some((Payload::new(payload), responder))
+}

@@ -1,0 +1,72 @@
+//! What all of the daemon shares: where things are, who is asked for what, which notebooks are open.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cellblock_proto::id::NotebookId;
+use tokio::sync::{mpsc, watch};
+
+use crate::anchor::Anchor;
+use crate::host::System;
+use crate::interpreter::Search;
+use crate::notebook::Message;
+use crate::prepare::Caches;
+use crate::runtime_dir::RuntimeDir;
+use crate::slots::Slots;
+
+/// The daemon, as its tasks see it.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    /// Whether it ends with its workers.
+    pub(crate) private: bool,
+    /// Where notebooks' files are.
+    pub(crate) state: PathBuf,
+    /// The Python that profiles run when they name none.
+    pub(crate) python: PathBuf,
+    /// The operator's profiles.
+    pub(crate) profiles: Option<PathBuf>,
+    /// Peers served besides ourselves and root.
+    pub(crate) allow_uids: Vec<u32>,
+    /// Where we live.
+    pub(crate) runtime: RuntimeDir,
+    /// Who starts shims.
+    pub(crate) anchor: Anchor,
+    /// Host ids in use.
+    pub(crate) slots: Slots,
+    /// Caches of interpreters.
+    pub(crate) caches: Caches,
+    /// Where Pythons are looked for.
+    pub(crate) search: Search,
+    /// What sandboxes see of the system.
+    pub(crate) system: System,
+    /// Open notebooks.
+    pub(crate) notebooks: Notebooks,
+    /// Becomes true when the daemon is to end.
+    pub(crate) ending: watch::Sender<bool>,
+}
+
+/// A notebook's task, as others reach it. The task owns everything else.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// The profile it was opened with.
+    pub(crate) profile: String,
+    /// Its inbox.
+    pub(crate) inbox: mpsc::Sender<Message>,
+}
+
+/// The open notebooks by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notebooks(Arc<Mutex<BTreeMap<NotebookId, Entry>>>);
+
+impl Notebooks {
+    /// Only looked at for a moment, never across an await.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<NotebookId, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The task of a notebook.
+    pub(crate) fn get(&self, notebook: &NotebookId) -> Option<Entry> {
+        self.lock().get(notebook).cloned()
+    }
+}

@@ -1,0 +1,68 @@
+//! The words between a notebook's task and its [`crate::machine::Machine`].
+
+use cellblock_proto::client::ErrorCode;
+use cellblock_proto::execution::{Death, ExecuteOptions, NameInfo, Outcome};
+use cellblock_proto::id::ExecutionId;
+use cellblock_proto::shim::Command;
+
+use crate::outbox::Payload;
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A client wants this run; the id is not known yet.
+    Submit { execution: ExecutionId, options: ExecuteOptions, code: Payload },
+    /// A question waits for a worker.
+    Wanted,
+    /// The shim has its orders; it can be spoken to.
+    Launched,
+    /// The worker is up.
+    Ready,
+    /// There is no worker.
+    StartFailed { code: ErrorCode, message: String },
+    /// The shim holds an Execution.
+    Accepted { execution: ExecutionId, position: u32 },
+    /// The worker has begun one.
+    Started { execution: ExecutionId },
+    /// One has ended.
+    Finished { execution: ExecutionId, outputs: u64, outcome: Outcome, payload: Payload },
+    /// One is given back because its worker ended first.
+    Returned { execution: ExecutionId, options: ExecuteOptions, code: Payload },
+    /// The shim will not have one.
+    Refused { execution: ExecutionId, reason: String },
+    /// The worker has ended.
+    WorkerEnded { death: Death, lost: Vec<NameInfo> },
+    /// The shim's socket has ended without a word.
+    ShimLost,
+    /// A client interrupts.
+    Interrupt,
+    /// A client cancels.
+    Cancel { execution: ExecutionId },
+    /// A client wants no worker.
+    Restart { reason: String },
+    /// The worker did not end in time.
+    EndOverdue,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Start a worker.
+    Start,
+    /// Tell the shim.
+    Send { command: Command, payload: Payload },
+    /// Tell the shim to end the worker, and see that it does.
+    End { reason: String },
+    /// Have the anchor kill the shim.
+    Kill,
+    /// Tell those attached that it is accepted.
+    Accepted { execution: ExecutionId, position: u32 },
+    /// It has ended; `outputs` is absent when nobody but us counted them.
+    Conclude { execution: ExecutionId, outputs: Option<u64>, outcome: Box<Outcome>, payload: Payload },
+    /// It never began to exist; those attached get the error.
+    Refuse { execution: ExecutionId, code: ErrorCode, message: String },
+    /// It ended too long ago to be remembered.
+    Forget { execution: ExecutionId },
+    /// There is no worker any more.
+    Gone,
+}

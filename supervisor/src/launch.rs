@@ -1,0 +1,246 @@
+//! Starting a worker: everything it needs is found, planned and said to a shim in one Command. What
+//! the shim then reports comes as events, to whoever owns the link.
+
+use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cellblock_proto::BUILD;
+use cellblock_proto::client::ErrorCode;
+use cellblock_proto::id::{NotebookId, WorkerId};
+use cellblock_proto::shim::{Command, StartSpec};
+use sandbox_profiles::{Host, PATH_IN_SANDBOX, Profile, plan};
+use tokio::net::UnixStream;
+
+use crate::anchor::AnchorError;
+use crate::daemon::Daemon;
+use crate::host;
+use crate::interpreter::{self, Found, InterpreterError};
+use crate::link::{self, LinkReader, LinkWriter};
+use crate::log::chain;
+use crate::prepare;
+use crate::profiles::{self, ProfilesError};
+use crate::slots::SlotLease;
+use crate::workspace::{self, WorkspaceError};
+
+/// Events a shim keeps while nobody takes them, in bytes.
+const RETAIN_BYTES: u64 = 8 << 20;
+
+/// How long a shim holds the writer back when that is full: longer than a restart of ours takes.
+pub(crate) const RETAIN_GRACE_MS: u64 = 30_000;
+
+/// How long a worker lives without a supervisor: over a night with nobody to start it again…
+const ORPHAN_MS: u64 = 24 * 3600 * 1000;
+
+/// …but not longer than its program when the daemon was private.
+const PRIVATE_ORPHAN_MS: u64 = 30_000;
+
+/// A notebook's name in its worker's: enough to recognise it in a process list.
+const NAME_BYTES: usize = 40;
+
+/// A shim with its orders, and what comes of it.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    /// Its worker.
+    pub(crate) worker: WorkerId,
+    /// What it says.
+    pub(crate) reader: LinkReader,
+    /// What it is told.
+    pub(crate) writer: LinkWriter,
+    /// Its host ids; absent when its worker has ended already.
+    pub(crate) slot: Option<SlotLease>,
+}
+
+/// Which code of ours a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// Executions.
+    Main,
+    /// The making of an interpreter's cache, once.
+    Prepare,
+}
+
+/// What is to be started.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Which code.
+    pub(crate) program: Program,
+    /// For whom.
+    pub(crate) notebook: NotebookId,
+    /// The profile's name as the shim reports it.
+    pub(crate) profile_name: String,
+    /// What it may do.
+    pub(crate) profile: Profile,
+    /// On which Python.
+    pub(crate) python: Found,
+    /// The folder it can write.
+    pub(crate) workspace: PathBuf,
+    /// The interpreter's cache.
+    pub(crate) cache: Option<PathBuf>,
+}
+
+/// Why there is no shim.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error(transparent)]
+    Profile(#[from] ProfilesError),
+    #[error(transparent)]
+    Interpreter(#[from] InterpreterError),
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    #[error("{path} is not UTF-8: sandboxes are described in text; use another path")]
+    NotText { path: PathBuf },
+    #[error("no host ids are left: too many workers live at once")]
+    NoSlot,
+    #[error("failed to start a shim")]
+    Anchor(#[from] AnchorError),
+    #[error("failed to connect to a new shim")]
+    Socket(#[from] io::Error),
+}
+
+impl LaunchError {
+    /// What a client is told.
+    pub(crate) fn for_client(&self) -> (ErrorCode, String) {
+        let code = match self {
+            LaunchError::Profile(_) => ErrorCode::BadProfile,
+            LaunchError::Interpreter(_) | LaunchError::NotText { .. } => ErrorCode::Interpreter,
+            LaunchError::Workspace(_) => ErrorCode::Storage,
+            LaunchError::NoSlot => ErrorCode::Busy,
+            LaunchError::Anchor(_) | LaunchError::Socket(_) => ErrorCode::Sandbox,
+        };
+        (code, chain(self))
+    }
+}
+
+/// Starts a notebook's worker.
+///
+/// # Errors
+/// Whatever keeps it from being started; nothing is left behind.
+pub(crate) async fn notebook_worker(
+    daemon: Arc<Daemon>,
+    notebook: NotebookId,
+    profile_name: String,
+) -> Result<Launched, LaunchError> {
+    // Read anew for each worker: an operator's edit holds from the next one on.
+    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
+    let workspace = workspace::open(&daemon.state, &notebook)?;
+    let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
+    let python = interpreter::find(python, &daemon.search)?;
+    let cache = prepare::cache(&daemon, &profile, &python).await;
+    let program = Program::Main;
+    start(&daemon, Order { program, notebook, profile_name, profile, python, workspace, cache }).await
+}
+
+/// Has the anchor start a shim and gives it its orders.
+///
+/// # Errors
+/// As [`notebook_worker`].
+pub(crate) async fn start(daemon: &Daemon, order: Order) -> Result<Launched, LaunchError> {
+    let slot = daemon.slots.lease().ok_or(LaunchError::NoSlot)?;
+    let worker = worker_id(&order.notebook, daemon.runtime.worker_name_bytes())?;
+    let spec = spec(daemon, order, &worker, slot.slot())?;
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let (reader, mut writer) = link::split(UnixStream::from_std(ours)?);
+    let shim_pid = daemon.anchor.spawn(worker.clone(), theirs.into()).await?;
+    tracing::info!(%worker, shim_pid, slot = slot.slot(), "shim started");
+    writer.push(&Command::Start(Box::new(spec)), 0, &[]);
+    writer.flush_all().await?;
+    Ok(Launched { worker, reader, writer, slot: Some(slot) })
+}
+
+fn worker_id(notebook: &NotebookId, room: usize) -> Result<WorkerId, LaunchError> {
+    let mut random = [0; 6];
+    rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())
+        .map_err(io::Error::from)?;
+    let suffix: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name: String =
+        notebook.as_str().chars().take(NAME_BYTES.min(room.saturating_sub(suffix.len() + 1))).collect();
+    format!("{name}-{suffix}").parse().map_err(|error| io::Error::other(error).into())
+}
+
+fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<StartSpec, LaunchError> {
+    let environment = environment(&order);
+    let host = Host {
+        rootful: host::is_rootful(),
+        system: daemon.system.paths.clone(),
+        links: daemon.system.links.clone(),
+        interpreter: order.python.interpreter,
+        payload: daemon.runtime.payload(),
+        cache: order.cache,
+        workspace: order.workspace,
+        slot,
+    };
+    let trees = host.interpreter.trees.iter().map(|tree| &tree.source);
+    let paths = trees.chain([&host.interpreter.program, &host.workspace, &host.payload]);
+    let argv = argv(order.program, text(&host.interpreter.program)?);
+    for path in paths.chain(&host.cache) {
+        text(path)?;
+    }
+    Ok(StartSpec {
+        build: BUILD.to_owned(),
+        worker: worker.clone(),
+        notebook: order.notebook,
+        profile: order.profile_name,
+        slot,
+        steps: plan(&order.profile, &host),
+        limits: order.profile.limits,
+        argv,
+        environment,
+        control_socket: daemon.runtime.worker_socket(worker.as_str()),
+        retain_bytes: RETAIN_BYTES,
+        retain_grace_ms: RETAIN_GRACE_MS,
+        orphan_ms: if daemon.private { PRIVATE_ORPHAN_MS } else { ORPHAN_MS },
+    })
+}
+
+fn text(path: &Path) -> Result<String, LaunchError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| LaunchError::NotText { path: path.to_owned() })
+}
+
+/// `-I`: neither the environment nor the workspace decides what is imported. The cache comes first,
+/// because it holds the same modules compiled.
+fn argv(program: Program, python: String) -> Vec<String> {
+    let module = match program {
+        Program::Main => "main",
+        Program::Prepare => "prepare",
+    };
+    let code = format!(
+        "import os, sys; cache = '/cellblock/cache/lib'; \
+         sys.path[:0] = [cache] * os.path.isdir(cache) + ['/cellblock/python']; \
+         import cellblock_worker.{module} as m; m.main()"
+    );
+    vec![python, "-I".to_owned(), "-c".to_owned(), code]
+}
+
+fn environment(order: &Order) -> Vec<(String, String)> {
+    let bin = order.python.interpreter.program.parent().unwrap_or(Path::new("/usr/bin"));
+    let mut path = PATH_IN_SANDBOX.to_owned();
+    if let Some(bin) = bin.to_str().filter(|bin| !PATH_IN_SANDBOX.split(':').any(|dir| dir == *bin)) {
+        path = format!("{bin}:{path}");
+    }
+    let fixed = [
+        ("PATH", path.as_str()),
+        ("HOME", "/workspace"),
+        ("LANG", "C.UTF-8"),
+        ("TMPDIR", "/tmp"),
+        ("USER", "notebook"),
+        ("XDG_CACHE_HOME", "/tmp/.cache"),
+        ("MPLCONFIGDIR", "/tmp/.cellblock/matplotlib"),
+        ("IPYTHONDIR", "/tmp/.cellblock/ipython"),
+        ("MPLBACKEND", "module://matplotlib_inline.backend_inline"),
+        ("CELLBLOCK_NATIVE", "/cellblock/libcellblock_native.so"),
+        ("CELLBLOCK_CACHE", "/cellblock/cache"),
+    ];
+    let own = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
+    let venv = order.python.environment.as_ref().and_then(|root| root.to_str());
+    let venv = venv.map(|root| ("VIRTUAL_ENV".to_owned(), root.to_owned()));
+    let mut environment: Vec<(String, String)> = own.chain(venv).collect();
+    // The profile has the last word.
+    for (name, value) in &order.profile.environment {
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.clone(), value.clone()));
+    }
+    environment
+}

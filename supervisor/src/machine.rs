@@ -1,0 +1,503 @@
+//! What to do about one notebook, decided without doing it: [`Machine::on`] takes what happened and
+//! returns what follows. The notebook's task performs it; nothing here waits, reads or writes.
+//!
+//! ```text
+//!            Submit, Wanted          Ready               Restart
+//!    None ──────────────────▶ Starting ────▶ Up ────────────────────▶ Ending
+//!     ▲                          │ StartFailed│ WorkerEnded, ShimLost    │ the same, EndOverdue
+//!     └──────────────────────────┴────────────┴──────────────────────────┘
+//! ```
+//!
+//! An Execution is held here until there is a worker, then by the shim, whose queue decides the
+//! order. Invariant: whatever the shim said `Accepted` to is concluded exactly once; whatever it
+//! did not is concluded or refused exactly once.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use cellblock_proto::client::{ErrorCode, WorkerState};
+use cellblock_proto::execution::{Death, End, ExecuteOptions, NameInfo, Outcome, Output, Variables};
+use cellblock_proto::id::ExecutionId;
+use cellblock_proto::shim::{Command, ShimState};
+
+use crate::decision::{Action, Input};
+use crate::loss;
+use crate::outbox::Payload;
+
+/// Executions of one notebook that may wait; more is `busy`.
+const MAX_WAITING: usize = 1000;
+
+/// Their code together, in bytes.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// Ended Executions that are remembered, so that sending one again does not run it again.
+const MAX_ENDED: usize = 1000;
+
+/// Workers an Execution is given to before it counts as what ends them.
+const MAX_ATTEMPTS: u32 = 3;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    None,
+    Starting { launched: bool },
+    Up,
+    Ending { reason: String, launched: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Here, until there is a worker.
+    Held,
+    /// On its way to the shim.
+    Sent,
+    /// In the shim's queue.
+    Accepted,
+    /// In the worker.
+    Running,
+}
+
+#[derive(Debug)]
+struct Job {
+    stage: Stage,
+    /// Unknown for what an earlier daemon submitted.
+    options: Option<ExecuteOptions>,
+    /// Kept until it runs, for another worker.
+    code: Option<Payload>,
+    /// What it was sent with; it goes to the next one if this one never begins.
+    notice: Option<Output>,
+    accepted: bool,
+    attempts: u32,
+}
+
+/// One notebook's Executions and worker.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    phase: Phase,
+    jobs: HashMap<ExecutionId, Job>,
+    /// The keys of `jobs` in order of arrival.
+    order: VecDeque<ExecutionId>,
+    ended: VecDeque<ExecutionId>,
+    remembered: HashSet<ExecutionId>,
+    ended_count: u64,
+    names: BTreeMap<String, NameInfo>,
+    /// What the next Execution is to be told.
+    notice: Option<Output>,
+    adopting: bool,
+}
+
+impl Machine {
+    /// A notebook without a worker.
+    pub(crate) fn new() -> Self {
+        Machine {
+            phase: Phase::None,
+            jobs: HashMap::new(),
+            order: VecDeque::new(),
+            ended: VecDeque::new(),
+            remembered: HashSet::new(),
+            ended_count: 0,
+            names: BTreeMap::new(),
+            notice: None,
+            adopting: false,
+        }
+    }
+
+    /// Whether an Execution of that id exists or has ended not too long ago.
+    pub(crate) fn knows(&self, execution: &ExecutionId) -> bool {
+        self.jobs.contains_key(execution) || self.remembered.contains(execution)
+    }
+
+    /// What the worker is doing.
+    pub(crate) fn state(&self) -> WorkerState {
+        match self.phase {
+            Phase::None => WorkerState::None,
+            Phase::Starting { .. } => WorkerState::Starting,
+            Phase::Up if self.running().is_some() => WorkerState::Busy,
+            Phase::Up => WorkerState::Idle,
+            Phase::Ending { .. } => WorkerState::Ending,
+        }
+    }
+
+    /// What runs.
+    pub(crate) fn running(&self) -> Option<&ExecutionId> {
+        self.order.iter().find(|id| self.jobs.get(id).is_some_and(|job| job.stage == Stage::Running))
+    }
+
+    /// What waits, in order.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &ExecutionId> {
+        self.order.iter().filter(|id| self.jobs.get(id).is_some_and(|job| job.stage != Stage::Running))
+    }
+
+    /// Executions ended.
+    pub(crate) fn ended_count(&self) -> u64 {
+        self.ended_count
+    }
+
+    /// The names known, sorted.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &NameInfo> {
+        self.names.values()
+    }
+
+    /// Decides.
+    pub(crate) fn on(&mut self, input: Input) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let out = &mut actions;
+        match input {
+            Input::Submit { execution, options, code } => self.submit(execution, options, code, out),
+            Input::Wanted => self.want_worker(out),
+            Input::Launched => self.launched(out),
+            Input::Ready => {
+                if matches!(self.phase, Phase::Starting { .. }) {
+                    self.phase = Phase::Up;
+                    self.send_held(out);
+                }
+            }
+            Input::StartFailed { code, message } => self.start_failed(code, &message, out),
+            Input::Accepted { execution, position } => self.accepted(execution, position, out),
+            Input::Started { execution } => {
+                let job = self.ensure(&execution);
+                job.stage = Stage::Running;
+                job.code = None;
+                job.notice = None;
+            }
+            Input::Finished { execution, outputs, outcome, payload } => {
+                self.finished(&execution, outputs, outcome, payload, out);
+            }
+            Input::Returned { execution, options, code } => self.returned(&execution, options, code),
+            Input::Refused { execution, reason } => {
+                if self.jobs.get(&execution).is_some_and(|job| !job.accepted) {
+                    self.remove(&execution);
+                    let code = ErrorCode::UnknownExecution;
+                    out.push(Action::Refuse { execution, code, message: reason });
+                }
+            }
+            Input::WorkerEnded { death, lost } => {
+                let lost = lost.into_iter().map(|info| info.name).collect();
+                self.worker_gone(&death, lost, out);
+            }
+            Input::ShimLost => self.worker_gone(&Death::ShimLost, self.names.keys().cloned().collect(), out),
+            Input::Interrupt => {
+                if self.phase == Phase::Up {
+                    out.push(send(Command::Interrupt));
+                }
+            }
+            Input::Cancel { execution } => self.cancel(&execution, out),
+            Input::Restart { reason } => self.restart(reason, out),
+            Input::EndOverdue => {
+                if let Phase::Ending { reason, .. } = self.phase.clone() {
+                    out.push(Action::Kill);
+                    self.worker_gone(&Death::Ended { reason }, Vec::new(), out);
+                }
+            }
+        }
+        actions
+    }
+
+    fn submit(
+        &mut self,
+        execution: ExecutionId,
+        options: ExecuteOptions,
+        code: Payload,
+        out: &mut Vec<Action>,
+    ) {
+        let bytes: usize = self.jobs.values().filter_map(|job| job.code.as_ref()).map(|code| code.len()).sum();
+        if self.order.len() >= MAX_WAITING || bytes + code.len() > MAX_WAITING_BYTES {
+            let message = format!(
+                "the notebook's queue is full: {} executions with {bytes} bytes of code wait",
+                self.order.len()
+            );
+            out.push(Action::Refuse { execution, code: ErrorCode::Busy, message });
+            return;
+        }
+        let job = self.ensure(&execution);
+        job.options = Some(options);
+        job.code = Some(code);
+        match self.phase {
+            Phase::Up => self.send_held(out),
+            _ => self.want_worker(out),
+        }
+    }
+
+    fn ensure(&mut self, execution: &ExecutionId) -> &mut Job {
+        if !self.jobs.contains_key(execution) {
+            self.order.push_back(execution.clone());
+        }
+        self.jobs.entry(execution.clone()).or_insert(Job {
+            stage: Stage::Held,
+            options: None,
+            code: None,
+            notice: None,
+            accepted: false,
+            attempts: 0,
+        })
+    }
+
+    fn remove(&mut self, execution: &ExecutionId) -> Option<Job> {
+        self.order.retain(|id| id != execution);
+        self.jobs.remove(execution)
+    }
+
+    fn want_worker(&mut self, out: &mut Vec<Action>) {
+        if self.phase == Phase::None && !self.adopting {
+            self.phase = Phase::Starting { launched: false };
+            out.push(Action::Start);
+        }
+    }
+
+    fn launched(&mut self, out: &mut Vec<Action>) {
+        match &mut self.phase {
+            Phase::Starting { launched } => *launched = true,
+            Phase::Ending { reason, launched } if !*launched => {
+                *launched = true;
+                out.push(Action::End { reason: reason.clone() });
+            }
+            _ => {}
+        }
+    }
+
+    fn send_held(&mut self, out: &mut Vec<Action>) {
+        for execution in &self.order {
+            let Some(job) = self.jobs.get_mut(execution).filter(|job| job.stage == Stage::Held) else { continue };
+            let (Some(options), Some(code)) = (job.options.clone(), job.code.clone()) else { continue };
+            job.stage = Stage::Sent;
+            job.attempts += 1;
+            job.notice = self.notice.take();
+            let notice = job.notice.clone();
+            let command = Command::Execute { execution: execution.clone(), options, notice };
+            out.push(Action::Send { command, payload: code });
+        }
+    }
+
+    fn accepted(&mut self, execution: ExecutionId, position: u32, out: &mut Vec<Action>) {
+        if self.remembered.contains(&execution) {
+            return;
+        }
+        let job = self.ensure(&execution);
+        if job.stage != Stage::Running {
+            job.stage = Stage::Accepted;
+        }
+        job.accepted = true;
+        out.push(Action::Accepted { execution, position });
+    }
+
+    fn finished(
+        &mut self,
+        execution: &ExecutionId,
+        outputs: u64,
+        outcome: Outcome,
+        payload: Payload,
+        out: &mut Vec<Action>,
+    ) {
+        if self.remembered.contains(execution) {
+            return;
+        }
+        if outcome.variables == Variables::Kept {
+            for info in outcome.names.added.iter().chain(&outcome.names.changed) {
+                self.names.insert(info.name.clone(), info.clone());
+            }
+            for name in &outcome.names.removed {
+                self.names.remove(name);
+            }
+        }
+        self.ensure(execution);
+        self.take_notice_back(execution);
+        self.conclude(execution, Some(outputs), outcome, payload, out);
+    }
+
+    fn take_notice_back(&mut self, execution: &ExecutionId) {
+        if let Some(notice) = self.jobs.get_mut(execution).and_then(|job| job.notice.take()) {
+            self.notice = Some(notice);
+        }
+    }
+
+    fn returned(&mut self, execution: &ExecutionId, options: ExecuteOptions, code: Payload) {
+        if self.remembered.contains(execution) {
+            return;
+        }
+        let job = self.ensure(execution);
+        job.stage = Stage::Held;
+        job.options = Some(options);
+        job.code = Some(code);
+        // The shim returns only what it had accepted; the event may have been taken long ago.
+        job.accepted = true;
+        self.take_notice_back(execution);
+    }
+
+    fn cancel(&mut self, execution: &ExecutionId, out: &mut Vec<Action>) {
+        match self.jobs.get(execution).map(|job| job.stage) {
+            Some(Stage::Held) => {
+                self.end_unrun(execution, "cancelled while waiting".to_owned(), out);
+            }
+            Some(_) => out.push(send(Command::Cancel { execution: execution.clone() })),
+            None => {}
+        }
+    }
+
+    fn restart(&mut self, reason: String, out: &mut Vec<Action>) {
+        // The variables go because somebody wants it: nobody needs to be told.
+        self.notice = None;
+        for execution in self.held() {
+            self.end_unrun(&execution, reason.clone(), out);
+        }
+        match self.phase {
+            Phase::None => out.push(Action::Gone),
+            Phase::Starting { launched } => {
+                if launched {
+                    out.push(Action::End { reason: reason.clone() });
+                }
+                self.phase = Phase::Ending { reason, launched };
+            }
+            Phase::Up => {
+                out.push(Action::End { reason: reason.clone() });
+                self.phase = Phase::Ending { reason, launched: true };
+            }
+            Phase::Ending { .. } => {}
+        }
+    }
+
+    fn held(&self) -> Vec<ExecutionId> {
+        let held = |id: &&ExecutionId| self.jobs.get(id).is_some_and(|job| job.stage == Stage::Held);
+        self.order.iter().filter(held).cloned().collect()
+    }
+
+    fn start_failed(&mut self, code: ErrorCode, message: &str, out: &mut Vec<Action>) {
+        let ending = matches!(self.phase, Phase::Ending { .. });
+        self.phase = Phase::None;
+        out.push(Action::Gone);
+        if ending {
+            self.start_if_held(out);
+            return;
+        }
+        for execution in self.order.clone() {
+            if self.jobs.get(&execution).is_some_and(|job| job.accepted) {
+                let reason = format!("no new worker could be started: {message}");
+                self.end_unrun(&execution, reason, out);
+            } else {
+                self.remove(&execution);
+                out.push(Action::Refuse { execution, code, message: message.to_owned() });
+            }
+        }
+    }
+
+    fn worker_gone(&mut self, death: &Death, mut lost: Vec<String>, out: &mut Vec<Action>) {
+        let ending = match &self.phase {
+            Phase::None => return,
+            Phase::Starting { .. } => {
+                let code = if *death == Death::ShimLost { ErrorCode::Sandbox } else { ErrorCode::Interpreter };
+                let message = format!("the worker ended before it was ready: it {}", loss::cause(death));
+                return self.start_failed(code, &message, out);
+            }
+            Phase::Ending { reason, .. } => Some(reason.clone()),
+            Phase::Up => None,
+        };
+        lost.sort();
+        self.phase = Phase::None;
+        self.names.clear();
+        for execution in self.order.clone() {
+            let Some(job) = self.jobs.get_mut(&execution) else { continue };
+            match (job.stage, &ending) {
+                (Stage::Held, _) => {}
+                (Stage::Running, _) => self.end_by_death(&execution, death, &lost, out),
+                (Stage::Sent | Stage::Accepted, Some(reason)) => {
+                    self.end_unrun(&execution, reason.clone(), out);
+                }
+                (Stage::Sent | Stage::Accepted, None) => {
+                    if job.code.is_some() && job.attempts < MAX_ATTEMPTS {
+                        job.stage = Stage::Held;
+                        self.take_notice_back(&execution);
+                    } else {
+                        self.end_by_death(&execution, death, &lost, out);
+                    }
+                }
+            }
+        }
+        self.notice = if ending.is_some() { None } else { Some(loss::notice(death, lost, self.notice.take())) };
+        out.push(Action::Gone);
+        self.start_if_held(out);
+    }
+
+    fn start_if_held(&mut self, out: &mut Vec<Action>) {
+        if !self.held().is_empty() {
+            self.want_worker(out);
+        }
+    }
+
+    fn end_unrun(&mut self, execution: &ExecutionId, reason: String, out: &mut Vec<Action>) {
+        self.take_notice_back(execution);
+        let outcome = loss::unmeasured(End::Cancelled { reason }, Variables::Kept);
+        self.conclude(execution, None, outcome, Payload::default(), out);
+    }
+
+    fn end_by_death(&mut self, execution: &ExecutionId, death: &Death, lost: &[String], out: &mut Vec<Action>) {
+        let outcome = loss::unmeasured(End::WorkerDied(death.clone()), Variables::Lost { names: lost.to_vec() });
+        self.conclude(execution, None, outcome, Payload::default(), out);
+    }
+
+    fn conclude(
+        &mut self,
+        execution: &ExecutionId,
+        outputs: Option<u64>,
+        outcome: Outcome,
+        payload: Payload,
+        out: &mut Vec<Action>,
+    ) {
+        if self.remove(execution).is_none() {
+            return;
+        }
+        self.ended_count += 1;
+        self.ended.push_back(execution.clone());
+        self.remembered.insert(execution.clone());
+        let execution = execution.clone();
+        out.push(Action::Conclude { execution, outputs, outcome: Box::new(outcome), payload });
+        while self.ended.len() > MAX_ENDED {
+            let Some(execution) = self.ended.pop_front() else { break };
+            self.remembered.remove(&execution);
+            out.push(Action::Forget { execution });
+        }
+    }
+
+    /// Before the events that a shim kept are fed in: it had a worker, and nothing is started until
+    /// [`Machine::adopted`].
+    pub(crate) fn adopt(&mut self) {
+        self.adopting = true;
+        self.phase = Phase::Up;
+    }
+
+    /// After the events of one shim: how it says things stand.
+    pub(crate) fn resumed(&mut self, state: &ShimState) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.ended_count = self.ended_count.max(state.executions);
+        if self.phase == Phase::None {
+            return actions;
+        }
+        if state.ready.is_none() {
+            self.phase = Phase::Starting { launched: true };
+        }
+        self.names = state.names.iter().map(|info| (info.name.clone(), info.clone())).collect();
+        if let Some(running) = &state.running {
+            actions.extend(self.on(Input::Accepted { execution: running.clone(), position: 0 }));
+            actions.extend(self.on(Input::Started { execution: running.clone() }));
+        }
+        for (position, execution) in (0..).zip(&state.queue) {
+            actions.extend(self.on(Input::Accepted { execution: execution.clone(), position }));
+        }
+        actions
+    }
+
+    /// After all shims of the notebook: what was given back gets its worker.
+    pub(crate) fn adopted(&mut self) -> Vec<Action> {
+        self.adopting = false;
+        let mut actions = Vec::new();
+        match self.phase {
+            Phase::Up => self.send_held(&mut actions),
+            _ => self.start_if_held(&mut actions),
+        }
+        actions
+    }
+}
+
+fn send(command: Command) -> Action {
+    Action::Send { command, payload: Payload::default() }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

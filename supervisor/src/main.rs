@@ -1,0 +1,65 @@
+//! `cellblockd`: the supervisor. One tokio process, one task per notebook, no user code.
+//!
+//! The way of an Execution: [`connection`] reads it, [`notebook`] owns it from there on and asks
+//! [`machine`] what to do, [`launch`] starts a worker when there is none, [`link`] carries Commands
+//! and Events, [`records`] keeps what came, [`delivery`] and [`outbox`] bring it to the client.
+//!
+//! Invariant: this process never forks code (see [`process`]), never enters a namespace, never
+//! mounts, and of what a worker sends it decodes only bounded frames.
+
+mod adopt;
+mod anchor;
+mod args;
+mod connection;
+mod daemon;
+mod decision;
+mod delivery;
+mod doctor;
+mod host;
+mod interpreter;
+mod launch;
+mod link;
+mod log;
+mod loss;
+mod machine;
+mod notebook;
+mod outbox;
+mod prepare;
+mod process;
+mod profiles;
+mod records;
+mod registry;
+mod runtime_dir;
+mod server;
+mod slots;
+mod taken;
+mod workspace;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// What is still being written to clients when the daemon ends gets this long.
+const LAST_WRITES: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    log::init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cellblockd: failed to start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(server::run(args));
+    runtime.shutdown_timeout(LAST_WRITES);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cellblockd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

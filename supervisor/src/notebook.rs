@@ -1,0 +1,455 @@
+//! The task of one notebook. It alone touches the notebook's shim, records and timers; everybody
+//! else sends a [`Message`]. [`Machine`] decides, this performs.
+//!
+//! Each turn of the loop waits for one thing, handles it, and then settles: readers get what there
+//! is and room for, the shim is told what it may forget. While a reader is behind, the shim is not
+//! read from; it is still written to, so an interrupt always goes through.
+
+mod events;
+mod requests;
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cellblock_proto::client::{ErrorCode, NotebookInfo, WorkerState};
+use cellblock_proto::execution::ExecuteOptions;
+use cellblock_proto::id::{ExecutionId, NotebookId, WorkerId};
+use cellblock_proto::query::Query;
+use cellblock_proto::shim::{Command, ShimState};
+use sandbox_profiles::SandboxReport;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::daemon::Daemon;
+use crate::decision::Input;
+use crate::launch::{LaunchError, Launched, RETAIN_GRACE_MS};
+use crate::link::{Arrival, LinkError, LinkReader, LinkWriter};
+use crate::log::chain;
+use crate::machine::Machine;
+use crate::outbox::{Payload, Responder};
+use crate::records::{Pressure, Records};
+use crate::slots::SlotLease;
+use crate::taken::Taken;
+use crate::workspace;
+
+/// Messages that may wait; a connection that sends more waits with them.
+pub(crate) const INBOX: usize = 64;
+
+/// How long a worker has to end when it is told to.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long `Taken` may wait for more to come.
+const TAKEN_DELAY: Duration = Duration::from_millis(50);
+
+/// How long unread outputs hold the notebook up: the shim's own grace first, so that it is the one
+/// to decide while it still holds the writer back.
+const UNREAD_PATIENCE: Duration = Duration::from_millis(RETAIN_GRACE_MS + 5_000);
+
+/// How long the shim of a worker that has ended is kept for outputs that nobody has read.
+const RETIRED_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the readers of a closed notebook have to take their Outcomes.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What others ask of a notebook.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Run this, or read it if it is known.
+    Execute { execution: ExecutionId, options: ExecuteOptions, code: Payload, responder: Responder },
+    /// Read it.
+    Attach { execution: ExecutionId, from_seq: u64, responder: Responder },
+    /// Interrupt what runs.
+    Interrupt { responder: Responder },
+    /// Cancel it.
+    Cancel { execution: ExecutionId, responder: Responder },
+    /// Answer its question.
+    Input { execution: ExecutionId, value: String, responder: Responder },
+    /// Answer mine.
+    Query { query: Query, code: Payload, responder: Responder },
+    /// End the worker.
+    Restart { responder: Responder },
+    /// End the worker and the task, and remove the files if asked to.
+    Close { delete: bool, responder: Responder },
+    /// The line for lists.
+    Info { reply: oneshot::Sender<NotebookInfo> },
+    /// Everything.
+    Status { responder: Responder },
+}
+
+/// A shim that is listened to.
+#[derive(Debug)]
+struct Live {
+    worker: WorkerId,
+    reader: LinkReader,
+    writer: LinkWriter,
+    taken: Taken,
+    slot: Option<SlotLease>,
+}
+
+/// A shim whose worker has ended, kept until its last events are read.
+#[derive(Debug)]
+struct Retired {
+    writer: LinkWriter,
+    taken: Taken,
+    until: Instant,
+}
+
+/// What a request id of ours to the shim stands for.
+#[derive(Debug)]
+enum Asked {
+    Question(Responder),
+    Execute(ExecutionId),
+    Input(ExecutionId),
+}
+
+/// A shim that outlived the daemon before us, with all it had kept.
+#[derive(Debug)]
+pub(crate) struct Survivor {
+    /// Its socket.
+    pub(crate) launched: Launched,
+    /// Its events.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// How it says things stand.
+    pub(crate) state: ShimState,
+}
+
+/// One notebook.
+#[derive(Debug)]
+pub(crate) struct Notebook {
+    daemon: Arc<Daemon>,
+    id: NotebookId,
+    profile: String,
+    inbox: mpsc::Receiver<Message>,
+    machine: Machine,
+    records: Records,
+    launching: Option<JoinHandle<Result<Launched, LaunchError>>>,
+    live: Option<Live>,
+    retired: Vec<Retired>,
+    /// The worker's pid, its Python, what holds it.
+    ready: Option<(u32, String, SandboxReport)>,
+    asked: HashMap<u32, Asked>,
+    last_request: u32,
+    /// Questions that wait for a worker.
+    questions: Vec<(Query, Payload, Responder)>,
+    /// Who waits for the worker's end.
+    restarts: Vec<Responder>,
+    closing: Option<Closing>,
+    pressure: Option<Pressure>,
+    /// Woken by readers' sockets.
+    wake: Arc<Notify>,
+    end_by: Option<Instant>,
+    say_at: Option<Instant>,
+    give_up_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    delete: bool,
+    responder: Responder,
+    until: Instant,
+}
+
+/// What ended a wait.
+enum Woken {
+    Message(Option<Message>),
+    Launched(Box<Result<Launched, LaunchError>>),
+    Read(Result<(), LinkError>),
+    Written,
+    Readers,
+    Time,
+}
+
+impl Notebook {
+    /// A notebook without a worker.
+    pub(crate) fn new(
+        daemon: Arc<Daemon>,
+        id: NotebookId,
+        profile: String,
+        inbox: mpsc::Receiver<Message>,
+    ) -> Self {
+        Notebook {
+            daemon,
+            id,
+            profile,
+            inbox,
+            machine: Machine::new(),
+            records: Records::default(),
+            launching: None,
+            live: None,
+            retired: Vec::new(),
+            ready: None,
+            asked: HashMap::new(),
+            last_request: 0,
+            questions: Vec::new(),
+            restarts: Vec::new(),
+            closing: None,
+            pressure: None,
+            wake: Arc::new(Notify::new()),
+            end_by: None,
+            say_at: None,
+            give_up_at: None,
+        }
+    }
+
+    /// Takes over what outlived the daemon before us, oldest first.
+    pub(crate) fn adopt(&mut self, survivors: Vec<Survivor>) {
+        for survivor in survivors {
+            if let Some(older) = self.live.take() {
+                tracing::warn!(worker = %older.worker, "two workers of one notebook; killing the older");
+                self.decide(Input::ShimLost);
+                self.kill(older.worker);
+            }
+            self.machine.adopt();
+            self.live = Some(Live::new(survivor.launched));
+            self.ready = survivor.state.ready.clone();
+            for arrival in survivor.arrivals {
+                self.arrived(arrival, true);
+            }
+            let actions = self.machine.resumed(&survivor.state);
+            self.perform(actions);
+        }
+        let actions = self.machine.adopted();
+        self.perform(actions);
+        self.records.retain(|execution| self.machine.knows(execution));
+    }
+
+    /// Serves the notebook until it is closed.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.settle();
+            if self.is_over() {
+                break;
+            }
+            match self.next().await {
+                Woken::Message(Some(message)) => self.requested(message),
+                // The registry holds a sender as long as the notebook is open: the daemon ends.
+                Woken::Message(None) => return,
+                Woken::Launched(result) => self.launched(*result),
+                Woken::Read(Ok(())) => self.drain(),
+                Woken::Read(Err(error)) => self.lost(&error),
+                Woken::Written | Woken::Readers => {}
+                Woken::Time => self.timed(),
+            }
+        }
+        self.finish().await;
+    }
+
+    async fn next(&mut self) -> Woken {
+        let reads = self.pressure.is_none();
+        let is_idle = self.machine.state() == WorkerState::None;
+        let (reader, writer) = match &mut self.live {
+            Some(live) => (Some(&mut live.reader).filter(|_| reads), Some(&mut live.writer)),
+            None => (None, None),
+        };
+        let deadline = [self.end_by, self.say_at, self.give_up_at]
+            .into_iter()
+            .flatten()
+            .chain(self.retired.iter().map(|retired| retired.until))
+            .chain(self.closing.as_ref().filter(|_| is_idle).map(|closing| closing.until))
+            .min();
+        tokio::select! {
+            message = self.inbox.recv() => Woken::Message(message),
+            result = joined(&mut self.launching) => Woken::Launched(Box::new(result)),
+            result = fill(reader) => Woken::Read(result),
+            () = flush(writer) => Woken::Written,
+            () = self.wake.notified() => Woken::Readers,
+            () = until(deadline) => Woken::Time,
+        }
+    }
+
+    fn settle(&mut self) {
+        let now = Instant::now();
+        self.pressure = self.records.deliver(&self.wake);
+        self.give_up_at = match self.pressure {
+            Some(Pressure::Unread) => self.give_up_at.or(Some(now + UNREAD_PATIENCE)),
+            _ => None,
+        };
+        self.say_at = None;
+        if let Some(live) = &mut self.live {
+            live.taken.advance(&self.records);
+            if live.taken.is_due() {
+                live.say();
+            } else if live.taken.is_waiting() {
+                self.say_at = Some(now + TAKEN_DELAY);
+            }
+            live.writer.try_flush();
+        }
+        let records = &self.records;
+        self.retired.retain_mut(|retired| {
+            retired.taken.advance(records);
+            if now >= retired.until {
+                retired.taken.release();
+            }
+            if retired.taken.is_waiting() {
+                retired.writer.push(&Command::Taken { seq: retired.taken.say() }, 0, &[]);
+            }
+            retired.writer.try_flush();
+            now < retired.until && !(retired.taken.is_clear() && retired.writer.is_empty())
+        });
+    }
+
+    fn timed(&mut self) {
+        let now = Instant::now();
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if due(self.say_at)
+            && let Some(live) = &mut self.live
+        {
+            live.say();
+        }
+        if due(self.give_up_at) {
+            self.give_up_at = None;
+            self.records.give_up_unread();
+        }
+        if due(self.end_by) {
+            self.end_by = None;
+            tracing::warn!("the worker did not end when told to; killing its shim");
+            self.decide(Input::EndOverdue);
+        }
+    }
+
+    fn launched(&mut self, result: Result<Launched, LaunchError>) {
+        self.launching = None;
+        match result {
+            Ok(launched) => {
+                self.live = Some(Live::new(launched));
+                self.decide(Input::Launched);
+            }
+            Err(error) => {
+                let (code, message) = error.for_client();
+                tracing::warn!(?code, message, "worker could not be started");
+                self.start_failed(code, message);
+            }
+        }
+    }
+
+    /// Everything that has come whole. It is bounded by what one read brings, so readers who are
+    /// behind are not outrun.
+    fn drain(&mut self) {
+        while let Some(live) = &mut self.live {
+            match live.reader.next() {
+                Ok(Some(arrival)) => self.arrived(arrival, false),
+                Ok(None) => return,
+                Err(error) => return self.lost(&error),
+            }
+        }
+    }
+
+    fn lost(&mut self, error: &LinkError) {
+        if let Some(live) = self.live.take() {
+            tracing::warn!(worker = %live.worker, error = chain(error), "shim lost");
+            // Gone or talking nonsense: in both cases nothing of it may stay.
+            self.kill(live.worker);
+        }
+        self.decide(Input::ShimLost);
+    }
+
+    fn decide(&mut self, input: Input) {
+        let before = self.machine.state();
+        let actions = self.machine.on(input);
+        self.perform(actions);
+        let after = self.machine.state();
+        if before != after && !matches!((before, after), (WorkerState::Idle, _) | (_, WorkerState::Idle)) {
+            tracing::debug!(?before, ?after, "worker state");
+        }
+    }
+
+    fn kill(&self, worker: WorkerId) {
+        let daemon = Arc::clone(&self.daemon);
+        tokio::spawn(async move {
+            // Usually it has ended by itself already, and the anchor does not know it any more.
+            if let Err(error) = daemon.anchor.kill(worker.clone()).await {
+                tracing::debug!(%worker, error = chain(&error), "shim not killed");
+            }
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| {
+            self.machine.state() == WorkerState::None
+                && (!self.records.has_readers() || closing.until <= Instant::now())
+        })
+    }
+
+    async fn finish(mut self) {
+        for mut retired in std::mem::take(&mut self.retired) {
+            retired.taken.release();
+            retired.writer.push(&Command::Taken { seq: retired.taken.say() }, 0, &[]);
+            retired.writer.try_flush();
+        }
+        let Some(Closing { delete, responder, .. }) = self.closing.take() else { return };
+        let removed = if delete {
+            let (state, id) = (self.daemon.state.clone(), self.id.clone());
+            let removal = tokio::task::spawn_blocking(move || workspace::remove(&state, &id));
+            removal.await.unwrap_or(Ok(()))
+        } else {
+            Ok(())
+        };
+        self.daemon.notebooks.lock().remove(&self.id);
+        tracing::info!(delete, "notebook closed");
+        match removed {
+            Ok(()) => responder.done(),
+            Err(error) => responder.refuse(ErrorCode::Storage, chain(&error)),
+        }
+    }
+
+    /// The line for lists.
+    fn info(&self) -> NotebookInfo {
+        NotebookInfo {
+            notebook: self.id.clone(),
+            profile: self.profile.clone(),
+            state: self.machine.state(),
+            queued: u32::try_from(self.machine.waiting().count()).unwrap_or(u32::MAX),
+            executions: self.machine.ended_count(),
+        }
+    }
+}
+
+impl Live {
+    fn new(launched: Launched) -> Self {
+        let Launched { worker, reader, writer, slot } = launched;
+        Live { worker, reader, writer, taken: Taken::default(), slot }
+    }
+
+    fn say(&mut self) {
+        self.writer.push(&Command::Taken { seq: self.taken.say() }, 0, &[]);
+    }
+}
+
+async fn joined(
+    launching: &mut Option<JoinHandle<Result<Launched, LaunchError>>>,
+) -> Result<Launched, LaunchError> {
+    match launching {
+        // A launch does not panic; when the runtime goes down, nobody looks at the result.
+        Some(handle) => handle.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into())),
+        None => pending().await,
+    }
+}
+
+async fn fill(reader: Option<&mut LinkReader>) -> Result<(), LinkError> {
+    match reader {
+        Some(reader) => reader.fill().await,
+        None => pending().await,
+    }
+}
+
+async fn flush(writer: Option<&mut LinkWriter>) {
+    match writer {
+        Some(writer) if !writer.is_empty() => {
+            if writer.flush().await.is_err() {
+                // The reader sees the end of it, with what the shim said before.
+                pending().await
+            }
+        }
+        _ => pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

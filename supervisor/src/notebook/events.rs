@@ -1,0 +1,202 @@
+//! What a notebook's shim reports, and what the machine decides about it.
+
+use std::sync::Arc;
+
+use cellblock_proto::client::{ErrorCode, Reply};
+use cellblock_proto::id::ExecutionId;
+use cellblock_proto::shim::{Command, EventBody, StartFailure};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::{Asked, END_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
+use crate::decision::{Action, Input};
+use crate::launch;
+use crate::link::Arrival;
+use crate::outbox::Payload;
+use crate::records::Hold;
+
+impl Notebook {
+    /// One event. While adopting, outputs come of Executions that are not known yet.
+    pub(super) fn arrived(&mut self, arrival: Arrival, adopting: bool) {
+        let Arrival { request, event, payload } = arrival;
+        let hold = match &event.body {
+            EventBody::Output(frame) => Hold::Output(frame.execution.clone(), frame.seq),
+            EventBody::Finished { execution, .. } => Hold::Outcome(execution.clone()),
+            _ => Hold::Nothing,
+        };
+        if let Some(live) = &mut self.live {
+            live.taken.arrived(event.seq, hold, payload.len());
+        }
+        match event.body {
+            EventBody::Ready { worker_pid, python, report } => {
+                tracing::info!(worker_pid, python, "worker is up");
+                self.ready = Some((worker_pid, python, report));
+                self.decide(Input::Ready);
+                for (query, code, responder) in std::mem::take(&mut self.questions) {
+                    self.ask(&Command::Query(query), &code, Asked::Question(responder));
+                }
+            }
+            EventBody::StartFailed { failure } => {
+                let (code, message) = describe(failure);
+                tracing::warn!(?code, message, "worker did not start");
+                self.start_failed(code, message);
+            }
+            EventBody::Accepted { execution, position } => {
+                self.no_longer_asked(&execution);
+                self.decide(Input::Accepted { execution, position });
+            }
+            EventBody::Started { execution } => {
+                tracing::debug!(%execution, "started");
+                self.decide(Input::Started { execution });
+            }
+            EventBody::Output(frame) => {
+                // Of an Execution that ended too long ago to be remembered: a background task of
+                // its own prints, and nobody can ask for it any more.
+                if adopting || self.machine.knows(&frame.execution) {
+                    self.records.add(&frame.execution, frame.seq, frame.output, payload);
+                }
+            }
+            EventBody::Finished { execution, outputs, outcome } => {
+                tracing::debug!(%execution, outputs, wall_us = outcome.wall_us, "finished");
+                self.no_longer_asked(&execution);
+                self.decide(Input::Finished { execution, outputs, outcome, payload });
+            }
+            EventBody::Returned { execution, options } => {
+                self.decide(Input::Returned { execution, options, code: payload });
+            }
+            EventBody::WorkerEnded { death, lost } => {
+                tracing::info!(?death, lost = lost.len(), "worker ended");
+                self.decide(Input::WorkerEnded { death, lost });
+            }
+            EventBody::Answer(answer) => {
+                if let Some(Asked::Question(responder)) = self.asked.remove(&request) {
+                    responder.answer(&Reply::Answer(answer), Some(payload));
+                }
+            }
+            EventBody::Refused { reason } => self.refused(request, reason),
+            // Only asked for, and read, when a shim is taken over.
+            EventBody::State(_) => {}
+        }
+    }
+
+    fn refused(&mut self, request: u32, reason: String) {
+        match self.asked.remove(&request) {
+            Some(Asked::Question(responder)) => responder.refuse(ErrorCode::BadRequest, reason),
+            Some(Asked::Execute(execution)) => self.decide(Input::Refused { execution, reason }),
+            Some(Asked::Input(execution)) => tracing::warn!(%execution, reason, "input came too late"),
+            None => tracing::warn!(request, reason, "the shim refused something nobody asked"),
+        }
+    }
+
+    fn no_longer_asked(&mut self, execution: &ExecutionId) {
+        self.asked.retain(|_, asked| !matches!(asked, Asked::Execute(id) if id == execution));
+    }
+
+    pub(super) fn start_failed(&mut self, code: ErrorCode, message: String) {
+        for (_, _, responder) in std::mem::take(&mut self.questions) {
+            responder.refuse(code, message.clone());
+        }
+        self.decide(Input::StartFailed { code, message });
+    }
+
+    /// Does what was decided.
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Start => {
+                    let daemon = Arc::clone(&self.daemon);
+                    let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone());
+                    self.launching = Some(tokio::spawn(start.in_current_span()));
+                }
+                Action::Send { command, payload } => self.send(&command, &payload),
+                Action::End { reason } => {
+                    self.end_by = Some(Instant::now() + END_PATIENCE);
+                    self.send(&Command::End { reason }, &Payload::default());
+                }
+                Action::Kill => {
+                    if let Some(live) = self.live.take() {
+                        self.kill(live.worker);
+                    }
+                }
+                Action::Accepted { execution, position } => {
+                    self.records.ensure(&execution).accepted = Some(position);
+                }
+                Action::Conclude { execution, outputs, outcome, payload } => {
+                    tracing::info!(%execution, end = end_name(&outcome.end), "execution ended");
+                    self.records.end(&execution, outputs, *outcome, payload);
+                }
+                Action::Refuse { execution, code, message } => {
+                    for reader in self.records.forget(&execution) {
+                        reader.refuse(code, &message);
+                    }
+                }
+                Action::Forget { execution } => {
+                    for reader in self.records.forget(&execution) {
+                        reader.refuse(ErrorCode::UnknownExecution, "it ended too long ago");
+                    }
+                }
+                Action::Gone => self.gone(),
+            }
+        }
+    }
+
+    fn send(&mut self, command: &Command, payload: &Payload) {
+        match command {
+            Command::Execute { execution, .. } => {
+                self.ask(command, payload, Asked::Execute(execution.clone()));
+            }
+            _ => {
+                if let Some(live) = &mut self.live {
+                    live.writer.push(command, 0, payload);
+                }
+            }
+        }
+    }
+
+    fn gone(&mut self) {
+        self.ready = None;
+        self.end_by = None;
+        // Its last events may not have reached anybody yet; its ids are free now.
+        if let Some(Live { writer, taken, slot, .. }) = self.live.take() {
+            drop(slot);
+            self.retired.push(Retired { writer, taken, until: Instant::now() + RETIRED_PATIENCE });
+        }
+        let asked = std::mem::take(&mut self.asked).into_values().filter_map(|asked| match asked {
+            Asked::Question(responder) => Some(responder),
+            Asked::Execute(_) | Asked::Input(_) => None,
+        });
+        let waiting = std::mem::take(&mut self.questions).into_iter().map(|(_, _, responder)| responder);
+        for responder in asked.chain(waiting) {
+            responder.refuse(ErrorCode::Busy, "the worker ended before it could answer: ask again");
+        }
+        for responder in std::mem::take(&mut self.restarts) {
+            responder.done();
+        }
+    }
+}
+
+fn describe(failure: StartFailure) -> (ErrorCode, String) {
+    match failure {
+        StartFailure::Step { step, error, cure } => {
+            let cure = cure.map_or(String::new(), |cure| format!("; {cure}"));
+            (ErrorCode::Sandbox, format!("the sandbox could not be made: failed to {step}: {error}{cure}"))
+        }
+        StartFailure::Interpreter { detail } => {
+            (ErrorCode::Interpreter, format!("Python did not start: {detail}"))
+        }
+    }
+}
+
+/// The name alone: what an exception says is the user's.
+fn end_name(end: &cellblock_proto::execution::End) -> &'static str {
+    use cellblock_proto::execution::End;
+    match end {
+        End::Ok => "ok",
+        End::Error { .. } => "error",
+        End::TimedOut { .. } => "timed out",
+        End::Interrupted => "interrupted",
+        End::LimitHit { .. } => "limit hit",
+        End::WorkerDied(_) => "worker died",
+        End::Cancelled { .. } => "cancelled",
+    }
+}

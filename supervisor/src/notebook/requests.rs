@@ -1,0 +1,149 @@
+//! What clients ask of a notebook.
+
+use cellblock_proto::client::{ErrorCode, NotebookStatus, Reply, WorkerState};
+use cellblock_proto::execution::ExecuteOptions;
+use cellblock_proto::id::ExecutionId;
+use cellblock_proto::query::{Answer, Query};
+use cellblock_proto::shim::Command;
+use tokio::time::Instant;
+
+use super::{Asked, CLOSE_PATIENCE, Closing, END_PATIENCE, Message, Notebook};
+use crate::decision::Input;
+use crate::delivery::Attachment;
+use crate::outbox::{Payload, Responder};
+
+impl Notebook {
+    pub(super) fn requested(&mut self, message: Message) {
+        if self.closing.is_some() {
+            // Dropping it answers: the notebook is being closed.
+            return;
+        }
+        match message {
+            Message::Execute { execution, options, code, responder } => {
+                self.execute(execution, options, code, responder);
+            }
+            Message::Attach { execution, from_seq, responder } => self.attach(&execution, from_seq, responder),
+            Message::Interrupt { responder } => {
+                tracing::info!(running = ?self.machine.running(), "interrupt");
+                self.decide(Input::Interrupt);
+                responder.done();
+            }
+            Message::Cancel { execution, responder } => {
+                if !self.machine.knows(&execution) {
+                    return responder.refuse(ErrorCode::UnknownExecution, self.unknown(&execution));
+                }
+                self.decide(Input::Cancel { execution });
+                responder.done();
+            }
+            Message::Input { execution, value, responder } => self.input(execution, value, responder),
+            Message::Query { query, code, responder } => self.query(query, code, responder),
+            Message::Restart { responder } => {
+                tracing::info!("restart");
+                self.restarts.push(responder);
+                self.decide(Input::Restart { reason: "the worker was restarted".to_owned() });
+            }
+            Message::Close { delete, responder } => {
+                let until = Instant::now() + END_PATIENCE + CLOSE_PATIENCE;
+                self.closing = Some(Closing { delete, responder, until });
+                self.decide(Input::Restart { reason: "the notebook was closed".to_owned() });
+            }
+            // Whoever asked may have gone.
+            Message::Info { reply } => drop(reply.send(self.info())),
+            Message::Status { responder } => responder.answer(&Reply::Status(self.status()), None),
+        }
+    }
+
+    fn unknown(&self, execution: &ExecutionId) -> String {
+        format!(
+            "notebook {:?} has no execution {:?} (any more): it never had, or it ended long ago",
+            self.id.as_str(),
+            execution.as_str()
+        )
+    }
+
+    fn execute(
+        &mut self,
+        execution: ExecutionId,
+        options: ExecuteOptions,
+        code: Payload,
+        responder: Responder,
+    ) {
+        let known = self.machine.knows(&execution);
+        if !known {
+            self.records.create(&execution);
+        }
+        self.records.attach(&execution, Attachment::new(responder, 0));
+        if !known {
+            tracing::debug!(%execution, code_bytes = code.len(), "submitted");
+            self.decide(Input::Submit { execution, options, code });
+        }
+    }
+
+    fn attach(&mut self, execution: &ExecutionId, from_seq: u64, responder: Responder) {
+        let Some(record) = self.records.get(execution) else {
+            return responder.refuse(ErrorCode::UnknownExecution, self.unknown(execution));
+        };
+        match record.end_seq() {
+            Some(end) if from_seq > end => {
+                let message = format!("execution {:?} has {end} outputs, not {from_seq}", execution.as_str());
+                responder.refuse(ErrorCode::BadRequest, message);
+            }
+            _ => self.records.attach(execution, Attachment::new(responder, from_seq)),
+        }
+    }
+
+    fn input(&mut self, execution: ExecutionId, value: String, responder: Responder) {
+        let Some(record) = self.records.get(&execution) else {
+            return responder.refuse(ErrorCode::UnknownExecution, self.unknown(&execution));
+        };
+        if record.asks == Some(false) || record.ended.is_some() || record.end_seq() == Some(0) {
+            let message = format!("execution {:?} is not waiting for input", execution.as_str());
+            return responder.refuse(ErrorCode::BadRequest, message);
+        }
+        self.records.ensure(&execution).asks = Some(false);
+        let command = Command::Input { execution: execution.clone(), value };
+        self.ask(&command, &[], Asked::Input(execution));
+        responder.done();
+    }
+
+    fn query(&mut self, query: Query, code: Payload, responder: Responder) {
+        let up = matches!(self.machine.state(), WorkerState::Idle | WorkerState::Busy);
+        match query {
+            _ if up => self.ask(&Command::Query(query), &code, Asked::Question(responder)),
+            // Nothing has been run, so there is nothing to be told; no worker is needed for that.
+            Query::Variables => responder.answer(&Reply::Answer(Answer::Variables { names: Vec::new() }), None),
+            Query::History { .. } => {
+                responder.answer(&Reply::Answer(Answer::History { inputs: Vec::new() }), None);
+            }
+            _ => {
+                self.questions.push((query, code, responder));
+                self.decide(Input::Wanted);
+            }
+        }
+    }
+
+    /// Sends a command whose answer, or refusal, comes back under a number.
+    pub(super) fn ask(&mut self, command: &Command, payload: &[u8], asked: Asked) {
+        let Some(live) = &mut self.live else { return };
+        // 0 is for events that answer nobody.
+        self.last_request = self.last_request.wrapping_add(1).max(1);
+        live.writer.push(command, self.last_request, payload);
+        self.asked.insert(self.last_request, asked);
+    }
+
+    fn status(&self) -> NotebookStatus {
+        let (worker_pid, python, report) = match &self.ready {
+            Some((pid, python, report)) => (Some(*pid), Some(python.clone()), Some(report.clone())),
+            None => (None, None, None),
+        };
+        NotebookStatus {
+            info: self.info(),
+            running: self.machine.running().cloned(),
+            queue: self.machine.waiting().cloned().collect(),
+            names: self.machine.names().cloned().collect(),
+            worker_pid,
+            python,
+            report,
+        }
+    }
+}

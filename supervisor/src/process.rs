@@ -1,0 +1,117 @@
+//! The only file that starts programs, and there are two: the shim's binary unpacking its payload,
+//! and the shim's binary becoming the anchor. Both are ours and are exec'd with nothing in between
+//! (no `pre_exec`), so that this multi-threaded process never runs code after a fork. Shims are
+//! started by the anchor, Python by the shim.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+/// Unpacking writes a few files, starting the anchor makes a namespace; both take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much of a program's complaint goes into our own.
+const COMPLAINT_BYTES: u64 = 4096;
+
+/// Why a program of ours did not do its job.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessError {
+    #[error("failed to start {program}; is it beside cellblockd, or named by --shim?")]
+    Start { program: PathBuf, source: io::Error },
+    #[error("{program} {job} failed ({status}): {complaint}")]
+    Failed { program: PathBuf, job: &'static str, status: String, complaint: String },
+    #[error("{program} {job} did not finish within {} s", PATIENCE.as_secs())]
+    TimedOut { program: PathBuf, job: &'static str },
+    #[error("failed to write {path}")]
+    Log { path: PathBuf, source: io::Error },
+}
+
+/// Where the shim's binary is: beside our own, else wherever `PATH` finds it.
+pub(crate) fn shim_beside_us() -> PathBuf {
+    let name = "cellblock-shim";
+    std::env::current_exe()
+        .ok()
+        .and_then(|own| Some(own.parent()?.join(name)))
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// Has the shim write our Python and native code to `target`; does nothing when they are there.
+pub(crate) async fn unpack(shim: &Path, target: &Path) -> Result<(), ProcessError> {
+    let job = "--unpack";
+    let mut command = command(shim);
+    command.arg(job).arg(target).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().map_err(|source| start_error(shim, source))?;
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .map_err(|_| ProcessError::TimedOut { program: shim.to_owned(), job })?
+        .map_err(|source| start_error(shim, source))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(ProcessError::Failed { program: shim.to_owned(), job, status: output.status.to_string(), complaint })
+}
+
+/// Starts the anchor and returns when it listens. It outlives us, so what it and the shims have to
+/// complain about goes to a file: a pipe would break with our death.
+pub(crate) async fn start_anchor(
+    shim: &Path,
+    socket: &Path,
+    first_uid: Option<u32>,
+) -> Result<(), ProcessError> {
+    let job = "--anchor";
+    let log_path = socket.with_file_name("anchor.log");
+    let log = File::create(&log_path)
+        .map_err(|source| ProcessError::Log { path: log_path.clone(), source })?;
+    let mut command = command(shim);
+    command.arg(job).arg("--socket").arg(socket).stdout(Stdio::piped()).stderr(log);
+    if let Some(first_uid) = first_uid {
+        command.arg("--first-uid").arg(first_uid.to_string());
+    }
+    let mut child = command.spawn().map_err(|source| start_error(shim, source))?;
+    let mut said = [0; 6];
+    let ready = async {
+        match child.stdout.as_mut() {
+            Some(stdout) => stdout.read_exact(&mut said).await.is_ok(),
+            None => false,
+        }
+    };
+    let timed_out = || ProcessError::TimedOut { program: shim.to_owned(), job };
+    if tokio::time::timeout(PATIENCE, ready).await.map_err(|_| timed_out())? && &said == b"ready\n" {
+        return Ok(());
+    }
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.map_err(|_| timed_out())?;
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    Err(ProcessError::Failed { program: shim.to_owned(), job, status, complaint: complaint(&log_path) })
+}
+
+/// Anchor and shims live long and are asked who they are by nobody: nothing of our environment but
+/// the search path goes along.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().current_dir("/").stdin(Stdio::null());
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
+
+fn start_error(program: &Path, source: io::Error) -> ProcessError {
+    ProcessError::Start { program: program.to_owned(), source }
+}
+
+fn complaint(log: &Path) -> String {
+    let mut text = Vec::new();
+    if let Ok(file) = File::open(log) {
+        // What cannot be read cannot be told; the status stands in the message as well.
+        let _ = file.take(COMPLAINT_BYTES).read_to_end(&mut text);
+    }
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    if text.is_empty() { "it said nothing".to_owned() } else { text }
+}

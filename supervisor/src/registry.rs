@@ -1,0 +1,92 @@
+//! Opening notebooks and listing them.
+
+use std::sync::Arc;
+
+use cellblock_proto::client::{ErrorCode, NotebookInfo};
+use cellblock_proto::id::NotebookId;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument, info_span};
+
+use crate::daemon::{Daemon, Entry};
+use crate::log::chain;
+use crate::notebook::{INBOX, Message, Notebook, Survivor};
+use crate::{profiles, workspace};
+
+/// Why a notebook cannot be opened, as the client is told.
+pub(crate) type Refusal = (ErrorCode, String);
+
+/// Makes a notebook known, or finds it; nothing is started.
+///
+/// # Errors
+/// A bad profile, another profile than it is open with, no place for its files.
+pub(crate) async fn open(
+    daemon: &Arc<Daemon>,
+    notebook: NotebookId,
+    profile: Option<String>,
+) -> Result<NotebookInfo, Refusal> {
+    let entry = match daemon.notebooks.get(&notebook) {
+        Some(entry) => entry,
+        None => create(daemon, notebook.clone(), profile.as_deref().unwrap_or(profiles::DEFAULT)).await?,
+    };
+    if let Some(profile) = profile.filter(|profile| *profile != entry.profile) {
+        let message = format!(
+            "notebook {:?} is open with profile {:?}, not {profile:?}: close it first",
+            notebook.as_str(),
+            entry.profile
+        );
+        return Err((ErrorCode::BadProfile, message));
+    }
+    info(&entry).await.ok_or_else(|| {
+        (ErrorCode::Busy, format!("notebook {:?} is being closed: try again", notebook.as_str()))
+    })
+}
+
+async fn create(daemon: &Arc<Daemon>, notebook: NotebookId, profile: &str) -> Result<Entry, Refusal> {
+    let profile = profile.to_owned();
+    let (folder, state) = (daemon.profiles.clone(), daemon.state.clone());
+    let (name, id) = (profile.clone(), notebook.clone());
+    let checked = tokio::task::spawn_blocking(move || {
+        profiles::load(folder.as_deref(), &name).map_err(|error| (ErrorCode::BadProfile, chain(&error)))?;
+        workspace::open(&state, &id).map_err(|error| (ErrorCode::Storage, chain(&error)))
+    });
+    checked.await.unwrap_or_else(|error| Err((ErrorCode::Internal, error.to_string())))?;
+    let mut notebooks = daemon.notebooks.lock();
+    // Somebody else may have opened it meanwhile.
+    let entry = notebooks.entry(notebook.clone()).or_insert_with(|| {
+        tracing::info!(%notebook, profile, "notebook opened");
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);
+        tokio::spawn(task.run().instrument(info_span!("notebook", %notebook)));
+        Entry { profile, inbox: sender }
+    });
+    Ok(entry.clone())
+}
+
+/// Makes a notebook of what outlived the daemon before us.
+pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: NotebookId, survivors: Vec<Survivor>) {
+    let Some(last) = survivors.last() else { return };
+    let profile = last.state.profile.clone();
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let span = info_span!("notebook", %notebook);
+    let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);
+    span.in_scope(|| task.adopt(survivors));
+    tokio::spawn(task.run().instrument(span));
+    daemon.notebooks.lock().insert(notebook, Entry { profile, inbox: sender });
+}
+
+/// All open notebooks, sorted by name.
+pub(crate) async fn list(daemon: &Daemon) -> Vec<NotebookInfo> {
+    let entries: Vec<Entry> = daemon.notebooks.lock().values().cloned().collect();
+    let mut notebooks = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        // One that is being closed does not answer, and is not listed.
+        notebooks.extend(info(entry).await);
+    }
+    notebooks
+}
+
+async fn info(entry: &Entry) -> Option<NotebookInfo> {
+    let (reply, answer) = oneshot::channel();
+    entry.inbox.send(Message::Info { reply }).await.ok()?;
+    answer.await.ok()
+}

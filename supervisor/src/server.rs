@@ -1,0 +1,166 @@
+//! The life of the daemon: come up, take back what outlived the last one, serve, go down.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::anchor::Anchor;
+use crate::args::Args;
+use crate::daemon::{Daemon, Notebooks};
+use crate::interpreter::Search;
+use crate::log::chain;
+use crate::prepare::Caches;
+use crate::runtime_dir::{self, RuntimeDir};
+use crate::slots::Slots;
+use crate::{adopt, connection, host, process, workspace};
+
+/// Clients at once. Each costs two buffers and a descriptor.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// After accept(2) fails for want of descriptors, before it is tried again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// Whatever keeps it from coming up; nothing is left behind then.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let root = args.runtime_dir.clone().unwrap_or_else(|| runtime_dir::default_root(args.private));
+    let runtime = RuntimeDir::open(absolute(root)?, args.socket.clone().map(absolute).transpose()?)?;
+    let daemon = match come_up(&args, &runtime).await {
+        Ok((anchor, state)) => daemon(&args, runtime, anchor, state)?,
+        Err(error) => {
+            if args.private {
+                runtime.remove();
+            }
+            return Err(error);
+        }
+    };
+    adopt::adopt(&daemon).await.context("failed to take over the workers that live")?;
+    let listener = daemon.runtime.bind()?;
+    tracing::info!(socket = %daemon.runtime.socket().display(), state = %daemon.state.display(), "listening");
+    if args.private || args.print_ready {
+        // Whoever waits for this line reads it; if nobody does, there is nobody to tell.
+        let _ = writeln!(io::stdout(), "ready {}", daemon.runtime.socket().display());
+    }
+    tokio::select! {
+        () = accept(&daemon, listener) => {}
+        reason = told_to_end(&daemon) => tracing::info!(reason, "ending"),
+    }
+    go_down(&daemon).await;
+    Ok(())
+}
+
+fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
+    std::path::absolute(&path).with_context(|| format!("failed to make {} absolute", path.display()))
+}
+
+/// What is needed before there is a daemon to speak of.
+async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<(Anchor, PathBuf)> {
+    let state = args
+        .state_dir
+        .clone()
+        .or_else(runtime_dir::default_state)
+        .context("there is no home folder to keep notebooks in: name one with --state-dir")?;
+    let state = absolute(state)?;
+    workspace::make_private_dir(&state)?;
+    let shim = args.shim.clone().unwrap_or_else(process::shim_beside_us);
+    process::unpack(&shim, &runtime.payload()).await?;
+    let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args.first_uid).await?;
+    tracing::info!(build = anchor.build(), rootful = host::is_rootful(), "anchor found");
+    Ok((anchor, state))
+}
+
+fn daemon(args: &Args, runtime: RuntimeDir, anchor: Anchor, state: PathBuf) -> anyhow::Result<Arc<Daemon>> {
+    Ok(Arc::new(Daemon {
+        private: args.private,
+        state,
+        python: args.python.clone(),
+        profiles: args.profiles.clone().map(absolute).transpose()?,
+        allow_uids: args.allow_uid.clone(),
+        runtime,
+        anchor,
+        slots: Slots::default(),
+        caches: Caches::default(),
+        search: Search::from_environment(),
+        system: host::system(),
+        notebooks: Notebooks::default(),
+        ending: watch::Sender::new(false),
+    }))
+}
+
+async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => {
+                let daemon = Arc::clone(daemon);
+                tokio::spawn(async move {
+                    connection::serve(daemon, socket).await;
+                    drop(place);
+                });
+            }
+            Err(_) => drop(tokio::spawn(connection::turn_away(socket))),
+        }
+    }
+}
+
+async fn told_to_end(daemon: &Daemon) -> &'static str {
+    let mut ending = daemon.ending.subscribe();
+    tokio::select! {
+        () = signalled(SignalKind::terminate()) => "SIGTERM",
+        () = signalled(SignalKind::interrupt()) => "SIGINT",
+        () = stdin_ended(), if daemon.private => "standard input ended",
+        _ = ending.wait_for(|ending| *ending) => "a client asked for it",
+    }
+}
+
+async fn signalled(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signals) => drop(signals.recv().await),
+        Err(error) => {
+            tracing::error!(%error, "could not listen to a signal");
+            std::future::pending().await
+        }
+    }
+}
+
+/// A thread of its own: tokio's would keep the runtime from ending while it reads.
+async fn stdin_ended() {
+    let (ended, wait) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 256];
+        let mut stdin = io::stdin().lock();
+        while stdin.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        drop(ended);
+    });
+    // It is dropped, never sent.
+    let _ = wait.await;
+}
+
+/// A daemon that others use leaves its workers to the next one; a private one leaves nothing.
+async fn go_down(daemon: &Daemon) {
+    daemon.ending.send_replace(true);
+    if !daemon.private {
+        daemon.runtime.remove_socket();
+        return;
+    }
+    if let Err(error) = daemon.anchor.shutdown().await {
+        tracing::error!(error = chain(&error), "the anchor could not be ended; its workers end by themselves soon");
+    }
+    daemon.runtime.remove();
+}

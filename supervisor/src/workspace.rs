@@ -1,0 +1,116 @@
+//! The notebooks' folders: `<state>/notebooks/<id>/workspace`. What lies in a workspace is hostile
+//! (links, odd names, any size) and is never walked, except to be removed.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use cellblock_proto::id::NotebookId;
+
+/// Why a notebook has no folder.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkspaceError {
+    #[error("no space left on the disk of {path}: make room, or name another with --state-dir")]
+    Full { path: PathBuf, source: io::Error },
+    #[error("the disk of {path} is read-only: name another folder with --state-dir")]
+    ReadOnly { path: PathBuf, source: io::Error },
+    #[error("{path} is not a folder of ours (it is a link or a file): move it away")]
+    Foreign { path: PathBuf },
+    #[error("failed to {verb} {path}")]
+    Io { verb: &'static str, path: PathBuf, source: io::Error },
+}
+
+fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WorkspaceError::Full { path, source },
+        io::ErrorKind::ReadOnlyFilesystem => WorkspaceError::ReadOnly { path, source },
+        _ => WorkspaceError::Io { verb, path, source },
+    }
+}
+
+/// Makes a folder that only we enter, and those above it.
+///
+/// # Errors
+/// A full or read-only disk by name, anything else with the path.
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), WorkspaceError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the folder", path))
+}
+
+/// Makes a notebook's workspace and returns its path; what is in it already stays.
+///
+/// # Errors
+/// As [`make_private_dir`]; and a link or file where a folder of ours belongs.
+pub(crate) fn open(state: &Path, notebook: &NotebookId) -> Result<PathBuf, WorkspaceError> {
+    let folder = folder(state, notebook);
+    let workspace = folder.join("workspace");
+    make_private_dir(&workspace)?;
+    for path in [&folder, &workspace] {
+        must_be_folder(path)?;
+    }
+    Ok(workspace)
+}
+
+/// Removes a notebook's files. `std::fs::remove_dir_all` follows no links on its way down; that
+/// the top is no link is checked here.
+///
+/// # Errors
+/// What the disk says, with the path.
+pub(crate) fn remove(state: &Path, notebook: &NotebookId) -> Result<(), WorkspaceError> {
+    let folder = folder(state, notebook);
+    if fs::symlink_metadata(&folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    must_be_folder(&folder)?;
+    fs::remove_dir_all(&folder).map_err(failed("remove", &folder))
+}
+
+/// Whether a notebook of that name has files.
+pub(crate) fn exists(state: &Path, notebook: &NotebookId) -> bool {
+    fs::symlink_metadata(folder(state, notebook)).is_ok()
+}
+
+fn folder(state: &Path, notebook: &NotebookId) -> PathBuf {
+    state.join("notebooks").join(notebook.as_str())
+}
+
+fn must_be_folder(path: &Path) -> Result<(), WorkspaceError> {
+    let found = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    if found.is_dir() { Ok(()) } else { Err(WorkspaceError::Foreign { path: path.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn id() -> NotebookId {
+        "mine".parse().unwrap()
+    }
+
+    #[test]
+    fn workspace_is_made_once_private_and_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = open(temp.path(), &id()).unwrap();
+        fs::write(path.join("file"), "kept").unwrap();
+        assert_eq!(open(temp.path(), &id()).unwrap(), path);
+        assert!(path.join("file").exists());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn removing_follows_no_link_inside_and_refuses_a_link_at_the_top() {
+        let temp = tempfile::tempdir().unwrap();
+        let precious = temp.path().join("precious");
+        fs::create_dir(&precious).unwrap();
+        fs::write(precious.join("file"), "").unwrap();
+        let path = open(temp.path(), &id()).unwrap();
+        symlink(&precious, path.join("link")).unwrap();
+        remove(temp.path(), &id()).unwrap();
+        assert!(!exists(temp.path(), &id()));
+        symlink(&precious, temp.path().join("notebooks/mine")).unwrap();
+        assert!(matches!(remove(temp.path(), &id()), Err(WorkspaceError::Foreign { .. })));
+        assert!(precious.join("file").exists());
+    }
+}

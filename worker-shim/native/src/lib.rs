@@ -1,0 +1,121 @@
+//! The worker's native half, loaded with ctypes: a mark, or a mark and a frame, written in one piece.
+//!
+//! Python runs signal handlers between its instructions, so whatever is done in one call here is
+//! whole or not begun when a `KeyboardInterrupt` is raised. Each call has two phases:
+//!
+//! 1. *Wait* until pipes and socket take more. Nothing has been written; a signal ends the call
+//!    with `-EINTR`, so that a cell held back by a slow reader can still be interrupted.
+//! 2. *Write*, with SIGINT blocked, and count the mark. From here on the call ends whole or with an
+//!    error that ends the worker.
+//!
+//! Deliberately absent: any state, lock or thread of its own (the worker forks), and any knowledge
+//! of what a frame says.
+
+mod sys;
+
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use sys::{Errno, SigintBlocked};
+
+/// Both pipes, and the mark last written into them. Python holds it; see `native.py` for its twin.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Pipes {
+    /// Write end of the stdout pipe.
+    pub out: c_int,
+    /// Write end of the stderr pipe.
+    pub err: c_int,
+    /// Random, one per worker.
+    pub nonce: [u8; 16],
+    /// Number of the last mark in both pipes; 0 before the first.
+    pub number: u64,
+}
+
+/// Length of a mark: 16 bytes of nonce, then the number (see `cellblock_proto::worker::Mark`).
+const MARK_BYTES: usize = 24;
+
+impl Pipes {
+    /// Until both pipes take a mark. `PIPE_BUF` guarantees that one is never torn.
+    fn wait(&self, signals: &SigintBlocked) -> Result<(), Errno> {
+        signals.wait_writable(&[self.out, self.err])
+    }
+
+    fn write_mark(&mut self, signals: &SigintBlocked) -> Result<(), Errno> {
+        let mut mark = [0; MARK_BYTES];
+        mark[..16].copy_from_slice(&self.nonce);
+        mark[16..].copy_from_slice(&(self.number + 1).to_le_bytes());
+        for pipe in [self.out, self.err] {
+            sys::write_all(pipe, &mark, signals)?;
+        }
+        self.number += 1;
+        Ok(())
+    }
+}
+
+/// Writes the next mark into both pipes. Returns 0, or the negative errno; after `-EINTR` nothing
+/// has been written.
+///
+/// # Safety
+/// `pipes` points to a [`Pipes`] that nobody else touches during the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellblock_write_mark(pipes: *mut Pipes) -> c_int {
+    // SAFETY: the caller keeps the structure alive and its own for the call (Python: the channel's lock).
+    let pipes = unsafe { &mut *pipes };
+    code(SigintBlocked::during(|signals| {
+        pipes.wait(signals)?;
+        pipes.write_mark(signals)
+    }))
+}
+
+/// Sends header, meta and payload as one message and then, when `pipes` is not null, the next mark
+/// into both pipes: the frame's place in the text. With `use_memfd` the payload goes into a sealed memfd that is sent along.
+/// Returns 0, or the negative errno; after `-EINTR` nothing has been written.
+///
+/// # Safety
+/// `message` and `payload` are readable for their lengths; `pipes` is null or as for
+/// [`cellblock_write_mark`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellblock_send_frame(
+    socket: c_int,
+    message: *const u8,
+    message_bytes: usize,
+    payload: *const u8,
+    payload_bytes: usize,
+    use_memfd: c_int,
+    pipes: *mut Pipes,
+) -> c_int {
+    // SAFETY: the caller vouches for both ranges.
+    let (message, payload) = unsafe { (slice(message, message_bytes), slice(payload, payload_bytes)) };
+    // SAFETY: as for `cellblock_write_mark`; null is "no mark".
+    let pipes = unsafe { pipes.as_mut() };
+    code(SigintBlocked::during(|signals| {
+        let memfd = if use_memfd != 0 { Some(sys::sealed_memfd(payload)?) } else { None };
+        let inline = if memfd.is_some() { &[][..] } else { payload };
+        signals.wait_writable(&[socket])?;
+        if let Some(pipes) = &pipes {
+            pipes.wait(signals)?;
+        }
+        // The frame first: whoever has read mark k from a pipe and then empties the socket has all
+        // frames up to k, and need not guess whether one is still to come for this mark.
+        sys::send(socket, message, inline, memfd.as_ref().map(OwnedFd::as_raw_fd), signals)?;
+        pipes.map_or(Ok(()), |pipes| pipes.write_mark(signals))
+    }))
+}
+
+/// # Safety
+/// `start` is readable for `length` bytes, or `length` is 0.
+unsafe fn slice<'a>(start: *const u8, length: usize) -> &'a [u8] {
+    if length == 0 {
+        return &[];
+    }
+    // SAFETY: the caller vouches for the range; the lifetime ends with the exported call.
+    unsafe { std::slice::from_raw_parts(start, length) }
+}
+
+fn code(result: Result<(), Errno>) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(Errno(number)) => -number,
+    }
+}

@@ -1,0 +1,138 @@
+"""Exceptions as `ErrorReport`: what IPython shows, and the same as data."""
+
+from __future__ import annotations
+
+import json
+import linecache
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+# Budgets in characters; an error's meta must stay well below the 128 KiB of a message.
+NAME = 200
+VALUE = 16_000
+TRACEBACK = 48_000
+CODE = 400
+FRAMES = 40
+CAUSES = 8
+META_BYTES = 96 << 10
+
+# The file names of cells; see `Compiler.cache` in shell.py.
+CellOf = Callable[[str], "tuple[str, int] | None"]
+
+
+def text_of(error: BaseException | None) -> str:
+    """`str(error)`, whatever that does."""
+    try:
+        return clipped(str(error), VALUE)
+    except BaseException as failure:
+        return f"<str() of this {type(error).__name__} raised {type(failure).__name__}>"
+
+
+def report(name: str, error: BaseException | None, blocks: list[str], cell_of: CellOf) -> dict[str, Any]:
+    """The wire form of an exception. `blocks` is IPython's traceback."""
+    budget = TRACEBACK
+    wire: dict[str, Any] = {
+        "name": clipped(name, NAME),
+        "value": text_of(error),
+        "traceback": _clipped_blocks(blocks, budget),
+        "frames": frames(error, cell_of),
+        "causes": causes(error, cell_of),
+    }
+    # Escaped control characters are six bytes each: measure what will really be sent.
+    while len(json.dumps(wire, ensure_ascii=False).encode("utf-8", "replace")) > META_BYTES and budget > 100:
+        budget //= 2
+        wire["traceback"] = _clipped_blocks(blocks, budget)
+        wire["value"] = clipped(wire["value"], max(budget // 3, 100))
+        for cause in wire["causes"]:
+            cause["value"] = clipped(cause["value"], max(budget // 30, 100))
+    return wire
+
+
+def frames(error: BaseException | None, cell_of: CellOf) -> list[dict[str, Any]]:
+    """The stack from the cell inwards; a syntax error's place is its last line."""
+    found = _stack(error.__traceback__ if error else None, cell_of)
+    if isinstance(error, SyntaxError) and error.filename:
+        line = error.lineno if isinstance(error.lineno, int) else 0
+        found.append(_frame(str(error.filename), line, "<module>", error.text, cell_of))
+    return found
+
+
+def causes(error: BaseException | None, cell_of: CellOf) -> list[dict[str, Any]]:
+    """`__cause__` and `__context__`, nearest first."""
+    found: list[dict[str, Any]] = []
+    seen = {id(error)}
+    while error is not None and len(found) < CAUSES:
+        explicit = error.__cause__ is not None
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if error is None or id(error) in seen:
+            break
+        seen.add(id(error))
+        found.append(
+            {
+                "name": clipped(type(error).__name__, NAME),
+                "value": clipped(text_of(error), VALUE // CAUSES),
+                "explicit": explicit,
+                "frames": frames(error, cell_of)[-10:],
+            }
+        )
+    return found
+
+
+def clipped(text: str, limit: int) -> str:
+    """Head and tail of a long text, with a mark between them that says what is missing."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}… [{len(text) - 2 * half} characters left out] …{text[-half:]}"
+
+
+def _stack(tb: TracebackType | None, cell_of: CellOf) -> list[dict[str, Any]]:
+    found: list[tuple[str, int, str]] = []
+    in_cell = False
+    # walk_tb, not extract_tb: the latter formats and reads every line of a deep recursion.
+    for frame, line in traceback.walk_tb(tb):
+        code = frame.f_code
+        in_cell = in_cell or cell_of(code.co_filename) is not None
+        if in_cell:
+            found.append((code.co_filename, line or 0, code.co_name))
+    return _bounded([_frame(file, line, function, None, cell_of) for file, line, function in found])
+
+
+def _bounded(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(found) <= FRAMES:
+        return found
+    gap = f"{len(found) - FRAMES} frames left out"
+    mark = {"execution": None, "file": "…", "line": 0, "function": gap, "code": None}
+    return [*found[: FRAMES // 2], mark, *found[-FRAMES // 2 :]]
+
+
+def _frame(file: str, line: int, function: str, code: str | None, cell_of: CellOf) -> dict[str, Any]:
+    cell = cell_of(file)
+    shown = code if code is not None else linecache.getline(file, line or 0)
+    return {
+        "execution": cell[0] if cell else None,
+        "file": clipped(file, NAME * 2),
+        # IPython drops a cell's leading blank lines; people count them.
+        "line": max(line or 0, 0) + (cell[1] if cell else 0),
+        "function": clipped(function, NAME),
+        "code": clipped(shown.strip(), CODE) or None,
+    }
+
+
+def _clipped_blocks(blocks: list[str], budget: int) -> list[str]:
+    if sum(map(len, blocks)) <= budget:
+        return blocks
+    # The end names the exception, the beginning the cell: keep both, whole blocks where they fit.
+    head: list[str] = []
+    tail: list[str] = []
+    left = budget
+    rest = list(blocks)
+    while rest and left > 0:
+        kept = tail if len(tail) <= len(head) else head
+        block = clipped(rest.pop() if kept is tail else rest.pop(0), max(left // 2, 50))
+        kept.append(block)
+        left -= len(block)
+    middle = [f"… [{len(rest)} blocks of the traceback left out] …"] if rest else []
+    return [*head, *middle, *reversed(tail)]

@@ -1,0 +1,260 @@
+"""One Execution after the other: from the command to its one `Finished`.
+
+An interrupt may be raised between any two instructions while a run is in progress. So `_run` has
+layers: IPython reports what user code raises; `_guarded` what is raised in IPython or around it;
+`serve` what escapes even that. Whoever catches it, `_finish` is called once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import json
+import os
+import sys
+import traceback
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+from . import attribution, bundle, errors, names, queries
+from .channel import META_BYTES, Channel, Command
+from .interrupt import Interrupts
+from .shell import Shell
+from .stdin import Stdin
+from .text import Text
+
+
+class Executor:
+    """Owns the loop, the queue of commands and the run in progress."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        channel: Channel,
+        text: Text,
+        shell: Shell,
+        interrupts: Interrupts,
+    ) -> None:
+        self._loop = loop
+        self._channel = channel
+        self._text = text
+        self._shell = shell
+        self._interrupts = interrupts
+        self._stdin = Stdin(shell.outputs, self._receive_input)
+        self._stdin.install()
+        self._waiting: deque[Command] = deque()
+        self._running: Command | None = None
+        self._task: asyncio.Task[None] | None = None
+        # One context for all cells, so that what a cell sets in it (decimal's precision) stays.
+        self._context = contextvars.copy_context()
+        self._names = names.snapshot(shell.user_ns, shell.user_ns_hidden)
+
+    def serve(self) -> None:
+        """Runs until the socket ends; the loop turns between cells too."""
+        self._loop.add_reader(self._channel.fileno(), self._take)
+        while True:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:
+                if self._text.is_child:
+                    _leave_child(error)
+                # asyncio lets KeyboardInterrupt and SystemExit of a task through. A background
+                # task's is its own affair; it has been stored in the task.
+                if self._running is not None and self._task is not None and self._task.done():
+                    self._interrupts.end()
+                    self._finish(self._failed(error))
+
+    # Commands.
+
+    def _take(self) -> None:
+        command = self._channel.receive(wait=False)
+        if command is None:
+            return
+        if "query" in command.body:
+            self._channel.answer(command.request, *self._answer(command))
+        elif "execute" in command.body:
+            self._waiting.append(command)
+            self._start_next()
+        # An `input` nobody waits for any more: the cell was interrupted while it asked.
+
+    def _answer(self, command: Command) -> tuple[Any, bytes]:
+        if self._running is not None:
+            return "busy", b""
+        code = command.payload.decode("utf-8", "replace")
+        return queries.answer(self._shell, command.body["query"], code)
+
+    def _receive_input(self) -> str:
+        while True:
+            command = self._channel.receive(wait=True)
+            assert command is not None
+            if "input" in command.body:
+                return str(command.body["input"]["value"])
+            if "query" in command.body:
+                self._channel.answer(command.request, "busy")
+            else:
+                self._waiting.append(command)
+
+    def _start_next(self) -> None:
+        if self._running is not None or not self._waiting:
+            return
+        self._running = command = self._waiting.popleft()
+        execution = command.body["execute"]["execution"]
+        attribution.set_foreground(execution)
+        self._context.run(attribution.EXECUTION.set, execution)
+        self._task = self._loop.create_task(self._run(command), context=self._context)
+
+    # A run.
+
+    async def _run(self, command: Command) -> None:
+        options = command.body["execute"]
+        self._text.expect_threads()
+        self._text.switch(options["execution"])
+        self._shell.last_report = None
+        try:
+            ended = await self._guarded(options, command.payload.decode("utf-8", "replace"))
+        except BaseException as error:
+            self._interrupts.end()
+            ended = self._failed(error)
+        if self._text.is_child:
+            _leave_child(ended[2])
+        self._finish(ended)
+
+    async def _guarded(self, options: dict[str, Any], code: str) -> Ended:
+        task = self._task
+        assert task is not None
+        try:
+            self._interrupts.begin(options["run"], task)
+            self._stdin.allowed = options["allow_stdin"]
+            self._shell.displayhook.echo = options["echo"] != "none"
+            result = await self._evaluate(options, code)
+            error = result.error_before_exec or result.error_in_exec
+            if error is not None:
+                return self._end_of(error), _NOTHING, error
+            return "ok", self._expressions(options["user_expressions"]), None
+        finally:
+            self._text.synchronous = False
+            self._interrupts.end()
+            self._stdin.allowed = False
+
+    async def _evaluate(self, options: dict[str, Any], code: str) -> Any:
+        """As ipykernel's `do_execute`."""
+        shell, silent = self._shell, options["silent"]
+        problem = None
+        try:
+            cell = shell.transformed(code)
+        except Exception:
+            cell, problem = code, sys.exc_info()
+        run = shell.run_cell_async(
+            code,
+            store_history=options["store_history"],
+            silent=silent,
+            transformed_cell=cell,
+            preprocessing_exc_tuple=problem,
+            cell_id=options.get("cell"),
+        )
+        result = None
+        try:
+            if problem is None and shell.is_async(code, cell):
+                result = await run
+            else:
+                self._text.synchronous = True
+                result = _driven(run)
+        finally:
+            self._text.synchronous = False
+            if not self._text.is_child:
+                # Figures that are still open are displayed here.
+                shell.events.trigger("post_execute")
+                if not silent:
+                    shell.events.trigger("post_run_cell", result)
+        return result
+
+    def _expressions(self, wanted: list[list[str]]) -> Expressions:
+        results: list[dict[str, Any]] = []
+        payload = bytearray()
+        if wanted:
+            values = self._shell.user_expressions(dict(wanted))
+            for name, value in values.items():
+                if value["status"] == "ok":
+                    encoded = bundle.encode(value["data"], value["metadata"])
+                    if len(payload) + len(encoded.payload) <= bundle.BUNDLE_BYTES:
+                        results.append({"name": name, "result": {"value": encoded.wire(len(payload))}})
+                        payload += encoded.payload
+                        continue
+                    value = {"ename": "OverflowError", "evalue": "all values together are too large"}
+                shown = {key: errors.clipped(value[key], 1_000) for key in ("ename", "evalue")}
+                results.append({"name": name, "result": {"error": _named(shown["ename"], shown["evalue"])}})
+        return results, bytes(payload)
+
+    def _end_of(self, error: BaseException) -> Any:
+        interrupted = isinstance(error, KeyboardInterrupt) and self._interrupts.delivered
+        if interrupted or (isinstance(error, asyncio.CancelledError) and self._interrupts.cancelled):
+            return "interrupted"
+        return {"error": _named(type(error).__name__, errors.text_of(error))}
+
+    def _failed(self, error: BaseException) -> Ended:
+        """What was raised outside user code: an interrupt in the machinery, or a hook's error."""
+        if not self._text.is_child:
+            # Whatever happens here, the end itself must still be told.
+            with contextlib.suppress(BaseException):
+                self._shell.showtraceback((type(error), error, error.__traceback__))
+        return self._end_of(error), _NOTHING, error
+
+    def _finish(self, ended: Ended) -> None:
+        if self._running is None:
+            return
+        end, (expressions, payload), _ = ended
+        execution = self._running.body["execute"]["execution"]
+        shell = self._shell
+        after = names.snapshot(shell.user_ns, shell.user_ns_hidden)
+        finished: dict[str, Any] = {
+            "execution": execution,
+            "end": end,
+            "execution_count": max(shell.execution_count - 1, 0),
+            "names": names.changes(self._names, after, shell.user_ns),
+            "expressions": expressions,
+        }
+        if len(json.dumps(finished)) > META_BYTES - (8 << 10):
+            finished["expressions"], payload = [], b""
+        self._names = after
+        self._text.expect_threads()
+        self._channel.send({"finished": finished}, payload)
+        self._running = self._task = None
+        self._interrupts.rest()
+        if self._waiting:
+            # Not from here: this runs within the context that the next cell enters.
+            self._loop.call_soon(self._start_next, context=contextvars.Context())
+
+
+# (results, their bytes)
+Expressions = tuple[list[dict[str, Any]], bytes]
+# (`End`, expressions, the exception)
+Ended = tuple[Any, Expressions, BaseException | None]
+_NOTHING: Expressions = ([], b"")
+
+
+def _named(name: str, value: str) -> dict[str, str]:
+    return {"name": errors.clipped(name, errors.NAME), "value": value}
+
+
+def _driven(run: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine that never awaits."""
+    try:
+        run.send(None)
+    except StopIteration as stop:
+        return stop.value
+    run.close()
+    raise RuntimeError("the cell awaits, though it was compiled as code that does not")
+
+
+def _leave_child(error: BaseException | None) -> None:
+    """A forked child has come to the end of its cell. It has no shim to tell, and must not go on."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    if isinstance(error, SystemExit):
+        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+    if error is not None and not isinstance(error, Exception):
+        traceback.print_exception(error)
+    os._exit(0 if error is None else 1)

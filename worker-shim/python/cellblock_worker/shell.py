@@ -1,0 +1,245 @@
+"""IPython's InteractiveShell as the engine, without ipykernel.
+
+What ipykernel would do is the yardstick; where this differs, the comment says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+from typing import Any
+
+from IPython.core.autocall import ExitAutocall
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.error import UsageError
+from IPython.core.history import HistoryManager
+from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from traitlets import Instance, Type, default
+from traitlets.config import Config
+
+from . import commands, errors
+from .attribution import current_execution
+from .interrupt import Interrupts
+from .publish import Outputs, Publisher, ResultHook
+
+# Inputs kept for the History query.
+INPUTS = 1_000
+INPUT_CHARACTERS = 1 << 20
+
+# Where IPython's own syntax can stand: a line that begins with an escape or a prompt, `= %` and
+# `= !`, any `?`. A cell without these, not indented and of several lines, is Python as it stands,
+# and transforming it costs 40 % of a long cell's time.
+_SPECIAL = re.compile(r"\?|^[ \t]*(?:[%!,;/]|>>>|\.\.\.|In \[)|=[ \t]*[%!]|[\f\r\v]", re.MULTILINE)
+
+
+class Compiler(CachingCompiler):  # type: ignore[misc]
+    """Gives each run's code a file name of its own, and remembers whose it is."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cells: dict[str, tuple[str, int]] = {}
+        # The shape of ipykernel's names: joblib and others recognise notebook code by it.
+        self._directory = f"{tempfile.gettempdir()}/ipykernel_{os.getpid()}"
+        # Lines that the transformation of the current cell took from its beginning.
+        self.leading_lines = 0
+
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        name = f"{self._directory}/{len(self._cells) + 1}.py"
+        self._cells[name] = (current_execution(), self.leading_lines)
+        return name
+
+    def cell_of(self, file: str) -> tuple[str, int] | None:
+        """The Execution whose code a file name stands for, and the lines missing before it."""
+        return self._cells.get(file)
+
+
+class MemoryHistory(HistoryManager):  # type: ignore[misc]
+    """`In`, `_i`, `%history` in memory: no database, no thread."""
+
+    def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
+        super().store_inputs(line_num, source, source_raw)
+        # What waits for a database that is not there.
+        self.db_input_cache.clear()
+        self.shell.inputs.append((line_num, (source_raw or source)[:INPUT_CHARACTERS]))
+        del self.shell.inputs[:-INPUTS]
+
+    def end_session(self) -> None:
+        pass
+
+
+class Exit(ExitAutocall):  # type: ignore[misc]
+    """`exit` and `quit` are an error like `sys.exit()`: worker and variables stay."""
+
+    def __call__(self, code: Any = None) -> None:
+        raise SystemExit if code is None else SystemExit(code)
+
+
+class Shell(InteractiveShell):  # type: ignore[misc]
+    """One per worker."""
+
+    displayhook_class = Type(ResultHook)
+    display_pub_class = Type(Publisher)
+    exiter = Instance(Exit)
+    # Without readline there is nothing to indent or to mask.
+    autoindent = False
+
+    # Set by `make`, before the base class builds its parts.
+    outputs: Outputs
+    interrupts: Interrupts
+
+    @default("exiter")  # type: ignore[untyped-decorator]
+    def _default_exiter(self) -> Exit:
+        return Exit(self)
+
+    @classmethod
+    def make(cls, outputs: Outputs, interrupts: Interrupts) -> Shell:
+        """The shell of this process; `get_ipython()` finds it."""
+        cls.outputs, cls.interrupts = outputs, interrupts
+        config = Config()
+        config.HistoryManager.enabled = False
+        config.HistoryAccessor.enabled = False
+        config.Completer.use_jedi = False
+        config.IPCompleter.use_jedi = False
+        shell: Shell = cls.instance(config=config)
+        return shell
+
+    def init_instance_attrs(self) -> None:
+        self.inputs: list[tuple[int, str]] = []
+        self.last_report: dict[str, Any] | None = None
+        self.compiler_class = Compiler
+        super().init_instance_attrs()
+        self._untouched_transforms: tuple[int, ...] | None = None
+
+    def init_environment(self) -> None:
+        # As ipykernel: colours in tools, no pagers.
+        for name, value in (
+            ("TERM", "xterm-color"),
+            ("CLICOLOR", "1"),
+            ("FORCE_COLOR", "1"),
+            ("CLICOLOR_FORCE", "1"),
+            ("PAGER", "cat"),
+            ("GIT_PAGER", "cat"),
+        ):
+            os.environ[name] = value
+
+    def init_virtualenv(self) -> None:
+        # The interpreter was chosen by the profile; its environment is none of the user's variables.
+        pass
+
+    def init_history(self) -> None:
+        self.history_manager = MemoryHistory(shell=self, parent=self)
+        self.configurables.append(self.history_manager)
+
+    def init_hooks(self) -> None:
+        super().init_hooks()
+        # ipykernel sends pages (`obj?`) as payloads, which are no outputs: front ends ask `Inspect`.
+        self.set_hook("show_in_pager", lambda _shell, _page, *_, **__: None, 99)
+
+    def atexit_operations(self) -> None:
+        # Nothing of the shell's outlives the sandbox.
+        pass
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Only the inline backend: there is no display."""
+        if gui not in (None, "", "inline", "agg"):
+            raise UsageError(f"there is no display here: cannot start the event loop of {gui!r}")
+
+    def ask_exit(self) -> None:
+        """For whoever calls it by name."""
+        raise SystemExit
+
+    def set_next_input(self, s: str, replace: bool = False) -> None:
+        """%load and %recall: a payload in Jupyter, which is no output."""
+
+    # Cells.
+
+    def transformed(self, code: str) -> str:
+        """The cell as Python."""
+        first = code.partition("\n")[0]
+        self.compile.leading_lines = 0
+        if (
+            first[:1].strip()
+            and "\n" in code.rstrip("\n")
+            and not _SPECIAL.search(code)
+            and self._transforms_untouched()
+        ):
+            return code if code.endswith("\n") else code + "\n"
+        self.compile.leading_lines = _leading_blank_lines(code)
+        cell: str = self.transform_cell(code)
+        return cell
+
+    def _transforms_untouched(self) -> bool:
+        manager = self.input_transformer_manager
+        state = (
+            len(manager.cleanup_transforms),
+            len(manager.line_transforms),
+            len(manager.token_transformers),
+            len(self.input_transformers_post),
+        )
+        if self._untouched_transforms is None:
+            self._untouched_transforms = state
+        return state == self._untouched_transforms
+
+    def is_async(self, code: str, cell: str) -> bool:
+        """Whether a transformed cell awaits at its top level."""
+        # The real answer costs a compilation; without the words it is no.
+        if "await" not in cell and "async" not in cell:
+            return False
+        return bool(self.should_run_async(code, transformed_cell=cell))
+
+    def _logger_is_on(self) -> bool:
+        logger = getattr(self, "_logger", None)
+        return logger is not None and bool(logger.log_output)
+
+    # Errors.
+
+    def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
+        etype, _, tb = self._get_exc_info(exc_tuple)
+        if self.interrupts.cancelled and issubclass(etype, asyncio.CancelledError):
+            # How an interrupt reaches a cell that awaits.
+            interrupt = KeyboardInterrupt().with_traceback(tb)
+            super().showtraceback((KeyboardInterrupt, interrupt, tb), *args, **kwargs)
+            return
+        super().showtraceback(exc_tuple, *args, **kwargs)
+
+    def _showtraceback(self, etype: type, evalue: BaseException, stb: Any) -> None:
+        blocks = [str(block) for block in stb] if isinstance(stb, (list, tuple)) else [str(stb)]
+        report = errors.report(str(etype.__name__), evalue, blocks, self.compile.cell_of)
+        if not self.outputs.is_open:
+            os.write(2, ("\n".join(report["traceback"]) + "\n").encode("utf-8", "backslashreplace"))
+            return
+        self.last_report = report
+        self.outputs.send({"error": report})
+
+    def _format_exception_for_storage(self, exception: BaseException, *_: Any, **__: Any) -> dict[str, Any]:
+        # The base class formats the whole traceback a second time (6 ms).
+        report = self.last_report
+        return {
+            "ename": type(exception).__name__,
+            "evalue": errors.text_of(exception),
+            "traceback": report["traceback"] if report else [],
+        }
+
+    # Commands.
+
+    def system_piped(self, cmd: str) -> None:
+        """`!cmd` and `%system`."""
+        self.user_ns["_exit_code"] = code = commands.run(self.var_expand(cmd, depth=1))
+        if code != 0 and getattr(self, "system_raise_on_error", False):
+            from subprocess import CalledProcessError
+
+            raise CalledProcessError(code, cmd)
+
+    system = system_raw = system_piped
+
+
+InteractiveShellABC.register(Shell)
+
+
+def _leading_blank_lines(code: str) -> int:
+    for count, line in enumerate(code.splitlines()):
+        if line.strip():
+            return count
+    return 0

@@ -1,0 +1,208 @@
+//! The anchor: holds the outer user namespace, starts shims, reaps them. It outlives cellblockd,
+//! so it does nothing else and has nothing in it that would need an upgrade.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
+use cellblock_proto::frame::Kind;
+use cellblock_proto::id::WorkerId;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, Signal, WaitOptions};
+use sandbox_profiles::ids;
+
+use crate::outer::{self, Outer};
+use crate::sys::{self, Forked};
+use crate::wire;
+
+/// Makes Z, listens, says `ready` on standard output, and serves until it is told to end.
+pub fn run(socket: &Path, first_uid: Option<u32>) -> anyhow::Result<()> {
+    let first_uid = first_uid.unwrap_or(ids::DEFAULT_FIRST_HOST_UID);
+    if first_uid == 0 {
+        bail!("--first-uid 0 would map the host's root into sandboxes: choose an unused range");
+    }
+    let outer = outer::make(first_uid).context(
+        "failed to make the outer user namespace; are user namespaces allowed here? \
+         (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+         kernel.apparmor_restrict_unprivileged_userns)",
+    )?;
+    let listener = listen(socket)?;
+    // A session of its own: a terminal's Ctrl-C is for the program in front, not for this.
+    let _ = rustix::process::setsid();
+    println_ready()?;
+    Anchor { outer, shims: BTreeMap::new(), connections: Vec::new() }.serve(&listener)?;
+    let _ = std::fs::remove_file(socket);
+    Ok(())
+}
+
+struct Shim {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+struct Anchor {
+    outer: Outer,
+    shims: BTreeMap<WorkerId, Shim>,
+    connections: Vec<OwnedFd>,
+}
+
+impl Anchor {
+    fn serve(&mut self, listener: &OwnedFd) -> anyhow::Result<()> {
+        loop {
+            let mut polled = vec![PollFd::new(listener, PollFlags::IN)];
+            polled.extend(self.shims.values().map(|shim| PollFd::new(&shim.pidfd, PollFlags::IN)));
+            polled.extend(self.connections.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
+            // Without shims and without a daemon there is nothing to hold: a daemon that was killed
+            // while it was idle leaves nothing behind.
+            let alone = self.shims.is_empty() && self.connections.is_empty();
+            let patience = Timespec { tv_sec: ALONE_SECONDS, tv_nsec: 0 };
+            let timeout = alone.then_some(&patience);
+            let count = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, timeout))?;
+            if count == 0 {
+                return Ok(());
+            }
+            let woken: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+            drop(polled);
+
+            let first_connection = 1 + self.shims.len();
+            let asked: Vec<usize> =
+                (0..self.connections.len()).filter(|at| woken[first_connection + at]).collect();
+            self.reap();
+            if woken[0]
+                && let Ok(socket) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)
+            {
+                self.connections.push(socket);
+            }
+            // From the back, so that removing one does not move those still to come.
+            for at in asked.into_iter().rev() {
+                match self.answer(at) {
+                    Ok(After::Stay) => {}
+                    Ok(After::End) => return Ok(()),
+                    // The peer has gone or does not speak our language; the folder's mode says
+                    // that it is ours, so there is nobody to accuse.
+                    Err(_) => drop(self.connections.swap_remove(at)),
+                }
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        self.shims.retain(|_, shim| {
+            !matches!(rustix::process::waitpid(Some(shim.pid), WaitOptions::NOHANG), Ok(Some(_)) | Err(_))
+        });
+    }
+
+    fn answer(&mut self, at: usize) -> anyhow::Result<After> {
+        let socket = self.connections[at].as_fd();
+        let Some((request, fds)) = wire::hear::<AnchorRequest>(socket, Kind::AnchorRequest)? else {
+            bail!("the peer has gone");
+        };
+        let end = request == AnchorRequest::Shutdown;
+        let reply = match request {
+            AnchorRequest::Hello => AnchorReply::Hello {
+                build: cellblock_proto::BUILD.to_owned(),
+                first_uid: self.outer.first_host_uid,
+            },
+            AnchorRequest::Spawn { worker } => match self.spawn(&worker, fds) {
+                Ok(pid) => AnchorReply::Started { pid: pid.as_raw_pid().cast_unsigned() },
+                Err(error) => AnchorReply::Failed { reason: format!("{error:#}") },
+            },
+            AnchorRequest::List => AnchorReply::Shims {
+                shims: self
+                    .shims
+                    .iter()
+                    .map(|(worker, shim)| (worker.clone(), shim.pid.as_raw_pid().cast_unsigned()))
+                    .collect(),
+            },
+            AnchorRequest::Kill { worker } => match self.shims.get(&worker) {
+                Some(shim) => {
+                    let _ = rustix::process::pidfd_send_signal(&shim.pidfd, Signal::KILL);
+                    AnchorReply::Done
+                }
+                None => AnchorReply::Failed { reason: format!("no shim of worker {worker} lives") },
+            },
+            AnchorRequest::Shutdown => {
+                for shim in self.shims.values() {
+                    let _ = rustix::process::pidfd_send_signal(&shim.pidfd, Signal::KILL);
+                }
+                for shim in self.shims.values() {
+                    let _ = rustix::process::waitpid(Some(shim.pid), WaitOptions::empty());
+                }
+                AnchorReply::Done
+            }
+        };
+        wire::say(self.connections[at].as_fd(), Kind::AnchorReply, &reply)?;
+        Ok(if end { After::End } else { After::Stay })
+    }
+
+    /// Forks and execs this same binary, through a descriptor of it, so that an upgrade on disk
+    /// between two workers cannot mix versions.
+    fn spawn(&mut self, worker: &WorkerId, fds: Vec<OwnedFd>) -> anyhow::Result<Pid> {
+        let [stdin] = <[OwnedFd; 1]>::try_from(fds)
+            .map_err(|fds| anyhow::anyhow!("a shim takes one descriptor, {} came", fds.len()))?;
+        let binary = File::open("/proc/self/exe").context("failed to open our own binary")?;
+        let null = File::options().write(true).open("/dev/null").context("failed to open /dev/null")?;
+        let mut arguments = vec![format!("/proc/self/fd/{SHIM_BINARY_FD}")];
+        arguments.extend(["--worker".to_owned(), worker.to_string()]);
+        arguments.extend(self.outer.first_host_uid.map(|uid| uid.to_string()));
+        let stderr = std::io::stderr();
+        // Rootless shims get the mount namespace at 4; rootful ones have no use for a second copy.
+        let mount = self.outer.mount.as_ref().map_or(self.outer.user.as_fd(), AsFd::as_fd);
+        match sys::clone(0).context("failed to fork")? {
+            Forked::Child => {
+                let files = [
+                    stdin.as_fd(),
+                    null.as_fd(),
+                    stderr.as_fd(),
+                    self.outer.user.as_fd(),
+                    mount,
+                    binary.as_fd(),
+                ];
+                if sys::install_files(&files).is_err() || sys::reset_signals().is_err() {
+                    sys::exit_now(70);
+                }
+                let _ = sys::exec(&arguments, &[]);
+                sys::exit_now(70);
+            }
+            Forked::Parent { pidfd, pid } => {
+                self.shims.insert(worker.clone(), Shim { pid, pidfd });
+                Ok(pid)
+            }
+        }
+    }
+}
+
+/// How long an anchor waits for a daemon that may be restarting.
+const ALONE_SECONDS: i64 = 60;
+
+/// Where a shim finds its own binary; behind the two namespaces.
+const SHIM_BINARY_FD: i32 = 5;
+
+enum After {
+    Stay,
+    End,
+}
+
+fn listen(path: &Path) -> anyhow::Result<OwnedFd> {
+    let failed = || format!("failed to listen at {}", path.display());
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).with_context(failed)?;
+    let address = SocketAddrUnix::new(name.as_c_str()).with_context(failed)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .with_context(failed)?;
+    let _ = std::fs::remove_file(path);
+    rustix::net::bind(&socket, &address).with_context(failed)?;
+    rustix::net::listen(&socket, 16).with_context(failed)?;
+    Ok(socket)
+}
+
+fn println_ready() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(b"ready\n").and_then(|()| out.flush()).context("failed to say that we are ready")
+}

@@ -1,0 +1,79 @@
+//! `cellblock-shim`: one binary, three jobs, all of them started by other programs of cellblock.
+//!
+//! - without arguments it is the **shim**: standard input is the supervisor's socket, descriptor 3
+//!   the outer user namespace (and 4 the mount namespace that goes with it, when rootless);
+//! - `--anchor` makes it the **anchor**, which outlives the supervisor and starts shims;
+//! - `--unpack DIR` writes the worker's Python and native code, which this binary carries, so that
+//!   versions cannot be mixed.
+//!
+//! Invariant: single-threaded in every job. See `sys.rs`.
+
+mod anchor;
+mod init;
+mod outer;
+mod payload;
+mod pump;
+mod sandbox;
+mod shim;
+mod sys;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+/// Exit code: it went as it should.
+const OK: u8 = 0;
+/// Exit code: started with arguments nobody should use.
+const USAGE: u8 = 2;
+/// Exit code: failed; standard error says why.
+const FAILED: u8 = 70;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let job = match arguments.next() {
+        None => shim::run(&[]),
+        Some(verb) => {
+            let rest: Vec<_> = arguments.collect();
+            match verb.to_str() {
+                Some("--worker") => shim::run(&rest),
+                Some("--anchor") => anchor_arguments(&rest).and_then(|(socket, first)| anchor::run(&socket, first)),
+                Some("--unpack") if rest.len() == 1 => payload::unpack(&PathBuf::from(&rest[0])),
+                Some("--version") => {
+                    eprintln!("cellblock-shim {}", cellblock_proto::BUILD);
+                    return ExitCode::from(OK);
+                }
+                _ => {
+                    eprintln!("cellblock-shim is started by cellblockd; use cellctl instead");
+                    return ExitCode::from(USAGE);
+                }
+            }
+        }
+    };
+    match job {
+        Ok(()) => ExitCode::from(OK),
+        Err(error) => {
+            eprintln!("cellblock-shim: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// `--socket PATH [--first-uid N]`
+fn anchor_arguments(rest: &[std::ffi::OsString]) -> anyhow::Result<(PathBuf, Option<u32>)> {
+    let mut socket = None;
+    let mut first = None;
+    let mut pairs = rest.chunks_exact(2);
+    for pair in pairs.by_ref() {
+        match pair[0].to_str() {
+            Some("--socket") => socket = Some(PathBuf::from(&pair[1])),
+            Some("--first-uid") => {
+                let text = pair[1].to_string_lossy();
+                first = Some(text.parse().with_context(|| format!("--first-uid {text:?} is no number"))?);
+            }
+            _ => bail!("unknown argument {:?} of --anchor", pair[0]),
+        }
+    }
+    Ok((socket.context("--anchor needs --socket PATH")?, first))
+}

@@ -1,0 +1,203 @@
+//! Makes one order out of two pipes and a frame channel.
+//!
+//! From an unmarked socket beside pipes the true order cannot be had. So the worker writes a mark
+//! into both pipes before each frame, and wherever the order between the pipes matters, and this
+//! module puts the pieces together: what stands before mark n in either pipe comes first, then the
+//! frame that bears n, then what stands after.
+//!
+//! A mark may or may not belong to a frame. Which, is known without waiting: the worker sends the
+//! frame before it goes on, so whoever has read text from behind a mark finds the frame in the
+//! socket already. Hence the one rule for callers: *read the pipes first, the socket after.*
+//!
+//! Invariant: no I/O and no clock in here; bytes go in, pieces come out.
+
+mod splitter;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use cellblock_proto::execution::StreamName;
+use cellblock_proto::worker::WorkerEventBody;
+
+pub use splitter::Splitter;
+
+/// A frame of the worker, waiting for its place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The mark it bears; 0 for none.
+    pub mark: u64,
+    /// The request it answers; 0 for none.
+    pub request: u32,
+    /// What it says.
+    pub body: WorkerEventBody,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+/// A piece of the one order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Text, as it was written.
+    Text(StreamName, Vec<u8>),
+    /// A frame.
+    Frame(Pending),
+}
+
+/// What one pipe holds, split at its marks.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item {
+    /// Bytes between marks.
+    Text(Vec<u8>),
+    /// A mark's number.
+    Mark(u64),
+}
+
+/// The two pipes and the channel, as far as they have been read and not yet been put in order.
+pub struct Sequencer {
+    pipes: [Pipe; 2],
+    frames: VecDeque<Pending>,
+}
+
+struct Pipe {
+    name: StreamName,
+    splitter: Splitter,
+    items: VecDeque<Item>,
+    /// The last mark passed.
+    passed: u64,
+}
+
+impl Sequencer {
+    /// A sequencer for a worker that marks with `nonce`.
+    pub fn new(nonce: [u8; 16]) -> Self {
+        let pipe = |name| Pipe { name, splitter: Splitter::new(nonce), items: VecDeque::new(), passed: 0 };
+        Sequencer { pipes: [pipe(StreamName::Stdout), pipe(StreamName::Stderr)], frames: VecDeque::new() }
+    }
+
+    /// Takes bytes as they were read from a pipe.
+    pub fn feed_text(&mut self, name: StreamName, bytes: &[u8]) {
+        let pipe = self.pipe(name);
+        pipe.splitter.feed(bytes, &mut pipe.items);
+    }
+
+    /// Takes a frame as it was received.
+    pub fn feed_frame(&mut self, frame: Pending) {
+        self.frames.push_back(frame);
+    }
+
+    /// The mark that the pipes must have passed before everything received can be put in order.
+    pub fn awaited(&self) -> Option<u64> {
+        let frames = self.frames.iter().map(|frame| frame.mark).max().filter(|mark| *mark > 0);
+        frames.filter(|mark| self.pipes.iter().any(|pipe| pipe.reached() < *mark))
+    }
+
+    /// Whether this pipe has yet to reach `mark`.
+    pub fn lacks(&self, name: StreamName, mark: u64) -> bool {
+        self.pipes[index(name)].reached() < mark
+    }
+
+    /// A mark that stands at the head of one pipe while the other has nothing to show.
+    pub fn is_one_sided(&self) -> bool {
+        let [stdout, stderr] = &self.pipes;
+        matches!(
+            (stdout.items.front(), stderr.items.front()),
+            (Some(Item::Mark(_)), None) | (None, Some(Item::Mark(_)))
+        )
+    }
+
+    /// The pieces whose place is certain, in order.
+    pub fn take(&mut self) -> Vec<Piece> {
+        self.merge(false)
+    }
+
+    /// All pieces. For when no more marks can come: a pipe has been redirected by the program, or
+    /// the worker has ended.
+    pub fn take_all(&mut self) -> Vec<Piece> {
+        let mut pieces = self.merge(true);
+        for at in 0..2 {
+            let rest = self.pipes[at].splitter.take_rest();
+            if !rest.is_empty() {
+                pieces.push(Piece::Text(self.pipes[at].name, rest));
+            }
+        }
+        pieces.extend(self.frames.drain(..).map(Piece::Frame));
+        pieces
+    }
+
+    /// Puts in order. With `force`, a pipe that has nothing more counts as being where the other is.
+    fn merge(&mut self, force: bool) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        self.frames_up_to(self.passed(), &mut pieces);
+        loop {
+            for pipe in &mut self.pipes {
+                while let Some(Item::Text(_)) = pipe.items.front() {
+                    if let Some(Item::Text(bytes)) = pipe.items.pop_front() {
+                        pieces.push(Piece::Text(pipe.name, bytes));
+                    }
+                }
+            }
+            let heads = [0, 1].map(|at| self.pipes[at].head());
+            let next = match heads {
+                // Both stand before a mark: the lower is next; a pipe that stands before a higher
+                // one has lost the lower (the program had it redirected for a while).
+                [Some(a), Some(b)] => a.min(b),
+                [Some(n), None] | [None, Some(n)] if force => n,
+                _ => break,
+            };
+            for pipe in &mut self.pipes {
+                if pipe.head() == Some(next) {
+                    pipe.items.pop_front();
+                }
+                pipe.passed = pipe.passed.max(next);
+            }
+            // Before the text behind the mark.
+            self.frames_up_to(self.passed(), &mut pieces);
+        }
+        if force {
+            // Frames whose marks were lost on both pipes.
+            let last = self.frames.iter().map(|frame| frame.mark).max().unwrap_or(0);
+            self.frames_up_to(last, &mut pieces);
+        }
+        pieces
+    }
+
+    fn frames_up_to(&mut self, mark: u64, pieces: &mut Vec<Piece>) {
+        while self.frames.front().is_some_and(|frame| frame.mark <= mark) {
+            pieces.extend(self.frames.pop_front().map(Piece::Frame));
+        }
+    }
+
+    fn passed(&self) -> u64 {
+        self.pipes[0].passed.min(self.pipes[1].passed)
+    }
+
+    fn pipe(&mut self, name: StreamName) -> &mut Pipe {
+        &mut self.pipes[index(name)]
+    }
+}
+
+impl Pipe {
+    /// The mark at the head, if that is what stands there.
+    fn head(&self) -> Option<u64> {
+        match self.items.front() {
+            Some(Item::Mark(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The highest mark that has been read.
+    fn reached(&self) -> u64 {
+        let last = self.items.iter().rev().find_map(|item| match item {
+            Item::Mark(number) => Some(*number),
+            Item::Text(_) => None,
+        });
+        last.unwrap_or(self.passed)
+    }
+}
+
+fn index(name: StreamName) -> usize {
+    match name {
+        StreamName::Stdout => 0,
+        StreamName::Stderr => 1,
+    }
+}

@@ -1,0 +1,97 @@
+//! The shim's own steps: what needs rights on the host, then the clone.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use cellblock_proto::shim::StartSpec;
+use rustix::fs::CWD;
+use rustix::mount::OpenTreeFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::DumpableBehavior;
+use sandbox_profiles::{Action, Namespace, Step, ids};
+
+use super::{InitCommand, Sandbox, Trees};
+use crate::init;
+use crate::outer::{self, Outer};
+use crate::sys::{self, Forked};
+
+/// Executes one step of the shim.
+pub fn execute(
+    step: &Step,
+    spec: &StartSpec,
+    outer: &Outer,
+    trees: &mut Trees,
+    sandbox: &mut Option<Sandbox>,
+) -> io::Result<()> {
+    match &step.action {
+        Action::OpenTree { source, target, writable, devices, idmap } => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
+            let tree = rustix::mount::open_tree(CWD, source, flags)?;
+            let mut set = libc::MOUNT_ATTR_NOSUID;
+            if !devices {
+                set |= libc::MOUNT_ATTR_NODEV;
+            }
+            // A device node is written through whatever its mount says.
+            if !writable {
+                set |= libc::MOUNT_ATTR_RDONLY;
+            }
+            sys::mount_setattr(tree.as_fd(), true, set, None)?;
+            if *idmap {
+                let first = outer.first_host_uid.ok_or_else(|| io::Error::other("idmap without a range"))?;
+                let names = outer::idmap(first + ids::worker_in_outer(spec.slot))?;
+                sys::mount_setattr(tree.as_fd(), false, 0, Some(names.as_fd()))?;
+            }
+            trees.insert(target.clone(), tree);
+            Ok(())
+        }
+        Action::EnterOuter => {
+            outer::enter(outer)?;
+            // Changing ids made us non-dumpable, and then nobody may write our child's id maps.
+            Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?)
+        }
+        Action::Clone { namespaces } => {
+            let flags = namespaces.iter().fold(0, |flags, namespace| flags | flag(*namespace));
+            let (ours, inits) = rustix::net::socketpair(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC,
+                None,
+            )?;
+            match sys::clone(flags)? {
+                Forked::Child => {
+                    drop(ours);
+                    init::run(spec, std::mem::take(trees), inits)
+                }
+                Forked::Parent { pidfd, pid } => {
+                    drop(inits);
+                    *sandbox =
+                        Some(Sandbox { init: pidfd, init_pid: pid, channel: ours, missing: Vec::new() });
+                    Ok(())
+                }
+            }
+        }
+        Action::MapIds { ids } => {
+            let sandbox = sandbox.as_ref().ok_or_else(|| io::Error::other("ids mapped before the clone"))?;
+            let map: String = ids.iter().map(|(inside, outside)| format!("{inside} {outside} 1\n")).collect();
+            outer::write_maps(sandbox.init_pid, &map, &map, false)?;
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+            init::say(sandbox.channel.as_fd(), &InitCommand::Go, &[])
+        }
+        _ => Err(io::Error::other("not a step of the shim")),
+    }
+}
+
+fn flag(namespace: Namespace) -> u64 {
+    let flag = match namespace {
+        Namespace::User => libc::CLONE_NEWUSER,
+        Namespace::Pid => libc::CLONE_NEWPID,
+        Namespace::Mount => libc::CLONE_NEWNS,
+        Namespace::Network => libc::CLONE_NEWNET,
+        Namespace::Ipc => libc::CLONE_NEWIPC,
+        Namespace::Uts => libc::CLONE_NEWUTS,
+        Namespace::Cgroup => libc::CLONE_NEWCGROUP,
+    };
+    u64::from(flag.cast_unsigned())
+}

@@ -1,0 +1,438 @@
+//! What the shim does on each input: a command, a piece of the worker's output, a word of init.
+
+use std::time::Instant;
+
+use cellblock_proto::execution::{
+    Death, End, NameChanges, NameInfo, Outcome, Output, OutputFrame, Variables,
+};
+use cellblock_proto::frame::Frame;
+use cellblock_proto::id::ExecutionId;
+use cellblock_proto::query::{Answer, Query};
+use cellblock_proto::shim::{Command, EventBody, ShimState, StartFailure};
+use cellblock_proto::worker::{WorkerCommand, WorkerEventBody};
+
+use super::executions::{Cause, Queued};
+use super::text::{Gap, Ready};
+use super::{Shim, report};
+use crate::pump::{Pending, Piece};
+use crate::sandbox::InitEvent;
+
+/// What is kept of text printed before the first Execution, in bytes: enough for a traceback.
+const STARTUP_BYTES: usize = 16 << 10;
+
+impl Shim {
+    pub(super) fn command(&mut self, frame: Frame) {
+        let request = frame.request;
+        let command = match frame.message() {
+            Ok(command) => command,
+            Err(error) => return self.refuse(request, error.to_string()),
+        };
+        let now = Instant::now();
+        match command {
+            Command::Start(_) => self.refuse(request, "this shim has been started".to_owned()),
+            Command::Resume { build, taken } if build == cellblock_proto::BUILD => {
+                self.outbox.rewind(taken);
+                let state = self.state();
+                self.outbox.push_loose(request, EventBody::State(state), Vec::new());
+            }
+            Command::Resume { build, .. } => {
+                let own = cellblock_proto::BUILD;
+                self.refuse(request, format!("the supervisor is of build {build}, this shim of {own}"));
+            }
+            Command::Taken { seq } => {
+                if self.outbox.taken(seq) {
+                    self.full_since = None;
+                }
+            }
+            Command::Execute { execution, options, notice } => {
+                let queued = Queued { execution: execution.clone(), options, notice, code: frame.payload, since: now };
+                if self.over {
+                    let Queued { options, code, .. } = queued;
+                    self.outbox.push(EventBody::Returned { execution, options }, code);
+                } else if let Some(position) = self.executions.add(queued) {
+                    let position = u32::try_from(position).unwrap_or(u32::MAX);
+                    self.outbox.push(EventBody::Accepted { execution, position }, Vec::new());
+                }
+            }
+            Command::Interrupt => self.interrupt(Cause::Asked, now),
+            Command::Cancel { execution } => self.cancel(request, &execution, now),
+            Command::Input { execution, value } => self.input(request, &execution, value, now),
+            Command::Query(query) => self.query(request, query, frame.payload),
+            Command::End { reason } => {
+                if self.ending.is_none() && !self.over {
+                    self.ending = Some(Cause::Ended(reason));
+                    self.kill();
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, request: u32, reason: String) {
+        self.outbox.push_loose(request, EventBody::Refused { reason }, Vec::new());
+    }
+
+    fn state(&self) -> ShimState {
+        let pid = self.worker.as_ref().map_or(0, |worker| worker.pid.as_raw_pid().cast_unsigned());
+        ShimState {
+            worker: self.spec.worker.clone(),
+            notebook: self.spec.notebook.clone(),
+            profile: self.spec.profile.clone(),
+            slot: self.spec.slot,
+            ready: self.ready.clone().map(|(python, report)| (pid, python, report)),
+            running: self.executions.running.as_ref().map(|running| running.execution.clone()),
+            queue: self.executions.queue.iter().map(|queued| queued.execution.clone()).collect(),
+            names: self.names.values().cloned().collect(),
+            executions: self.executions.ended,
+        }
+    }
+
+    pub(super) fn interrupt(&mut self, cause: Cause, now: Instant) {
+        let (Some(running), Some(worker)) = (&mut self.executions.running, &self.worker) else { return };
+        // The first cause stands; a second interrupt repeats the signal and not the grace.
+        running.interrupted.get_or_insert((cause, now));
+        worker.interrupt(running.run);
+    }
+
+    fn cancel(&mut self, request: u32, execution: &ExecutionId, now: Instant) {
+        if let Some(queued) = self.executions.remove(execution) {
+            self.cancelled(queued, "it was cancelled while it waited");
+        } else if self.executions.running.as_ref().is_some_and(|running| running.execution == *execution) {
+            self.interrupt(Cause::Asked, now);
+        } else {
+            self.refuse(request, format!("execution {execution} neither runs nor waits"));
+        }
+    }
+
+    fn input(&mut self, request: u32, execution: &ExecutionId, value: String, now: Instant) {
+        let asked = self.executions.running.as_mut().filter(|running| running.execution == *execution);
+        if !asked.is_some_and(|running| running.answer(now)) {
+            return self.refuse(request, format!("execution {execution} has not asked for input"));
+        }
+        self.tell_worker(0, &WorkerCommand::Input { value }, Vec::new());
+    }
+
+    fn query(&mut self, request: u32, query: Query, code: Vec<u8>) {
+        // The names are known here, so that question never waits for anything.
+        let busy = self.executions.running.is_some() || self.ready.is_none();
+        match query {
+            Query::Variables if busy => {
+                let names = self.names.values().cloned().collect();
+                self.outbox.push_loose(request, EventBody::Answer(Answer::Variables { names }), Vec::new());
+            }
+            _ if self.over => self.refuse(request, "the worker has ended".to_owned()),
+            _ if busy => self.outbox.push_loose(request, EventBody::Answer(Answer::Busy), Vec::new()),
+            query => self.tell_worker(request, &WorkerCommand::Query(query), code),
+        }
+    }
+
+    fn tell_worker(&mut self, request: u32, command: &WorkerCommand, payload: Vec<u8>) {
+        let Some(worker) = &self.worker else { return };
+        if let Err(detail) = worker.say(request, command, payload) {
+            self.protocol_broken(detail);
+        }
+    }
+
+    fn protocol_broken(&mut self, detail: String) {
+        if self.ending.is_none() {
+            self.ending = Some(Cause::Protocol(detail));
+            self.kill();
+        }
+    }
+
+    pub(super) fn begin_next(&mut self) {
+        if self.ready.is_none() || self.over || self.ending.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let Some((queued, run)) = self.executions.begin(now) else { return };
+        let Queued { execution, options, notice, code, .. } = queued;
+        self.memory_at = now;
+        self.outbox.push(EventBody::Started { execution: execution.clone() }, Vec::new());
+        if let Some(notice) = notice {
+            self.output((execution.clone(), notice, Vec::new()));
+        }
+        self.flush_text();
+        self.text_of = Some(execution.clone());
+        let command = WorkerCommand::Execute {
+            execution,
+            run,
+            silent: options.silent,
+            store_history: options.store_history,
+            allow_stdin: options.allow_stdin,
+            echo: options.echo,
+            user_expressions: options.user_expressions,
+            cell: options.cell,
+        };
+        self.tell_worker(0, &command, code);
+    }
+
+    pub(super) fn hear_worker(&mut self) {
+        let Some(worker) = &mut self.worker else { return };
+        let read = worker.read(&mut self.sequencer);
+        let pieces =
+            if self.sequencer.awaited().is_some() { self.sequencer.take_all() } else { self.sequencer.take() };
+        self.handle(pieces);
+        self.one_sided = match (self.sequencer.is_one_sided(), self.one_sided) {
+            (true, since) => since.or_else(|| Some(Instant::now())),
+            (false, _) => None,
+        };
+        if let Err(detail) = read {
+            self.protocol_broken(detail);
+        }
+    }
+
+    pub(super) fn handle(&mut self, pieces: Vec<Piece>) {
+        for piece in pieces {
+            match piece {
+                Piece::Text(name, bytes) => match self.text_of.clone() {
+                    Some(execution) => self.printed(&execution, name, &bytes),
+                    None => {
+                        self.startup_text.extend_from_slice(&bytes);
+                        let over = self.startup_text.len().saturating_sub(STARTUP_BYTES);
+                        self.startup_text.drain(..over);
+                    }
+                },
+                Piece::Frame(frame) => self.frame(frame),
+            }
+        }
+    }
+
+    fn printed(&mut self, execution: &ExecutionId, name: cellblock_proto::execution::StreamName, bytes: &[u8]) {
+        let gap = self.count_output(execution, bytes.len() as u64);
+        let ready = self.text.push(execution, name, bytes, gap, Instant::now());
+        ready.into_iter().for_each(|ready| self.output(ready));
+    }
+
+    /// Counts bytes of an Execution's output; says whether they are to be dropped.
+    fn count_output(&mut self, execution: &ExecutionId, bytes: u64) -> Option<Gap> {
+        let running = self.executions.running.as_mut().filter(|running| running.execution == *execution);
+        // Text of an Execution that has ended (a task it left behind) counts by itself.
+        let total = running.map_or(bytes, |running| {
+            running.output_bytes += bytes;
+            running.output_bytes
+        });
+        self.gap(total)
+    }
+
+    /// Puts an output in the outbox. The text batch must not hold anything older.
+    pub(super) fn output(&mut self, (execution, output, payload): Ready) {
+        let Some(seq) = self.executions.next_output(&execution) else { return };
+        self.outbox.push(EventBody::Output(OutputFrame { execution, seq, output }), payload);
+    }
+
+    fn flush_text(&mut self) {
+        let ready = self.text.flush();
+        ready.into_iter().for_each(|ready| self.output(ready));
+    }
+
+    fn frame(&mut self, frame: Pending) {
+        let Pending { request, body, payload, .. } = frame;
+        if !matches!(body, WorkerEventBody::Answer(_)) {
+            self.flush_text();
+        }
+        match body {
+            WorkerEventBody::Ready { python, .. } => self.worker_ready(python),
+            WorkerEventBody::Unfit { detail } => {
+                self.kill();
+                self.fail_to_start(StartFailure::Interpreter { detail });
+            }
+            WorkerEventBody::Switch { execution } => self.text_of = Some(execution),
+            WorkerEventBody::Output { execution, output } => self.displayed(execution, output, payload),
+            WorkerEventBody::Finished { execution, end, execution_count, names, expressions } => {
+                let running = self.executions.running.as_ref();
+                if running.is_none_or(|running| running.execution != execution) {
+                    return self.protocol_broken(format!("execution {execution} ended, which does not run"));
+                }
+                if !matches!(end, End::Ok | End::Error { .. } | End::Interrupted) {
+                    return self.protocol_broken("an end that is not the worker's to give".to_owned());
+                }
+                self.remember(&names);
+                self.finish(end, execution_count, names, Variables::Kept, expressions, payload);
+            }
+            WorkerEventBody::Answer(answer) => {
+                if let Answer::Variables { names } = &answer {
+                    self.names = names.iter().map(|name| (name.name.clone(), name.clone())).collect();
+                }
+                self.outbox.push_loose(request, EventBody::Answer(answer), payload);
+            }
+        }
+    }
+
+    fn worker_ready(&mut self, python: String) {
+        let (Some(worker), Some(sandbox)) = (&self.worker, &self.sandbox) else { return };
+        if self.ready.is_some() {
+            return self.protocol_broken("ready for a second time".to_owned());
+        }
+        match report::report(&self.spec.steps, &sandbox.missing, worker.pid) {
+            Ok(report) => {
+                let worker_pid = worker.pid.as_raw_pid().cast_unsigned();
+                let (named, reported) = (python.clone(), report.clone());
+                self.outbox.push(EventBody::Ready { worker_pid, python: named, report: reported }, Vec::new());
+                self.ready = Some((python, report));
+            }
+            Err(error) => {
+                self.kill();
+                let step = "verify the sandbox".to_owned();
+                self.fail_to_start(StartFailure::Step { step, error, cure: None });
+            }
+        }
+    }
+
+    fn displayed(&mut self, execution: ExecutionId, output: Output, payload: Vec<u8>) {
+        let now = Instant::now();
+        if let Output::InputRequest { .. } = output {
+            let running = self.executions.running.as_mut().filter(|running| running.execution == execution);
+            if let Some(running) = running {
+                running.ask(now);
+            }
+        }
+        // These are ours to say: a worker that says them would lie about us.
+        if matches!(output, Output::Truncated { .. }) || spans_lie(&output, &payload) {
+            return self.protocol_broken("an output that is not the worker's to give".to_owned());
+        }
+        let counted = matches!(output, Output::Display { .. } | Output::Result { .. });
+        let bytes = payload.len() as u64;
+        if let Some(gap) = self.count_output(&execution, bytes).filter(|_| counted) {
+            let ready = self.text.drop_display(&execution, bytes, gap);
+            return ready.into_iter().for_each(|ready| self.output(ready));
+        }
+        self.output((execution, output, payload));
+    }
+
+    fn remember(&mut self, names: &NameChanges) {
+        for name in &names.removed {
+            self.names.remove(name);
+        }
+        for name in names.added.iter().chain(&names.changed) {
+            self.names.insert(name.name.clone(), name.clone());
+        }
+    }
+
+    /// Ends what runs, and what waits behind it when it failed and says so.
+    fn finish(
+        &mut self,
+        said: End,
+        execution_count: u32,
+        names: NameChanges,
+        variables: Variables,
+        expressions: Vec<cellblock_proto::execution::ExpressionResult>,
+        payload: Vec<u8>,
+    ) {
+        self.flush_text();
+        let tails = self.text.close_gap();
+        tails.into_iter().for_each(|ready| self.output(ready));
+        let Some(running) = self.executions.running.take() else { return };
+        let end = running.end(said, &self.spec.limits);
+        let failed = end != End::Ok;
+        let outcome = Outcome {
+            end,
+            execution_count,
+            wall_us: u64::try_from(running.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            queued_us: u64::try_from(running.queued.as_micros()).unwrap_or(u64::MAX),
+            variables,
+            names,
+            expressions,
+        };
+        let execution = running.execution;
+        let outputs = self.executions.output_count(&execution);
+        self.executions.ended += 1;
+        self.outbox.push(EventBody::Finished { execution: execution.clone(), outputs, outcome }, payload);
+        if failed && running.options.stop_on_error {
+            let reason = format!("execution {execution} failed, which it waited for");
+            while let Some(queued) = self.executions.queue.pop_front() {
+                self.cancelled(queued, &reason);
+            }
+        }
+    }
+
+    fn cancelled(&mut self, queued: Queued, reason: &str) {
+        let outcome = Outcome {
+            end: End::Cancelled { reason: reason.to_owned() },
+            execution_count: 0,
+            wall_us: 0,
+            queued_us: u64::try_from(queued.since.elapsed().as_micros()).unwrap_or(u64::MAX),
+            variables: Variables::Kept,
+            names: NameChanges::default(),
+            expressions: Vec::new(),
+        };
+        let execution = queued.execution;
+        self.executions.ended += 1;
+        self.outbox.push(EventBody::Finished { execution, outputs: 0, outcome }, Vec::new());
+    }
+
+    pub(super) fn hear_init(&mut self) {
+        let Some(sandbox) = &self.sandbox else { return };
+        match sandbox.next_event() {
+            Some(InitEvent::NotStarted(error)) => self.fail_to_start(error.failure()),
+            Some(InitEvent::Ended { status }) => {
+                let death = if status < 0 { Death::Signalled { signal: -status } } else { Death::Exited { code: status } };
+                self.worker_ended(death);
+            }
+            None => self.worker_ended(Death::Signalled { signal: 9 }),
+            Some(_) => {}
+        }
+    }
+
+    fn worker_ended(&mut self, death: Death) {
+        if let Some(worker) = &mut self.worker {
+            // Dropping the sandbox waits for init, and with init everybody who could still write.
+            self.sandbox = None;
+            worker.read_to_end(&mut self.sequencer);
+        }
+        let pieces = self.sequencer.take_all();
+        self.handle(pieces);
+        self.flush_text();
+        self.worker = None;
+        if self.over {
+            return;
+        }
+        if self.ready.is_none() && self.ending.is_none() && death != (Death::Exited { code: 0 }) {
+            let said = String::from_utf8_lossy(&self.startup_text).trim().to_owned();
+            let detail = format!("Python ended before it was ready ({}): {said}", describe(&death));
+            return self.fail_to_start(StartFailure::Interpreter { detail });
+        }
+        self.over = true;
+        let death = match &self.ending {
+            Some(Cause::Ended(reason)) => Death::Ended { reason: reason.clone() },
+            Some(Cause::Protocol(detail)) => Death::Protocol { detail: detail.clone() },
+            Some(Cause::TimedOut) => Death::Ended { reason: "it did not end when its time was over".to_owned() },
+            Some(Cause::Asked) => Death::Ended { reason: "it did not heed the interrupt".to_owned() },
+            Some(Cause::NoInput) => Death::Ended { reason: "its input() was not answered".to_owned() },
+            Some(Cause::Limit(limit, allowed, reached)) => Death::Ended {
+                reason: format!("it reached its limit of {limit:?} ({reached} of {allowed})").to_lowercase(),
+            },
+            None => death,
+        };
+        let lost: Vec<NameInfo> = std::mem::take(&mut self.names).into_values().collect();
+        if let Some(running) = &mut self.executions.running {
+            if let Some(cause @ Cause::Limit(..)) = &self.ending {
+                running.interrupted = Some((cause.clone(), Instant::now()));
+            }
+            let said = match &self.ending {
+                Some(Cause::Asked) => End::Interrupted,
+                _ => End::WorkerDied(death.clone()),
+            };
+            let names = lost.iter().map(|name| name.name.clone()).collect();
+            self.finish(said, 0, NameChanges::default(), Variables::Lost { names }, Vec::new(), Vec::new());
+        }
+        while let Some(Queued { execution, options, code, .. }) = self.executions.queue.pop_front() {
+            self.outbox.push(EventBody::Returned { execution, options }, code);
+        }
+        self.outbox.push(EventBody::WorkerEnded { death, lost }, Vec::new());
+    }
+}
+
+fn describe(death: &Death) -> String {
+    match death {
+        Death::Exited { code } => format!("exit code {code}"),
+        Death::Signalled { signal } => format!("signal {signal}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Whether an output names parts that its payload does not have.
+fn spans_lie(output: &Output, payload: &[u8]) -> bool {
+    let (Output::Display { bundle, .. } | Output::Result { bundle, .. }) = output else { return false };
+    let mut spans = bundle.parts.iter().map(|part| part.span).chain(bundle.metadata);
+    spans.any(|span| span.of(payload).is_none())
+}

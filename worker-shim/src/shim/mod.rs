@@ -1,0 +1,421 @@
+//! The shim: beside one worker, outside its sandbox. It holds the notebook's queue, makes the one
+//! order of outputs, watches clock and memory, and keeps what it has to say until it is taken; so
+//! that cellblockd may go and come back, and nothing is lost.
+//!
+//! One thread, one loop: wait, read, decide, write. `handlers.rs` has what happens on each input.
+
+mod executions;
+mod handlers;
+mod memory;
+mod outbox;
+mod report;
+mod text;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use cellblock_proto::execution::NameInfo;
+use cellblock_proto::frame::{Frame, FrameReader, Kind, Limits as FrameLimits};
+use cellblock_proto::id::ExecutionId;
+use cellblock_proto::shim::{Command, EventBody, StartFailure, StartSpec};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use sandbox_profiles::SandboxReport;
+
+use self::executions::{Cause, Due, Executions};
+use self::outbox::Outbox;
+use self::text::{Gap, Text};
+use self::worker::Worker;
+use crate::outer::Outer;
+use crate::pump::Sequencer;
+use crate::sandbox::Sandbox;
+use crate::sys;
+
+/// How often memory is summed while something runs: a fast allocator overshoots by what it can
+/// touch in this time.
+const MEMORY_TICK: Duration = Duration::from_millis(50);
+/// And while nothing runs but what was left in the background.
+const IDLE_TICK: Duration = Duration::from_millis(500);
+/// How long a mark may stand in one pipe alone before the other counts as redirected.
+const ONE_SIDED: Duration = Duration::from_millis(20);
+/// How long Python may take to be ready. Its imports come over a cold disk the first time.
+const START_TIME: Duration = Duration::from_secs(60);
+
+/// Runs the shim whose arguments are the worker's id and, when rootful, the first host uid.
+pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
+    let number = |text: &OsString| text.to_str().and_then(|text| text.parse().ok());
+    let first_host_uid: Option<u32> = arguments.get(1).and_then(number);
+    let socket = UnixStream::from(sys::inherited(0)?);
+    let user = sys::inherited(3).context("descriptor 3 must be the outer user namespace")?;
+    let mount = sys::inherited(4).context("descriptor 4 must be the outer mount namespace")?;
+    sys::close_from(5)?;
+    let outer = Outer { user, mount: first_host_uid.is_none().then_some(mount), first_host_uid };
+    let _ = rustix::thread::set_name(c"cellblock-shim");
+    let _ = rustix::process::setsid();
+
+    let mut reader = FrameReader::new(FrameLimits::DEFAULT);
+    let mut spec = first_command(&socket, &mut reader)?;
+    let nonce = worker::nonce(&mut spec)?;
+    // With rights on the host still: the folder is the supervisor's alone.
+    let _ = std::fs::remove_file(&spec.control_socket);
+    let listener = UnixListener::bind(&spec.control_socket)
+        .with_context(|| format!("failed to listen at {}", spec.control_socket.display()))?;
+    // Of the supervisor's folder a shim in Z can reach nothing any more, so the socket is removed
+    // by whoever starts and ends shims.
+    listener.set_nonblocking(true)?;
+    socket.set_nonblocking(true)?;
+
+    let mut shim = Shim {
+        outbox: Outbox::default(),
+        control: Some(Control { socket, reader }),
+        listener,
+        sandbox: None,
+        worker: None,
+        sequencer: Sequencer::new(nonce),
+        one_sided: None,
+        text: Text::default(),
+        executions: Executions::default(),
+        text_of: None,
+        startup_text: Vec::new(),
+        ready: None,
+        started: Instant::now(),
+        names: BTreeMap::new(),
+        ending: None,
+        full_since: None,
+        nobody_reads: false,
+        memory_at: Instant::now(),
+        memory_peak: 0,
+        alone_since: None,
+        over: false,
+        spec,
+    };
+    shim.start(&outer);
+    drop(outer);
+    shim.serve()
+}
+
+fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::Result<StartSpec> {
+    let frame = loop {
+        if let Some(frame) = reader.next_frame()? {
+            break frame;
+        }
+        let mut bytes = [0; 16 << 10];
+        match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut bytes))? {
+            0 => bail!("the supervisor went away before it said what to start"),
+            count => reader.feed(&bytes[..count]),
+        }
+    };
+    match frame.message()? {
+        Command::Start(spec) if spec.build == cellblock_proto::BUILD => Ok(*spec),
+        Command::Start(spec) => {
+            bail!("the supervisor is of build {}, this shim of {}", spec.build, cellblock_proto::BUILD)
+        }
+        _ => bail!("the first command must be Start"),
+    }
+}
+
+/// The connection to the supervisor.
+struct Control {
+    socket: UnixStream,
+    reader: FrameReader,
+}
+
+/// The shim's whole state.
+struct Shim {
+    spec: StartSpec,
+    outbox: Outbox,
+    control: Option<Control>,
+    listener: UnixListener,
+    sandbox: Option<Sandbox>,
+    worker: Option<Worker>,
+    sequencer: Sequencer,
+    one_sided: Option<Instant>,
+    text: Text,
+    executions: Executions,
+    /// Whose the text is that comes now.
+    text_of: Option<ExecutionId>,
+    /// What was printed before there was anybody whose it could be; the end of it.
+    startup_text: Vec<u8>,
+    ready: Option<(String, SandboxReport)>,
+    started: Instant,
+    names: BTreeMap<String, NameInfo>,
+    /// Why the sandbox is being ended by us.
+    ending: Option<Cause>,
+    /// Since when nothing has been taken though nothing more can be kept.
+    full_since: Option<Instant>,
+    nobody_reads: bool,
+    memory_at: Instant,
+    memory_peak: u64,
+    /// Since when there is no supervisor.
+    alone_since: Option<Instant>,
+    /// The worker has ended; what remains is to have everything taken.
+    over: bool,
+}
+
+impl Shim {
+    fn start(&mut self, outer: &Outer) {
+        let made = Sandbox::make(&self.spec, outer).and_then(|sandbox| {
+            let worker = Worker::start(&sandbox);
+            worker.map(|worker| (sandbox, worker))
+        });
+        match made {
+            Ok((sandbox, worker)) => {
+                self.sandbox = Some(sandbox);
+                self.worker = Some(worker);
+            }
+            Err(error) => self.fail_to_start(error.failure()),
+        }
+    }
+
+    fn fail_to_start(&mut self, failure: StartFailure) {
+        (self.sandbox, self.worker) = (None, None);
+        self.outbox.push(EventBody::StartFailed { failure }, Vec::new());
+        self.over = true;
+    }
+
+    fn serve(&mut self) -> anyhow::Result<()> {
+        loop {
+            let now = Instant::now();
+            let deadline = self.clock(now);
+            if self.over && self.outbox.is_empty() {
+                return Ok(());
+            }
+            if self.alone_since.is_some_and(|since| now >= since + Duration::from_millis(self.spec.orphan_ms)) {
+                // Nobody has come back for so long that nobody will.
+                return Ok(());
+            }
+            let woken = self.wait(deadline, now)?;
+            if woken.init {
+                self.hear_init();
+            }
+            if woken.worker {
+                self.hear_worker();
+            }
+            if woken.listener {
+                self.accept();
+            }
+            self.hear_supervisor(woken.control);
+            self.begin_next();
+            self.write();
+        }
+    }
+
+    /// Whether the worker is held back because nobody takes what it has said.
+    fn is_full(&self) -> bool {
+        self.outbox.kept_bytes() as u64 >= self.spec.retain_bytes
+    }
+
+    fn wait(&self, deadline: Option<Instant>, now: Instant) -> anyhow::Result<Woken> {
+        let listening = PollFlags::IN;
+        let mut polled = vec![PollFd::new(&self.listener, listening)];
+        if let Some(control) = &self.control {
+            let writing = if self.outbox.has_unsent() { PollFlags::OUT } else { PollFlags::empty() };
+            polled.push(PollFd::new(&control.socket, listening | writing));
+        }
+        let init_at = polled.len();
+        if let Some(sandbox) = &self.sandbox {
+            polled.push(PollFd::from_borrowed_fd(sandbox.events(), listening));
+        }
+        let worker_at = polled.len();
+        if let Some(worker) = self.worker.as_ref().filter(|_| !self.is_full() || self.nobody_reads) {
+            polled.extend(worker.readable().map(|fd| PollFd::from_borrowed_fd(fd, listening)));
+        }
+        let timeout = deadline.map(|at| {
+            let wait = at.saturating_duration_since(now);
+            Timespec {
+                tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(wait.subsec_nanos()),
+            }
+        });
+        match rustix::event::poll(&mut polled, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("failed to wait"),
+        }
+        let woken = |range: &[PollFd<'_>]| range.iter().any(|fd| !fd.revents().is_empty());
+        Ok(Woken {
+            listener: woken(&polled[..1]),
+            control: woken(&polled[1..init_at]),
+            init: woken(&polled[init_at..worker_at]),
+            worker: woken(&polled[worker_at..]),
+        })
+    }
+
+    /// Does what the clock demands; says when to look again.
+    fn clock(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Vec<Instant> = Vec::new();
+        for ready in self.text.flush_due(now) {
+            self.output(ready);
+        }
+        next.extend(self.text.due());
+        if self.one_sided.is_some_and(|since| now >= since + ONE_SIDED) {
+            self.one_sided = None;
+            let pieces = self.sequencer.take_all();
+            self.handle(pieces);
+        }
+        next.extend(self.one_sided.map(|since| since + ONE_SIDED));
+        next.extend(self.execution_clock(now));
+        next.extend(self.memory_clock(now));
+        next.extend(self.retention_clock(now));
+        if self.ready.is_none() && self.worker.is_some() {
+            let end = self.started + START_TIME;
+            if now >= end {
+                let detail = format!("Python was not ready after {} s", START_TIME.as_secs());
+                self.fail_to_start(StartFailure::Interpreter { detail });
+            } else {
+                next.push(end);
+            }
+        }
+        self.alone_since = match (&self.control, self.alone_since) {
+            (Some(_), _) => None,
+            (None, since) => Some(since.unwrap_or(now)),
+        };
+        next.extend(self.alone_since.map(|since| since + Duration::from_millis(self.spec.orphan_ms)));
+        next.into_iter().min()
+    }
+
+    fn execution_clock(&mut self, now: Instant) -> Option<Instant> {
+        let running = self.executions.running.as_mut()?;
+        let (due, next) = running.due(&self.spec.limits, now);
+        match due {
+            None => next,
+            Some(Due::Interrupt(cause)) => {
+                self.interrupt(cause, now);
+                Some(now)
+            }
+            Some(Due::Escalate) => {
+                running.escalated = true;
+                if let Some(sandbox) = &self.sandbox {
+                    sandbox.interrupt_all();
+                }
+                Some(now)
+            }
+            Some(Due::Kill) => {
+                if self.ending.is_none() {
+                    self.ending = running.interrupted.as_ref().map(|(cause, _)| cause.clone());
+                    self.kill();
+                }
+                None
+            }
+        }
+    }
+
+    fn memory_clock(&mut self, now: Instant) -> Option<Instant> {
+        let sandbox = self.sandbox.as_ref()?;
+        if now >= self.memory_at {
+            let limit = self.spec.limits.memory_bytes;
+            let used = memory::of_tree(sandbox.init_pid, limit);
+            self.memory_peak = self.memory_peak.max(used);
+            if used > limit && self.ending.is_none() {
+                let limit_hit = cellblock_proto::execution::Limit::Memory;
+                self.ending = Some(Cause::Limit(limit_hit, limit, used));
+                self.kill();
+            }
+            self.memory_at =
+                now + if self.executions.running.is_some() { MEMORY_TICK } else { IDLE_TICK };
+        }
+        Some(self.memory_at)
+    }
+
+    /// First the writer waits; only when nobody has taken anything for the grace does it go on, with
+    /// head and tail kept.
+    fn retention_clock(&mut self, now: Instant) -> Option<Instant> {
+        if !self.is_full() {
+            self.full_since = None;
+            if std::mem::take(&mut self.nobody_reads) {
+                let ready = self.text.close_gap();
+                ready.into_iter().for_each(|ready| self.output(ready));
+            }
+            return None;
+        }
+        let grace = Duration::from_millis(self.spec.retain_grace_ms);
+        let end = *self.full_since.get_or_insert(now) + grace;
+        if now >= end {
+            self.nobody_reads = true;
+            return None;
+        }
+        Some(end)
+    }
+
+    /// Why text that comes now is to be dropped, if it is.
+    fn gap(&self, output_bytes: u64) -> Option<Gap> {
+        let cap = self.spec.limits.output_bytes;
+        if output_bytes > cap {
+            Some(Gap::Cap(cap))
+        } else {
+            self.nobody_reads.then_some(Gap::NobodyReads(self.spec.retain_grace_ms))
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.kill();
+        }
+    }
+
+    fn accept(&mut self) {
+        // The folder's mode says who can connect. A newcomer replaces whom we had: the supervisor
+        // that was killed has not always closed its end in our eyes yet.
+        if let Ok((socket, _)) = self.listener.accept()
+            && socket.set_nonblocking(true).is_ok()
+        {
+            self.control = Some(Control { socket, reader: FrameReader::new(FrameLimits::DEFAULT) });
+            self.outbox.rewind(0);
+        }
+    }
+
+    fn hear_supervisor(&mut self, woken: bool) {
+        let Some(control) = &mut self.control else { return };
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut gone = false;
+        let mut bytes = [0; 64 << 10];
+        while woken {
+            match rustix::io::read(&control.socket, &mut bytes) {
+                Ok(0) => gone = true,
+                Ok(count) => {
+                    control.reader.feed(&bytes[..count]);
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {}
+                Err(_) => gone = true,
+            }
+            break;
+        }
+        loop {
+            match control.reader.next_frame() {
+                Ok(Some(frame)) if frame.kind == Kind::Command => frames.push(frame),
+                Ok(None) => break,
+                // Not our supervisor; whoever it is goes, and the worker stays.
+                Ok(Some(_)) | Err(_) => {
+                    gone = true;
+                    break;
+                }
+            }
+        }
+        frames.into_iter().for_each(|frame| self.command(frame));
+        if gone {
+            self.control = None;
+        }
+    }
+
+    fn write(&mut self) {
+        if let Some(control) = &self.control
+            && self.outbox.write(control.socket.as_fd()).is_err()
+        {
+            self.control = None;
+        }
+    }
+}
+
+/// Which descriptors have something.
+struct Woken {
+    listener: bool,
+    control: bool,
+    init: bool,
+    worker: bool,
+}

@@ -1,0 +1,180 @@
+//! What the shim has to say to the supervisor: events numbered and kept until taken, written to
+//! whichever connection there is, begun anew when another one comes.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+
+use cellblock_proto::codec::Codec;
+use cellblock_proto::frame::Kind;
+use cellblock_proto::shim::{Event, EventBody};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+struct Kept {
+    seq: u64,
+    bytes: Vec<u8>,
+}
+
+/// Events on their way.
+#[derive(Default)]
+pub struct Outbox {
+    last_seq: u64,
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
+    /// Index in `kept` of the first event that the present connection has not got whole.
+    cursor: usize,
+    /// Frames that are not numbered: answers, states, refusals. Lost with the connection.
+    loose: VecDeque<Vec<u8>>,
+    /// Bytes of the frame under way that have been written.
+    written: usize,
+    /// The frame under way is `loose[0]`, not `kept[cursor]`.
+    writing_loose: bool,
+}
+
+impl Outbox {
+    /// Adds an event.
+    pub fn push(&mut self, body: EventBody, payload: Vec<u8>) {
+        self.last_seq += 1;
+        let bytes = encode(&Event { seq: self.last_seq, body }, 0, payload);
+        self.kept_bytes += bytes.len();
+        self.kept.push_back(Kept { seq: self.last_seq, bytes });
+    }
+
+    /// Adds a frame that nobody will ask for again.
+    pub fn push_loose(&mut self, request: u32, body: EventBody, payload: Vec<u8>) {
+        self.loose.push_back(encode(&Event { seq: 0, body }, request, payload));
+    }
+
+    /// Forgets events up to `seq`. Says whether there were any.
+    pub fn taken(&mut self, seq: u64) -> bool {
+        let before = self.kept.len();
+        while self.kept.front().is_some_and(|kept| kept.seq <= seq) && self.cursor > 0 {
+            if let Some(kept) = self.kept.pop_front() {
+                self.kept_bytes -= kept.bytes.len();
+                self.cursor -= 1;
+            }
+        }
+        self.kept.len() < before
+    }
+
+    /// Begins anew for another connection, behind what its supervisor has.
+    pub fn rewind(&mut self, taken: u64) {
+        self.loose.clear();
+        (self.written, self.writing_loose) = (0, false);
+        self.cursor = self.kept.len();
+        self.taken(taken);
+        self.cursor = 0;
+    }
+
+    /// Bytes of events that have not been taken.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
+    /// Whether every event has been taken.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Whether there is something to write.
+    pub fn has_unsent(&self) -> bool {
+        self.cursor < self.kept.len() || !self.loose.is_empty()
+    }
+
+    /// Writes as much as the socket takes.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn write(&mut self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        loop {
+            if self.written == 0 {
+                // Numbered events first: a State tells how things stand behind all of them.
+                self.writing_loose = self.cursor >= self.kept.len();
+            }
+            let frame = if self.writing_loose {
+                self.loose.front()
+            } else {
+                self.kept.get(self.cursor).map(|kept| &kept.bytes)
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match rustix::net::send(socket, &frame[self.written..], flags) {
+                Ok(count) if self.written + count == frame.len() => {
+                    self.written = 0;
+                    if self.writing_loose {
+                        self.loose.pop_front();
+                    } else {
+                        self.cursor += 1;
+                    }
+                }
+                Ok(count) => self.written += count,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn encode(event: &Event, request: u32, payload: Vec<u8>) -> Vec<u8> {
+    let frame = Codec::Bincode
+        .frame(Kind::Event, request, event)
+        .expect("events hold nothing that bincode cannot write")
+        .with_payload(payload);
+    let mut bytes = Vec::new();
+    frame.write_to(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use cellblock_proto::frame::{FrameReader, Limits};
+    use cellblock_proto::id::ExecutionId;
+
+    fn started(n: usize) -> EventBody {
+        let execution: ExecutionId = format!("e{n}").parse().expect("a legal id");
+        EventBody::Started { execution }
+    }
+
+    fn read(socket: &mut UnixStream) -> Vec<u64> {
+        let mut bytes = Vec::new();
+        let _ = socket.read_to_end(&mut bytes);
+        let mut reader = FrameReader::new(Limits::DEFAULT);
+        reader.feed(&bytes);
+        std::iter::from_fn(|| reader.next_frame().expect("whole frames"))
+            .map(|frame| frame.message::<Event>().expect("an event").seq)
+            .collect()
+    }
+
+    #[test]
+    fn second_connection_gets_what_was_not_taken_and_the_state_last() {
+        let mut outbox = Outbox::default();
+        (1..=5).for_each(|n| outbox.push(started(n), vec![0; 10]));
+        let (ours, mut theirs) = UnixStream::pair().expect("a socketpair");
+        outbox.write(ours.as_fd()).expect("written");
+        drop(ours);
+        assert_eq!(read(&mut theirs), [1, 2, 3, 4, 5]);
+
+        assert!(outbox.taken(2));
+        outbox.rewind(3);
+        outbox.push_loose(1, EventBody::Refused { reason: "late".to_owned() }, vec![]);
+        outbox.push(started(6), vec![]);
+        let (ours, mut theirs) = UnixStream::pair().expect("a socketpair");
+        outbox.write(ours.as_fd()).expect("written");
+        drop(ours);
+        assert_eq!(read(&mut theirs), [4, 5, 6, 0]);
+    }
+
+    #[test]
+    fn taken_never_forgets_what_was_not_written() {
+        let mut outbox = Outbox::default();
+        outbox.push(started(1), vec![0; 10]);
+        assert!(!outbox.taken(1));
+        assert!(outbox.has_unsent() && !outbox.is_empty());
+    }
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask <task>`: the developer's commands, one file per task.
+//!
+//! Each task prepares what it needs (Python environments, tools) by itself, keeps it under `target/` or the user's cache,
+//! and says in one sentence what it cannot prepare. Data goes to stdout, words to stderr.
+
+mod bench;
+mod check;
+mod chromium;
+mod demo;
+mod host;
+mod interpreter;
+mod pip;
+mod process;
+mod python_env;
+mod test;
+mod tools;
+mod tree;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The developer's commands of cellblock")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build everything and run the example notebooks in sandboxes
+    ///
+    /// Results are written to target/demo as .ipynb and self-contained .html.
+    Demo,
+    /// Run every test, Rust and Python
+    Test {
+        /// Run only Rust tests, with these arguments for the test runner
+        #[arg(last = true, value_name = "RUNNER_ARGS")]
+        runner_args: Vec<String>,
+    },
+    /// Check format, lints, documentation, licences, types and file lengths
+    Check,
+    /// Measure cellblock against its peers
+    Bench {
+        /// Arguments for bench/run.py
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Write the golden frames of proto/vectors anew
+    Vectors,
+    /// Make a Python environment under target/python and print its interpreter
+    Env {
+        /// Which packages it gets
+        #[arg(value_enum, default_value_t = EnvName::Worker)]
+        name: EnvName,
+        /// Python to make it from [default: python3 on PATH]
+        #[arg(long, env = "CELLBLOCK_PYTHON", value_name = "PATH")]
+        python: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EnvName {
+    /// What notebooks run with
+    Worker,
+    /// The worker's packages and those of the checks, tests and peers
+    Dev,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Demo => demo::run(),
+        Task::Test { runner_args } => test::run(&runner_args),
+        Task::Check => check::run(),
+        Task::Bench { args } => bench::run(&args),
+        Task::Vectors => {
+            let example = ["run", "--quiet", "--package", "cellblock-proto", "--example", "vectors"];
+            process::run(process::cargo().args(example))
+        }
+        Task::Env { name, python } => {
+            let made = match name {
+                EnvName::Worker => python_env::worker_env(python.as_deref())?,
+                EnvName::Dev => python_env::dev_env(python.as_deref())?,
+            };
+            writeln!(std::io::stdout(), "{}", made.display())?;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `cargo xtask test`: every test, Rust and Python, with everything they need.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::process::{cargo, in_ci, on_path, run as run_command, say, seconds};
+use crate::{chromium, host, python_env, tree};
+
+/// Variables that tell tests where things are.
+type Variables = Vec<(&'static str, OsString)>;
+
+/// # Errors
+/// When something cannot be prepared, or a test fails.
+pub(crate) fn run(runner_args: &[String]) -> Result<()> {
+    let started = Instant::now();
+    host::warn_about_sandboxes();
+    let variables = prepare()?;
+    say("building");
+    run_command(cargo().arg("build"))?;
+
+    let mut failed = Vec::new();
+    let mut part = |name: &'static str, result: Result<()>| {
+        if let Err(error) = result {
+            eprintln!("error: {error:#}");
+            failed.push(name);
+        }
+    };
+    part("Rust tests", rust_tests(&variables, runner_args));
+    if runner_args.is_empty() {
+        part(
+            "Rust documentation tests",
+            run_command(with(cargo().args(["test", "--quiet", "--workspace", "--doc"]), &variables)),
+        );
+        part("Python tests", python_tests(&variables));
+    }
+    if !failed.is_empty() {
+        bail!("failed: {} ({})", failed.join(", "), seconds(started.elapsed()));
+    }
+    say(format!("all tests passed ({})", seconds(started.elapsed())));
+    Ok(())
+}
+
+fn prepare() -> Result<Variables> {
+    let mut variables: Variables = vec![
+        ("CELLBLOCK_BIN_DIR", tree::target().join("debug").into()),
+        ("CELLBLOCK_TEST_PYTHON", python_env::worker_env(None)?.into()),
+        ("CELLBLOCK_DEV_PYTHON", python_env::dev_env(None)?.into()),
+    ];
+    match python_env::rootless_worker_env() {
+        Ok(python) => variables.push(("CELLBLOCK_TEST_PYTHON_ROOTLESS", python.into())),
+        Err(error) if in_ci() => return Err(error),
+        Err(error) => say(format!("tests as an ordinary user are skipped: {error:#}")),
+    }
+    if let Some(browser) = chromium::find()? {
+        variables.push(("CELLBLOCK_CHROMIUM", browser.into()));
+    }
+    if in_ci() {
+        // What a test would skip for lack of something on a developer's machine is a failure here.
+        variables.push(("CELLBLOCK_REQUIRE", "all".into()));
+    }
+    Ok(variables)
+}
+
+fn rust_tests(variables: &Variables, runner_args: &[String]) -> Result<()> {
+    let mut command = cargo();
+    if on_path("cargo-nextest").is_some() {
+        command.args(["nextest", "run", "--workspace"]);
+        if in_ci() {
+            command.args(["--profile", "ci"]);
+        }
+    } else {
+        command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"]);
+    }
+    run_command(with(command.args(runner_args), variables))
+}
+
+fn python_tests(variables: &Variables) -> Result<()> {
+    let folders = test_folders()?;
+    if folders.is_empty() {
+        return Ok(());
+    }
+    let root = tree::root();
+    let search = std::env::join_paths([root.join("clients/python/src"), root.join("worker-shim/python")])?;
+    let mut command = Command::new(python_env::dev_env(None)?);
+    command.current_dir(root).env("PYTHONPATH", search);
+    command.args(["-m", "pytest", "-c", "pyproject.toml", "--rootdir", "."]).args(folders);
+    run_command(with(&mut command, variables))
+}
+
+/// Every folder that holds a `test_*.py`, so that a new one cannot be forgotten.
+fn test_folders() -> Result<BTreeSet<PathBuf>> {
+    let is_test =
+        |file: &PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("test_"));
+    let files = tree::sources(&["py"])?.into_iter().filter(is_test);
+    Ok(files.filter_map(|file| file.parent().map(PathBuf::from)).collect())
+}
+
+fn with<'a>(command: &'a mut Command, variables: &Variables) -> &'a mut Command {
+    command.envs(variables.iter().map(|(name, value)| (name, value)))
+}
