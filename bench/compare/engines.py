@@ -49,7 +49,8 @@ class Ipykernel:
                 resources={"metadata": {"path": str(folder)}},
             )
             try:
-                client.execute(env=self._variables(folder))
+                # What the kernel says at its start is no output of a cell.
+                client.execute(env=self._variables(folder), stderr=subprocess.DEVNULL)
             except Exception as error:
                 raise EngineError(f"{self.name}: {type(error).__name__}: {error}") from error
         executed: dict[str, Any] = json.loads(nbformat.writes(document))  # type: ignore[no-untyped-call]

@@ -67,6 +67,7 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
                 if let Err(error) = daemon.anchor.kill(worker.clone()).await {
                     tracing::warn!(%worker, error = chain(&error), "could not kill a shim");
                 }
+                daemon.runtime.remove_worker_socket(worker.as_str());
             }
         }
     }

@@ -121,6 +121,56 @@ impl Anchor {
     }
 }
 
+#[cfg(test)]
+impl Anchor {
+    /// An anchor at the other end of a socket.
+    pub(crate) fn with_socket(socket: OwnedFd) -> Self {
+        Anchor { socket: Arc::new(Mutex::new(socket)), build: "test".to_owned(), first_uid: None }
+    }
+}
+
+/// A socket behind which `answer` plays the anchor, on a thread that ends with the socket.
+#[cfg(test)]
+pub(crate) fn fake_anchor(
+    answer: impl Fn(AnchorRequest, Option<OwnedFd>) -> AnchorReply + Send + 'static,
+) -> OwnedFd {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage};
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    std::thread::spawn(move || {
+        loop {
+            let mut buffer = vec![0; 4096];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut parts = [io::IoSliceMut::new(&mut buffer)];
+            let got = rustix::net::recvmsg(&theirs, &mut parts, &mut control, RecvFlags::empty()).unwrap();
+            if got.bytes == 0 {
+                return;
+            }
+            let mut fds = control.drain().filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+                _ => None,
+            });
+            let fd = fds.next().and_then(|mut fds| fds.next());
+            let mut reader = FrameReader::new(Limits::DEFAULT);
+            reader.feed(&buffer[..got.bytes]);
+            let request = reader.next_frame().unwrap().unwrap().message().unwrap();
+            let reply = Codec::Json.frame(Kind::AnchorReply, 1, &answer(request, fd)).unwrap();
+            let mut bytes = Vec::new();
+            reply.write_to(&mut bytes);
+            if rustix::net::send(&theirs, &bytes, SendFlags::NOSIGNAL).is_err() {
+                return;
+            }
+        }
+    });
+    ours
+}
+
 fn unexpected(reply: &AnchorReply) -> AnchorError {
     match reply {
         AnchorReply::Failed { reason } => AnchorError::Refused { reason: reason.clone() },

@@ -163,8 +163,8 @@ impl Machine {
             }
             Input::Returned { execution, options, code } => self.returned(&execution, options, code),
             Input::Refused { execution, reason } => {
-                if self.jobs.get(&execution).is_some_and(|job| !job.accepted) {
-                    self.remove(&execution);
+                // It has run there, and its end was taken by a daemon before us.
+                if self.remove(&execution).is_some() {
                     let code = ErrorCode::UnknownExecution;
                     out.push(Action::Refuse { execution, code, message: reason });
                 }
@@ -309,14 +309,15 @@ impl Machine {
     }
 
     fn returned(&mut self, execution: &ExecutionId, options: ExecuteOptions, code: Payload) {
-        if self.remembered.contains(execution) {
+        // After the worker's end it was returned to the daemon before us, which has seen to it.
+        if self.remembered.contains(execution) || self.phase == Phase::None {
             return;
         }
         let job = self.ensure(execution);
         job.stage = Stage::Held;
         job.options = Some(options);
         job.code = Some(code);
-        // The shim returns only what it had accepted; the event may have been taken long ago.
+        // In doubt it was: the event may have been taken long ago.
         job.accepted = true;
         self.take_notice_back(execution);
     }

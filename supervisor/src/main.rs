@@ -23,6 +23,8 @@ mod log;
 mod loss;
 mod machine;
 mod notebook;
+#[cfg(test)]
+mod notebook_tests;
 mod outbox;
 mod prepare;
 mod process;

@@ -92,6 +92,7 @@ struct Live {
 /// A shim whose worker has ended, kept until its last events are read.
 #[derive(Debug)]
 struct Retired {
+    worker: WorkerId,
     writer: LinkWriter,
     taken: Taken,
     until: Instant,
@@ -277,9 +278,12 @@ impl Notebook {
             }
             live.writer.try_flush();
         }
-        let records = &self.records;
-        self.retired.retain_mut(|retired| {
-            retired.taken.advance(records);
+        self.settle_retired(now);
+    }
+
+    fn settle_retired(&mut self, now: Instant) {
+        for mut retired in std::mem::take(&mut self.retired) {
+            retired.taken.advance(&self.records);
             if now >= retired.until {
                 retired.taken.release();
             }
@@ -287,8 +291,14 @@ impl Notebook {
                 retired.writer.push(&Command::Taken { seq: retired.taken.say() }, 0, &[]);
             }
             retired.writer.try_flush();
-            now < retired.until && !(retired.taken.is_clear() && retired.writer.is_empty())
-        });
+            if now < retired.until && !(retired.taken.is_clear() && retired.writer.is_empty()) {
+                self.retired.push(retired);
+            } else {
+                // It ends by itself when all is taken; but it may just have said something more,
+                // which nobody will read.
+                self.kill(retired.worker);
+            }
+        }
     }
 
     fn timed(&mut self) {
@@ -363,6 +373,7 @@ impl Notebook {
             if let Err(error) = daemon.anchor.kill(worker.clone()).await {
                 tracing::debug!(%worker, error = chain(&error), "shim not killed");
             }
+            daemon.runtime.remove_worker_socket(worker.as_str());
         });
     }
 
@@ -374,10 +385,8 @@ impl Notebook {
     }
 
     async fn finish(mut self) {
-        for mut retired in std::mem::take(&mut self.retired) {
-            retired.taken.release();
-            retired.writer.push(&Command::Taken { seq: retired.taken.say() }, 0, &[]);
-            retired.writer.try_flush();
+        for retired in std::mem::take(&mut self.retired) {
+            self.kill(retired.worker);
         }
         let Some(Closing { delete, responder, .. }) = self.closing.take() else { return };
         let removed = if delete {

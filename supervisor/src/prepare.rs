@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cellblock_proto::BUILD;
 use cellblock_proto::execution::Death;
-use cellblock_proto::shim::{Command, EventBody};
+use cellblock_proto::shim::EventBody;
 use sandbox_profiles::Profile;
 use tokio::sync::OnceCell;
 
@@ -109,10 +109,9 @@ async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path)
         Ok(ended) => ended,
         Err(_) => Err(format!("not done after {} s", PATIENCE.as_secs())),
     };
-    if ended.is_err() {
-        // It may have ended by itself; then there is nothing to kill.
-        let _ = daemon.anchor.kill(launched.worker).await;
-    }
+    // It has ended by itself, unless it took too long; then there is nothing to kill.
+    let _ = daemon.anchor.kill(launched.worker.clone()).await;
+    daemon.runtime.remove_worker_socket(launched.worker.as_str());
     ended
 }
 
@@ -125,9 +124,6 @@ async fn wait(launched: &mut Launched) -> Result<(), String> {
             EventBody::StartFailed { failure } => Err(format!("the worker did not start: {failure:?}")),
             _ => continue,
         };
-        launched.writer.push(&Command::Taken { seq: event.seq }, 0, &[]);
-        // The shim ends by that or by our end of the socket closing.
-        let _ = launched.writer.flush_all().await;
         return end;
     }
 }

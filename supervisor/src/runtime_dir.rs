@@ -136,6 +136,12 @@ impl RuntimeDir {
         self.workers().join(format!("{worker}.sock"))
     }
 
+    /// Removes what a shim that is no more has left: it has no rights in our folder itself.
+    pub(crate) fn remove_worker_socket(&self, worker: &str) {
+        let path = self.worker_socket(worker);
+        remove_logged(&path, fs::remove_file(&path));
+    }
+
     /// How long a worker's name may be for its control socket to have a legal path.
     pub(crate) fn worker_name_bytes(&self) -> usize {
         SOCKET_PATH_BYTES.saturating_sub(self.worker_socket("").as_os_str().len())

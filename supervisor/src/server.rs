@@ -164,3 +164,12 @@ async fn go_down(daemon: &Daemon) {
     }
     daemon.runtime.remove();
 }
+
+/// A daemon in a temporary folder, with the system's own `env` as a Python that nobody runs.
+#[cfg(test)]
+pub(crate) fn test_daemon(folder: &std::path::Path, anchor: Anchor) -> Arc<Daemon> {
+    use clap::Parser;
+    let args = Args::parse_from(["cellblockd", "--python", "/usr/bin/env"]);
+    let runtime = RuntimeDir::open(folder.join("run"), None).unwrap();
+    daemon(&args, runtime, anchor, folder.join("state")).unwrap()
+}

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use cellblock_proto::client::Request;
 use cellblock_proto::id::NotebookId;
 use clap::{Args, ValueEnum};
+use sandbox_profiles::SandboxReport;
 use serde_json::json;
 
 use super::exec::seconds;
@@ -121,15 +122,25 @@ impl Run {
             return Err(Fault::usage_with_hint(message, "add --private"));
         }
         let mut exit = Exit::Ok;
+        // Several files mostly share one sandbox's rules, which are told once.
+        let mut reports: Vec<SandboxReport> = Vec::new();
         for mut job in jobs {
-            let summary = self.run_job(&mut session, &mut job, &signals)?;
+            let mut summary = self.run_job(&mut session, &mut job, &signals)?;
             exit = exit.or(summary.exit);
+            let report = summary.status.take().and_then(|status| status.report);
+            reports.extend(report.filter(|report| !reports.contains(report)));
             if let Some(fault) = summary.fault {
                 return Err(fault);
             }
             if signals.stopping() {
                 break;
             }
+        }
+        if self.report && !self.json {
+            if reports.is_empty() {
+                say("no report: the worker ended before it could be asked\n");
+            }
+            reports.iter().for_each(|report| say(&format!("\nwhat the sandbox enforced:\n{}", report_table(report))));
         }
         Ok(exit)
     }
@@ -242,8 +253,8 @@ impl Run {
 
     /// What is said when a file is done.
     fn tell(&self, job: &Job, summary: &Summary, written: &[PathBuf]) -> Result<(), Fault> {
-        let report = summary.status.as_ref().and_then(|status| status.report.as_ref());
         if self.json {
+            let report = summary.status.as_ref().and_then(|status| status.report.as_ref());
             let failures = summary.failures.iter().map(
                 |failure| json!({"cell": failure.cell, "name": failure.name, "message": failure.sentence}),
             );
@@ -261,12 +272,6 @@ impl Run {
         }
         for path in written {
             print(&format!("{}\n", path.display()))?;
-        }
-        if self.report {
-            match report {
-                Some(report) => say(&report_table(report)),
-                None => say("no report: the worker ended before it could be asked\n"),
-            }
         }
         Ok(())
     }

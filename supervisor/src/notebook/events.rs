@@ -157,9 +157,9 @@ impl Notebook {
         self.ready = None;
         self.end_by = None;
         // Its last events may not have reached anybody yet; its ids are free now.
-        if let Some(Live { writer, taken, slot, .. }) = self.live.take() {
+        if let Some(Live { worker, writer, taken, slot, .. }) = self.live.take() {
             drop(slot);
-            self.retired.push(Retired { writer, taken, until: Instant::now() + RETIRED_PATIENCE });
+            self.retired.push(Retired { worker, writer, taken, until: Instant::now() + RETIRED_PATIENCE });
         }
         let asked = std::mem::take(&mut self.asked).into_values().filter_map(|asked| match asked {
             Asked::Question(responder) => Some(responder),

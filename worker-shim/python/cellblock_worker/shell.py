@@ -124,6 +124,12 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         ):
             os.environ[name] = value
 
+    def init_magics(self) -> None:
+        super().init_magics()
+        # ipykernel loads this extension at start.
+        if hasattr(self.magics_manager, "register_lazy"):
+            self.magics_manager.register_lazy("store", "IPython.extensions.storemagic")
+
     def init_virtualenv(self) -> None:
         # The interpreter was chosen by the profile; its environment is none of the user's variables.
         pass

@@ -181,6 +181,8 @@ class Worker:
             os.set_blocking(fd, False)
         self.out, self.err = Pipe("stdout", out, self.nonce), Pipe("stderr", err, self.nonce)
         self.frames: list[Frame] = []
+        # Frames whose mark has not been reached, by mark.
+        self.coming: dict[int, Frame] = {}
         self.outputs: list[Output] = []
         self.answers: dict[int, Frame] = {}
         self.finished: dict[str, Frame] = {}
@@ -333,16 +335,16 @@ class Worker:
                 self.answers[request] = frame
             else:
                 self.frames.append(frame)
+                self.coming[meta["mark"]] = frame
         return moved
 
     def _arrange(self) -> None:
-        frames = {frame.meta["mark"]: frame for frame in self.frames}
         closed = min(len(self.out.stretches), len(self.err.stretches)) - 1
         while self.epoch <= closed:
             for pipe in (self.out, self.err):
                 self._stream(pipe.name, pipe.stretches[self.epoch - 1])
-            if self.epoch in frames:
-                self._event(frames[self.epoch])
+            if self.epoch in self.coming:
+                self._event(self.coming.pop(self.epoch))
             self.epoch += 1
 
     def _stream(self, name: str, data: bytes) -> None:
@@ -368,7 +370,7 @@ class Worker:
             self.outputs.append(Output(body["output"]["execution"], kind, inner, frame.payload))
 
     def _seen(self, execution: str) -> str:
-        done = b"".join(o.payload for o in self.outputs if o.execution == execution)
+        done = b"".join(o.payload for o in self.outputs[-20:] if o.execution == execution)
         return (done + self.out.stretches[-1] + self.out.pending).decode("utf-8", "replace")
 
     def _stderr(self) -> str:

@@ -209,7 +209,6 @@ def test_long_code_comes_through_a_memfd(shared: Worker) -> None:
         ("files = !echo one two\nfiles[0]", [("result", "'one two'")]),
         ("!echo out; echo err >&2", [("stdout", "out\nerr\n")]),
         ("%%bash\necho a\necho b >&2", None),
-        ("%cd /\n", [("stdout", "/\n")]),
         ("%%writefile /dev/null\nx", [("stdout", "Overwriting /dev/null\n")]),
         ("%%capture caught\nprint('hidden')", []),
         ("print(caught.stdout, end='')", [("stdout", "hidden\n")]),
@@ -225,6 +224,12 @@ def test_ipython_syntax(shared: Worker, code: str, shape: list[tuple[str, str]] 
         assert sorted(result.shape) == [("stderr", "b\n"), ("stdout", "a\n")]
     else:
         assert result.shape == shape
+
+
+def test_the_directory_can_be_changed(shared: Worker) -> None:
+    # IPython 8 without pickleshare warns on stderr, with ipykernel too.
+    assert shared.run("%cd /\n").stream("stdout") == "/\n"
+    assert shared.run("import os\nos.getcwd()").shape == [("result", "'/'")]
 
 
 def test_time_magic_reports(shared: Worker) -> None:

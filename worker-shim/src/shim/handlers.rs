@@ -31,12 +31,13 @@ impl Shim {
         match command {
             Command::Start(_) => self.refuse(request, "this shim has been started".to_owned()),
             Command::Resume { build, taken } if build == cellblock_proto::BUILD => {
-                self.outbox.rewind(taken);
+                self.resume(taken);
                 let state = self.state();
                 self.outbox.push_loose(request, EventBody::State(state), Vec::new());
             }
             Command::Resume { build, .. } => {
                 let own = cellblock_proto::BUILD;
+                self.resume(0);
                 self.refuse(request, format!("the supervisor is of build {build}, this shim of {own}"));
             }
             Command::Taken { seq } => {
@@ -64,6 +65,14 @@ impl Shim {
                     self.kill();
                 }
             }
+        }
+    }
+
+    /// Begins anew for the connection that asked.
+    fn resume(&mut self, taken: u64) {
+        self.outbox.rewind(taken);
+        if let Some(control) = &mut self.control {
+            control.resumed = true;
         }
     }
 

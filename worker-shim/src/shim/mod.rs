@@ -72,7 +72,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
 
     let mut shim = Shim {
         outbox: Outbox::default(),
-        control: Some(Control { socket, reader }),
+        control: Some(Control { socket, reader, resumed: true }),
         listener,
         sandbox: None,
         worker: None,
@@ -123,6 +123,9 @@ fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::Resul
 struct Control {
     socket: UnixStream,
     reader: FrameReader,
+    /// It has said where it wants to go on; nothing is written before, or the first frame would be
+    /// cut off by the second beginning.
+    resumed: bool,
 }
 
 /// The shim's whole state.
@@ -214,7 +217,8 @@ impl Shim {
         let listening = PollFlags::IN;
         let mut polled = vec![PollFd::new(&self.listener, listening)];
         if let Some(control) = &self.control {
-            let writing = if self.outbox.has_unsent() { PollFlags::OUT } else { PollFlags::empty() };
+            let unsent = control.resumed && self.outbox.has_unsent();
+            let writing = if unsent { PollFlags::OUT } else { PollFlags::empty() };
             polled.push(PollFd::new(&control.socket, listening | writing));
         }
         let init_at = polled.len();
@@ -363,8 +367,8 @@ impl Shim {
         if let Ok((socket, _)) = self.listener.accept()
             && socket.set_nonblocking(true).is_ok()
         {
-            self.control = Some(Control { socket, reader: FrameReader::new(FrameLimits::DEFAULT) });
-            self.outbox.rewind(0);
+            let reader = FrameReader::new(FrameLimits::DEFAULT);
+            self.control = Some(Control { socket, reader, resumed: false });
         }
     }
 
@@ -404,7 +408,7 @@ impl Shim {
     }
 
     fn write(&mut self) {
-        if let Some(control) = &self.control
+        if let Some(control) = self.control.as_ref().filter(|control| control.resumed)
             && self.outbox.write(control.socket.as_fd()).is_err()
         {
             self.control = None;

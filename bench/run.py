@@ -1,0 +1,131 @@
+"""Times cellblock against jupyter_client + ipykernel: `cargo xtask bench`. README.md says how and why so."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+# Started as a program, Python searches this folder and not the one above, where `bench` is.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.figures import Row, Samples, table
+from bench.peers import BenchError, Cellblock, Engine, Jupyter
+
+STARTS: Final = 30
+ROUND_TRIPS: Final = 300
+WARM_UPS: Final = 20
+"""Round trips before any is counted: adaptive interpreter, connections, caches."""
+
+BARE: Final = ("1+1", "2")
+WITH_PANDAS: Final = ("import pandas as pd; int(pd.Series([1, 1]).sum())", "2")
+
+
+def main() -> int:
+    """The command."""
+    arguments = _parse()
+    starts = arguments.runs or (5 if arguments.quick else STARTS)
+    round_trips = 10 * arguments.runs if arguments.runs else (50 if arguments.quick else ROUND_TRIPS)
+    try:
+        rows = _measure(arguments, starts, round_trips)
+    except BenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{_host()}; peer: {rows[0].peer_name}")
+    print(table(rows))
+    if arguments.json:
+        document = {"host": _facts(), "rows": [row.as_json() for row in rows]}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+def _measure(arguments: argparse.Namespace, starts: int, round_trips: int) -> list[Row]:
+    with Jupyter() as peer, Cellblock(arguments.bin_dir, arguments.python) as cellblock:
+        return [
+            _row("worker start → first result, 1+1", peer, cellblock, starts, 1, _first_result(*BARE)),
+            _row(
+                "worker start → first result, import pandas",
+                peer,
+                cellblock,
+                starts,
+                1,
+                _first_result(*WITH_PANDAS),
+            ),
+            _row("1+1 round trip", peer, cellblock, round_trips, WARM_UPS, _round_trip(*BARE)),
+        ]
+
+
+def _row(
+    name: str, peer: Engine, cellblock: Engine, runs: int, warm_ups: int, run: Callable[[Engine], float]
+) -> Row:
+    """Takes the engines in turns, and the turns in turns, so that whatever the machine does hits both."""
+    row = Row(name, peer.name)
+    turn: list[tuple[Engine, Samples]] = [(peer, row.peer), (cellblock, row.cellblock)]
+    for number in range(-warm_ups, runs):
+        _progress(name, max(0, number), runs)
+        for engine, samples in turn:
+            seconds = run(engine)
+            if number >= 0:
+                samples.seconds.append(seconds)
+        turn.reverse()
+    return row
+
+
+def _first_result(code: str, expected: str) -> Callable[[Engine], float]:
+    return lambda engine: engine.first_result(code, expected)
+
+
+def _round_trip(code: str, expected: str) -> Callable[[Engine], float]:
+    return lambda engine: engine.round_trip(code, expected)
+
+
+def _progress(name: str, number: int, runs: int) -> None:
+    if sys.stderr.isatty():
+        end = "\r" if number + 1 < runs else "\x1b[2K\r"
+        print(f"{name}: {number + 1}/{runs}", file=sys.stderr, end=end, flush=True)
+
+
+def _facts() -> dict[str, Any]:
+    names = ("ipykernel", "ipython", "jupyter_client", "numpy", "pandas")
+    return {
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in names},
+        "load_average": os.getloadavg(),
+    }
+
+
+def _host() -> str:
+    facts = _facts()
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    load = f"load {facts['load_average'][0]:.1f}"
+    return f"{facts['cpus']} CPUs, {load}, Linux {facts['kernel']}, Python {facts['python']}, {packages}"
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin-dir", type=Path, required=True, help="where cellblockd is")
+    parser.add_argument("--python", type=Path, required=True, help="what cellblock's workers run")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        metavar="N",
+        help=f"starts of each kind; round trips are ten times as many [default: {STARTS}]",
+    )
+    parser.add_argument("--quick", action="store_true", help="few runs: does it work at all?")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, every run too")
+    arguments = parser.parse_args()
+    if arguments.runs is not None and arguments.runs < 1:
+        parser.error("--runs is at least 1")
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())
