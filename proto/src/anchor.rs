@@ -12,7 +12,9 @@ use crate::id::WorkerId;
 pub enum AnchorRequest {
     /// Who are you? Answer: [`AnchorReply::Hello`].
     Hello,
-    /// Start a shim whose standard input is the one fd sent along. Answer: [`AnchorReply::Started`].
+    /// Start a shim. Two descriptors come along: its standard input and its program, so that an
+    /// anchor that has outlived an upgrade starts shims of the new build. Answer:
+    /// [`AnchorReply::Started`].
     Spawn {
         /// For the process list; the shim learns everything else over its socket.
         worker: WorkerId,

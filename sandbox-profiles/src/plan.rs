@@ -186,10 +186,7 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
         let file = Action::WriteFile { path: path.into(), content: content.to_owned() };
         steps.require(init, root, file, "one user, one host");
     }
-    for tree in trees {
-        let attach = Action::Attach { target: tree.target.clone() };
-        steps.require(init, tree.barrier, attach, tree.reason);
-    }
+    // Before the trees: an interpreter may live below /tmp, and must not be covered.
     for (target, executable) in [("/tmp", true), ("/dev/shm", false)] {
         let tmpfs = Action::MountTmpfs {
             target: target.into(),
@@ -199,6 +196,10 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
             executable,
         };
         steps.require(init, root, tmpfs, "bounded in inodes too: a million empty files cost no bytes");
+    }
+    for tree in trees {
+        let attach = Action::Attach { target: tree.target.clone() };
+        steps.require(init, tree.barrier, attach, tree.reason);
     }
     for (path, target) in [
         ("/dev/fd", "/proc/self/fd"),

@@ -1,9 +1,10 @@
 //! The anchor's client: asks the process that outlives us to start, list and kill shims.
 //!
-//! The socket is SEQPACKET, which tokio does not have, and a request carries at most one fd; so
+//! The socket is SEQPACKET, which tokio does not have, and some requests carry fds; so
 //! it is a blocking socket behind a mutex, used on the blocking pool, one request at a time. An
 //! anchor answers within a millisecond; the socket's own timeouts bound the rest.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,6 +33,8 @@ const MESSAGE_BYTES: usize = 256 << 10;
 /// The way to one anchor.
 #[derive(Debug)]
 pub(crate) struct Anchor {
+    /// The shim's program, opened once: what is on disk may be replaced while we run.
+    shim: File,
     socket: Arc<Mutex<OwnedFd>>,
     build: String,
     first_uid: Option<u32>,
@@ -44,6 +47,8 @@ pub(crate) enum AnchorError {
     Start(#[from] ProcessError),
     #[error("failed to reach the anchor at {path}")]
     Connect { path: PathBuf, source: io::Error },
+    #[error("failed to open the shim's program {program}")]
+    Program { program: PathBuf, source: io::Error },
     #[error("failed to talk to the anchor")]
     Talk(#[source] io::Error),
     #[error("the anchor could not do it: {reason}")]
@@ -66,13 +71,14 @@ impl Anchor {
             Ok(connected) => connected,
             Err(_) => {
                 process::start_anchor(shim, socket, first_uid).await?;
-                connect(socket)
-                    .map_err(|source| AnchorError::Connect { path: socket.to_owned(), source })?
+                connect(socket).map_err(|source| AnchorError::Connect { path: socket.to_owned(), source })?
             }
         };
         let socket = Arc::new(Mutex::new(connected));
-        match call(&socket, AnchorRequest::Hello, None).await? {
-            AnchorReply::Hello { build, first_uid } => Ok(Anchor { socket, build, first_uid }),
+        let program = process::find(shim)?;
+        let shim = File::open(&program).map_err(|source| AnchorError::Program { program, source })?;
+        match call(&socket, AnchorRequest::Hello, Vec::new()).await? {
+            AnchorReply::Hello { build, first_uid } => Ok(Anchor { shim, socket, build, first_uid }),
             other => Err(unexpected(&other)),
         }
     }
@@ -89,7 +95,8 @@ impl Anchor {
 
     /// Starts a shim whose standard input is `stdin`.
     pub(crate) async fn spawn(&self, worker: WorkerId, stdin: OwnedFd) -> Result<u32, AnchorError> {
-        match call(&self.socket, AnchorRequest::Spawn { worker }, Some(stdin)).await? {
+        let program = self.shim.try_clone().map_err(AnchorError::Talk)?.into();
+        match call(&self.socket, AnchorRequest::Spawn { worker }, vec![stdin, program]).await? {
             AnchorReply::Started { pid } => Ok(pid),
             other => Err(unexpected(&other)),
         }
@@ -97,7 +104,7 @@ impl Anchor {
 
     /// The shims that live.
     pub(crate) async fn list(&self) -> Result<Vec<WorkerId>, AnchorError> {
-        match call(&self.socket, AnchorRequest::List, None).await? {
+        match call(&self.socket, AnchorRequest::List, Vec::new()).await? {
             AnchorReply::Shims { shims } => Ok(shims.into_iter().map(|(worker, _)| worker).collect()),
             other => Err(unexpected(&other)),
         }
@@ -114,7 +121,7 @@ impl Anchor {
     }
 
     async fn done(&self, request: AnchorRequest) -> Result<(), AnchorError> {
-        match call(&self.socket, request, None).await? {
+        match call(&self.socket, request, Vec::new()).await? {
             AnchorReply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -135,17 +142,13 @@ pub(crate) fn fake_anchor(
     answer: impl Fn(AnchorRequest, Option<OwnedFd>) -> AnchorReply + Send + 'static,
 ) -> OwnedFd {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage};
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .unwrap();
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .unwrap();
     std::thread::spawn(move || {
         loop {
             let mut buffer = vec![0; 4096];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut parts = [io::IoSliceMut::new(&mut buffer)];
             let got = rustix::net::recvmsg(&theirs, &mut parts, &mut control, RecvFlags::empty()).unwrap();
@@ -179,12 +182,8 @@ fn unexpected(reply: &AnchorReply) -> AnchorError {
 }
 
 fn connect(path: &Path) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     for timeout in [Timeout::Recv, Timeout::Send] {
         set_socket_timeout(&socket, timeout, Some(PATIENCE))?;
@@ -195,27 +194,27 @@ fn connect(path: &Path) -> io::Result<OwnedFd> {
 async fn call(
     socket: &Arc<Mutex<OwnedFd>>,
     request: AnchorRequest,
-    fd: Option<OwnedFd>,
+    fds: Vec<OwnedFd>,
 ) -> Result<AnchorReply, AnchorError> {
     let socket = Arc::clone(socket);
     let answer = tokio::task::spawn_blocking(move || {
         let socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send(socket.as_fd(), &request, fd.as_ref().map(AsFd::as_fd))?;
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        send(socket.as_fd(), &request, &fds)?;
         receive(socket.as_fd())
     });
     // The closure cannot panic; a runtime that is going down cancels it.
     answer.await.map_err(io::Error::other).flatten().map_err(AnchorError::Talk)
 }
 
-fn send(socket: BorrowedFd<'_>, request: &AnchorRequest, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+fn send(socket: BorrowedFd<'_>, request: &AnchorRequest, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let frame = Codec::Json.frame(Kind::AnchorRequest, 1, request).map_err(io::Error::other)?;
     let mut bytes = Vec::new();
     frame.write_to(&mut bytes);
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = fd.as_slice();
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::other("no room for the descriptor"));
+        return Err(io::Error::other("no room for the descriptors"));
     }
     let parts = [IoSlice::new(&bytes)];
     rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;

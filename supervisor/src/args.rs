@@ -27,6 +27,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", env = "CELLBLOCK_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
+    /// Directory for what is made once per Python environment [default: STATE_DIR/python]
+    ///
+    /// Compiled modules and the list of fonts. Several daemons of one user may share it.
+    #[arg(long, value_name = "DIR", env = "CELLBLOCK_CACHE_DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
     /// Python to run notebooks with: a program, or an environment's bin/python
     ///
     /// It needs IPython and dill. It is found by reading files and never run outside a sandbox.

@@ -38,7 +38,7 @@ const READ_BYTES: usize = 64 << 10;
 enum ConnectionError {
     #[error("failed to read from the client")]
     Io(#[from] io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Frame(#[from] FrameError),
     #[error("a client sends requests (kind 1), this frame is of kind {0:?}")]
     Kind(Kind),
@@ -125,7 +125,11 @@ impl Reader {
     async fn request(&mut self) -> Result<Option<Frame>, ConnectionError> {
         loop {
             if let Some(frame) = self.frames.next_frame()? {
-                return if frame.kind == Kind::Request { Ok(Some(frame)) } else { Err(ConnectionError::Kind(frame.kind)) };
+                return if frame.kind == Kind::Request {
+                    Ok(Some(frame))
+                } else {
+                    Err(ConnectionError::Kind(frame.kind))
+                };
             }
             match self.half.read(&mut self.buffer).await? {
                 0 => return Ok(None),
@@ -230,12 +234,22 @@ impl Connection {
             }
             Request::Execute { notebook, execution, options } => {
                 if let Some((code, responder)) = check_code(payload, responder) {
-                    self.ask(&notebook, responder, |responder| Message::Execute { execution, options, code, responder })
-                        .await;
+                    self.ask(&notebook, responder, |responder| Message::Execute {
+                        execution,
+                        options,
+                        code,
+                        responder,
+                    })
+                    .await;
                 }
             }
             Request::Attach { notebook, execution, from_seq } => {
-                self.ask(&notebook, responder, |responder| Message::Attach { execution, from_seq, responder }).await;
+                self.ask(&notebook, responder, |responder| Message::Attach {
+                    execution,
+                    from_seq,
+                    responder,
+                })
+                .await;
             }
             Request::Interrupt { notebook } => {
                 self.ask(&notebook, responder, |responder| Message::Interrupt { responder }).await;
@@ -244,11 +258,13 @@ impl Connection {
                 self.ask(&notebook, responder, |responder| Message::Cancel { execution, responder }).await;
             }
             Request::Input { notebook, execution, value } => {
-                self.ask(&notebook, responder, |responder| Message::Input { execution, value, responder }).await;
+                self.ask(&notebook, responder, |responder| Message::Input { execution, value, responder })
+                    .await;
             }
             Request::Query { notebook, query } => {
                 if let Some((code, responder)) = check_code(payload, responder) {
-                    self.ask(&notebook, responder, |responder| Message::Query { query, code, responder }).await;
+                    self.ask(&notebook, responder, |responder| Message::Query { query, code, responder })
+                        .await;
                 }
             }
             Request::Restart { notebook } => {

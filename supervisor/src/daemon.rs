@@ -30,6 +30,10 @@ pub(crate) struct Daemon {
     pub(crate) allow_uids: Vec<u32>,
     /// Where we live.
     pub(crate) runtime: RuntimeDir,
+    /// Our own Python and native code, in a folder named by their content.
+    pub(crate) payload: PathBuf,
+    /// Where caches of interpreters are kept.
+    pub(crate) cache: PathBuf,
     /// Who starts shims.
     pub(crate) anchor: Anchor,
     /// Host ids in use.

@@ -88,7 +88,10 @@ fn proc() -> DoctorLine {
     if covered.is_empty() {
         return line("proc", BarrierState::Enforced, "each worker sees a /proc of its own, with masks", None);
     }
-    let detail = format!("parts of /proc are covered here ({}), so a worker's own cannot be mounted", covered.join(", "));
+    let detail = format!(
+        "parts of /proc are covered here ({}), so a worker's own cannot be mounted",
+        covered.join(", ")
+    );
     let cure = "start cellblockd where /proc is whole: in a container, without masked paths; in a unit, without ProtectKernelTunables=";
     line("proc", BarrierState::Missing, detail, Some(cure))
 }
@@ -102,7 +105,9 @@ fn io_uring() -> DoctorLine {
     let release = release.release().to_string_lossy();
     // From 5.12 to about 6.13 rings are charged elsewhere than to locked memory.
     if (5, 12) <= version(&release) && version(&release) < (6, 14) {
-        let detail = format!("on kernel {release} it does not need locked memory, so RLIMIT_MEMLOCK=0 does not stop it");
+        let detail = format!(
+            "on kernel {release} it does not need locked memory, so RLIMIT_MEMLOCK=0 does not stop it"
+        );
         return line(name, BarrierState::Degraded, detail, Some("sysctl kernel.io_uring_disabled=2"));
     }
     line(name, BarrierState::Enforced, "stopped by RLIMIT_MEMLOCK=0 in each worker", None)
@@ -123,25 +128,34 @@ fn memory() -> DoctorLine {
     } else {
         "no memory controller"
     };
-    let detail = format!("by rlimits, and by the shim summing what the sandbox uses; {found} here, not used yet");
+    let detail =
+        format!("by rlimits, and by the shim summing what the sandbox uses; {found} here, not used yet");
     line("memory", BarrierState::Degraded, detail, None)
 }
 
 fn landlock() -> DoctorLine {
     let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let found = if modules.split(',').any(|name| name.trim() == "landlock") { "the kernel has it" } else { "not seen in this kernel" };
+    let found = if modules.split(',').any(|name| name.trim() == "landlock") {
+        "the kernel has it"
+    } else {
+        "this kernel does not list it"
+    };
     line("landlock", BarrierState::Missing, format!("not used yet; {found}"), None)
 }
 
 fn python(daemon: &Daemon) -> DoctorLine {
     match interpreter::find(&daemon.python, &daemon.search) {
         Ok(found) => {
-            let detail = format!("{} (what is in it shows when a worker starts)", found.interpreter.program.display());
+            let detail =
+                format!("{} (what is in it shows when a worker starts)", found.interpreter.program.display());
             line("python", BarrierState::Enforced, detail, None)
         }
-        Err(error) => {
-            line("python", BarrierState::Missing, chain(&error), Some("cellblockd --python PATH, or CELLBLOCK_PYTHON"))
-        }
+        Err(error) => line(
+            "python",
+            BarrierState::Missing,
+            chain(&error),
+            Some("cellblockd --python PATH, or CELLBLOCK_PYTHON"),
+        ),
     }
 }
 
@@ -155,7 +169,8 @@ fn storage(state: &Path) -> DoctorLine {
     match rustix::fs::statvfs(state) {
         Ok(disk) => {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            let state = if free < LITTLE_SPACE_BYTES { BarrierState::Degraded } else { BarrierState::Enforced };
+            let state =
+                if free < LITTLE_SPACE_BYTES { BarrierState::Degraded } else { BarrierState::Enforced };
             line(name, state, format!("{shown}, {} MiB free; workspaces have no quota yet", free >> 20), None)
         }
         Err(error) => line(name, BarrierState::Missing, format!("{shown}: {error}"), cure),
@@ -167,7 +182,8 @@ fn anchor(daemon: &Daemon) -> DoctorLine {
     if theirs == ours {
         return line("anchor", BarrierState::Enforced, format!("build {theirs}, the daemon's own"), None);
     }
-    let detail = format!("build {theirs}, older or newer than the daemon's {ours}: new workers are of its build");
+    let detail =
+        format!("build {theirs}, older or newer than the daemon's {ours}: new workers are of its build");
     line("anchor", BarrierState::Degraded, detail, Some("cellctl shutdown, then end the anchor's process"))
 }
 

@@ -4,14 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The parts of `/etc` that programs need and that say nothing about anybody.
-const ETC: [&str; 6] = [
-    "/etc/alternatives",
-    "/etc/fonts",
-    "/etc/ssl",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/mime.types",
-];
+const ETC: [&str; 6] =
+    ["/etc/alternatives", "/etc/fonts", "/etc/ssl", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types"];
 
 /// Folders of the root that are links into `/usr` on merged systems and real ones on others.
 const ROOTS: [&str; 5] = ["/bin", "/sbin", "/lib", "/lib64", "/lib32"];

@@ -16,7 +16,7 @@ use sandbox_profiles::{Interpreter, Tree};
 const MAX_HOPS: usize = 16;
 
 /// Places the sandbox covers with its own, so that an interpreter there would not be seen.
-const COVERED: [&str; 6] = ["/cellblock", "/dev", "/proc", "/sys", "/tmp", "/workspace"];
+const COVERED: [&str; 5] = ["/cellblock", "/dev", "/proc", "/sys", "/workspace"];
 
 /// A Python that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub(crate) struct Search {
     pub(crate) path: Vec<PathBuf>,
     /// The home folder, which is never shown as a whole.
     pub(crate) home: Option<PathBuf>,
+    /// Folders that the sandbox covers with its own.
+    pub(crate) covered: &'static [&'static str],
 }
 
 impl Search {
@@ -70,6 +72,7 @@ impl Search {
         Search {
             path: std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect(),
             home: std::env::var_os("HOME").map(PathBuf::from),
+            covered: &COVERED,
         }
     }
 }
@@ -81,7 +84,7 @@ impl Search {
 pub(crate) fn find(program: &Path, search: &Search) -> Result<Found, InterpreterError> {
     let program = locate(program, search)?;
     let program = behind_pyenv(program, search)?;
-    if let Some(covered) = COVERED.into_iter().find(|covered| program.starts_with(covered)) {
+    if let Some(covered) = search.covered.iter().find(|covered| program.starts_with(covered)) {
         return Err(InterpreterError::Covered { path: program, covered });
     }
     let environment = environment_of(&program);
@@ -138,7 +141,9 @@ fn behind_pyenv(program: PathBuf, search: &Search) -> Result<PathBuf, Interprete
     let versions = fs::read_to_string(root.join("version")).unwrap_or_else(|_| "system".to_owned());
     for version in versions.split_whitespace() {
         // A version is a folder's name; anything else is not pyenv's.
-        if version == "system" || !matches!(Path::new(version).components().next(), Some(Component::Normal(_))) {
+        if version == "system"
+            || !matches!(Path::new(version).components().next(), Some(Component::Normal(_)))
+        {
             continue;
         }
         let real = root.join("versions").join(version).join("bin").join(name);
@@ -162,11 +167,7 @@ fn environment_of(program: &Path) -> Option<PathBuf> {
 }
 
 /// Adds the folders that a program needs: its own, those its links lead through, its base's.
-fn collect(
-    program: &Path,
-    search: &Search,
-    trees: &mut BTreeSet<PathBuf>,
-) -> Result<(), InterpreterError> {
+fn collect(program: &Path, search: &Search, trees: &mut BTreeSet<PathBuf>) -> Result<(), InterpreterError> {
     let mut waiting = vec![program.to_owned()];
     let mut seen = BTreeSet::new();
     while let Some(program) = waiting.pop() {

@@ -1,9 +1,8 @@
 use super::*;
 use std::os::unix::fs::symlink;
 
-// Tests need a folder that the sandbox does not cover, and temporary folders lie in /tmp.
 fn temp() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap()
+    tempfile::tempdir().unwrap()
 }
 
 fn binary(path: &Path) {
@@ -17,7 +16,7 @@ fn write(path: &Path, text: &str) {
 }
 
 fn search(path: &[PathBuf]) -> Search {
-    Search { path: path.to_vec(), home: Some("/nobody/home".into()) }
+    Search { path: path.to_vec(), home: Some("/nobody/home".into()), covered: &[] }
 }
 
 fn sources(found: &Found) -> Vec<&Path> {
@@ -112,7 +111,7 @@ fn home_folder_is_never_shown_as_a_whole() {
     let temp = temp();
     let home = temp.path().join("me");
     binary(&home.join("bin/python3"));
-    let search = Search { path: Vec::new(), home: Some(home.clone()) };
+    let search = Search { path: Vec::new(), home: Some(home.clone()), covered: &[] };
     let error = find(&home.join("bin/python3"), &search).unwrap_err();
     assert!(matches!(error, InterpreterError::TooWide { .. }), "{error}");
 }
@@ -126,4 +125,13 @@ fn circle_of_links_is_an_error() {
     symlink("b", bin.join("a")).unwrap();
     symlink("a", bin.join("b")).unwrap();
     assert!(find(&bin.join("a"), &search(&[])).is_err());
+}
+
+#[test]
+fn environment_that_the_sandbox_would_cover_is_refused_with_the_reason() {
+    let temp = temp();
+    let program = temp.path().join("bin/python3");
+    binary(&program);
+    let search = Search { covered: &["/"], ..search(&[]) };
+    assert!(matches!(find(&program, &search), Err(InterpreterError::Covered { covered: "/", .. })));
 }

@@ -167,7 +167,7 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
         system: daemon.system.paths.clone(),
         links: daemon.system.links.clone(),
         interpreter: order.python.interpreter,
-        payload: daemon.runtime.payload(),
+        payload: daemon.payload.clone(),
         cache: order.cache,
         workspace: order.workspace,
         slot,

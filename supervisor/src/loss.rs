@@ -1,5 +1,6 @@
 //! How a lost worker is told: to the Execution that was in it, and to the next one.
 
+use cellblock_proto::client::ErrorCode;
 use cellblock_proto::execution::{Death, End, NameChanges, NoticeTopic, Outcome, Output, Variables};
 
 /// What the next Execution is told, with the losses in `untold`, which nobody was told of yet.
@@ -18,6 +19,19 @@ pub(crate) fn notice(death: &Death, mut lost: Vec<String>, untold: Option<Output
     Output::Notice { topic: NoticeTopic::VariablesLost, text, names: lost }
 }
 
+/// Why there is no worker, when it ended before it could say anything.
+pub(crate) fn before_ready(death: &Death) -> (ErrorCode, String) {
+    let cause = cause(death);
+    match death {
+        Death::ShimLost => (ErrorCode::Sandbox, format!("the worker ended before it was ready: it {cause}")),
+        _ => {
+            let message =
+                format!("Python ended before it was ready (it {cause}): is it a Python 3.11 or newer?");
+            (ErrorCode::Interpreter, message)
+        }
+    }
+}
+
 /// An Outcome that nobody measured, because it never began or its end was not seen.
 pub(crate) fn unmeasured(end: End, variables: Variables) -> Outcome {
     Outcome {
@@ -32,7 +46,7 @@ pub(crate) fn unmeasured(end: End, variables: Variables) -> Outcome {
 }
 
 /// What happened to a worker, as the end of a sentence that begins with it.
-pub(crate) fn cause(death: &Death) -> String {
+fn cause(death: &Death) -> String {
     match death {
         Death::Exited { code } => format!("exited with code {code}"),
         Death::Signalled { signal } => match signal_name(*signal) {

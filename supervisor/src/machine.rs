@@ -12,12 +12,14 @@
 //! order. Invariant: whatever the shim said `Accepted` to is concluded exactly once; whatever it
 //! did not is concluded or refused exactly once.
 
+mod adoption;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use cellblock_proto::client::{ErrorCode, WorkerState};
 use cellblock_proto::execution::{Death, End, ExecuteOptions, NameInfo, Outcome, Output, Variables};
 use cellblock_proto::id::ExecutionId;
-use cellblock_proto::shim::{Command, ShimState};
+use cellblock_proto::shim::Command;
 
 use crate::decision::{Action, Input};
 use crate::loss;
@@ -198,7 +200,8 @@ impl Machine {
         code: Payload,
         out: &mut Vec<Action>,
     ) {
-        let bytes: usize = self.jobs.values().filter_map(|job| job.code.as_ref()).map(|code| code.len()).sum();
+        let bytes: usize =
+            self.jobs.values().filter_map(|job| job.code.as_ref()).map(|code| code.len()).sum();
         if self.order.len() >= MAX_WAITING || bytes + code.len() > MAX_WAITING_BYTES {
             let message = format!(
                 "the notebook's queue is full: {} executions with {bytes} bytes of code wait",
@@ -255,7 +258,9 @@ impl Machine {
 
     fn send_held(&mut self, out: &mut Vec<Action>) {
         for execution in &self.order {
-            let Some(job) = self.jobs.get_mut(execution).filter(|job| job.stage == Stage::Held) else { continue };
+            let Some(job) = self.jobs.get_mut(execution).filter(|job| job.stage == Stage::Held) else {
+                continue;
+            };
             let (Some(options), Some(code)) = (job.options.clone(), job.code.clone()) else { continue };
             job.stage = Stage::Sent;
             job.attempts += 1;
@@ -382,8 +387,7 @@ impl Machine {
         let ending = match &self.phase {
             Phase::None => return,
             Phase::Starting { .. } => {
-                let code = if *death == Death::ShimLost { ErrorCode::Sandbox } else { ErrorCode::Interpreter };
-                let message = format!("the worker ended before it was ready: it {}", loss::cause(death));
+                let (code, message) = loss::before_ready(death);
                 return self.start_failed(code, &message, out);
             }
             Phase::Ending { reason, .. } => Some(reason.clone()),
@@ -410,7 +414,8 @@ impl Machine {
                 }
             }
         }
-        self.notice = if ending.is_some() { None } else { Some(loss::notice(death, lost, self.notice.take())) };
+        self.notice =
+            if ending.is_some() { None } else { Some(loss::notice(death, lost, self.notice.take())) };
         out.push(Action::Gone);
         self.start_if_held(out);
     }
@@ -427,8 +432,15 @@ impl Machine {
         self.conclude(execution, None, outcome, Payload::default(), out);
     }
 
-    fn end_by_death(&mut self, execution: &ExecutionId, death: &Death, lost: &[String], out: &mut Vec<Action>) {
-        let outcome = loss::unmeasured(End::WorkerDied(death.clone()), Variables::Lost { names: lost.to_vec() });
+    fn end_by_death(
+        &mut self,
+        execution: &ExecutionId,
+        death: &Death,
+        lost: &[String],
+        out: &mut Vec<Action>,
+    ) {
+        let outcome =
+            loss::unmeasured(End::WorkerDied(death.clone()), Variables::Lost { names: lost.to_vec() });
         self.conclude(execution, None, outcome, Payload::default(), out);
     }
 
@@ -453,45 +465,6 @@ impl Machine {
             self.remembered.remove(&execution);
             out.push(Action::Forget { execution });
         }
-    }
-
-    /// Before the events that a shim kept are fed in: it had a worker, and nothing is started until
-    /// [`Machine::adopted`].
-    pub(crate) fn adopt(&mut self) {
-        self.adopting = true;
-        self.phase = Phase::Up;
-    }
-
-    /// After the events of one shim: how it says things stand.
-    pub(crate) fn resumed(&mut self, state: &ShimState) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.ended_count = self.ended_count.max(state.executions);
-        if self.phase == Phase::None {
-            return actions;
-        }
-        if state.ready.is_none() {
-            self.phase = Phase::Starting { launched: true };
-        }
-        self.names = state.names.iter().map(|info| (info.name.clone(), info.clone())).collect();
-        if let Some(running) = &state.running {
-            actions.extend(self.on(Input::Accepted { execution: running.clone(), position: 0 }));
-            actions.extend(self.on(Input::Started { execution: running.clone() }));
-        }
-        for (position, execution) in (0..).zip(&state.queue) {
-            actions.extend(self.on(Input::Accepted { execution: execution.clone(), position }));
-        }
-        actions
-    }
-
-    /// After all shims of the notebook: what was given back gets its worker.
-    pub(crate) fn adopted(&mut self) -> Vec<Action> {
-        self.adopting = false;
-        let mut actions = Vec::new();
-        match self.phase {
-            Phase::Up => self.send_held(&mut actions),
-            _ => self.start_if_held(&mut actions),
-        }
-        actions
     }
 }
 

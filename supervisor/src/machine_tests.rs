@@ -131,7 +131,10 @@ fn restart_by_a_client_loses_variables_without_a_notice() {
     let mut machine = up();
     run(&mut machine, "a", &["x"]);
     let reason = "restarted".to_owned();
-    assert_eq!(machine.on(Input::Restart { reason: reason.clone() }), [Action::End { reason: reason.clone() }]);
+    assert_eq!(
+        machine.on(Input::Restart { reason: reason.clone() }),
+        [Action::End { reason: reason.clone() }]
+    );
     assert_eq!(submit(&mut machine, "b"), [], "held until the old worker is gone");
     let lost = machine.names().cloned().collect();
     let actions = machine.on(Input::WorkerEnded { death: Death::Ended { reason }, lost });
@@ -192,7 +195,9 @@ impl World {
                     assert!(!self.alive && !self.starting, "two workers at once");
                     self.starting = true;
                 }
-                Action::Send { command: Command::Execute { execution, .. }, .. } => self.sent.push_back(execution),
+                Action::Send { command: Command::Execute { execution, .. }, .. } => {
+                    self.sent.push_back(execution)
+                }
                 Action::Accepted { execution, .. } => {
                     self.accepted.insert(execution);
                 }

@@ -329,7 +329,7 @@ impl Notebook {
             }
             Err(error) => {
                 let (code, message) = error.for_client();
-                tracing::warn!(?code, message, "worker could not be started");
+                tracing::warn!(?code, reason = message, "worker could not be started");
                 self.start_failed(code, message);
             }
         }
@@ -348,6 +348,11 @@ impl Notebook {
     }
 
     fn lost(&mut self, error: &LinkError) {
+        if *self.daemon.ending.borrow() {
+            // A private daemon ends its shims before itself.
+            self.live = None;
+            return;
+        }
         if let Some(live) = self.live.take() {
             tracing::warn!(worker = %live.worker, error = chain(error), "shim lost");
             // Gone or talking nonsense: in both cases nothing of it may stay.

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cellblock_proto::BUILD;
 use cellblock_proto::execution::Death;
 use cellblock_proto::shim::EventBody;
 use sandbox_profiles::Profile;
@@ -36,7 +35,7 @@ pub(crate) struct Caches(Mutex<HashMap<PathBuf, Arc<OnceCell<bool>>>>);
 
 /// The cache of an interpreter; the first to ask makes it, others wait.
 pub(crate) async fn cache(daemon: &Daemon, profile: &Profile, python: &Found) -> Option<PathBuf> {
-    let path = daemon.state.join("python").join(key(python));
+    let path = daemon.cache.join(key(daemon, python));
     let cell = {
         let mut caches = daemon.caches.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(caches.entry(path.clone()).or_default())
@@ -65,9 +64,9 @@ pub(crate) async fn cache(daemon: &Daemon, profile: &Profile, python: &Found) ->
 
 /// Changes with the interpreter, the packages installed, and our own code. A package changed in
 /// place under the same folder times is not seen; its stale modules are told by Python itself.
-fn key(python: &Found) -> String {
+fn key(daemon: &Daemon, python: &Found) -> String {
     let mut hasher = DefaultHasher::new();
-    BUILD.hash(&mut hasher);
+    daemon.payload.file_name().hash(&mut hasher);
     let program = &python.interpreter.program;
     for path in std::iter::once(program).chain(&python.packages) {
         path.hash(&mut hasher);
@@ -79,7 +78,8 @@ fn key(python: &Found) -> String {
 }
 
 async fn make(daemon: &Daemon, profile: &Profile, python: &Found, path: &Path) -> Result<(), String> {
-    let making = path.with_extension("tmp");
+    // Another daemon may be at the same: each has a name of its own, and the first to end wins.
+    let making = path.with_extension(format!("{}.tmp", std::process::id()));
     let made = fill(daemon, profile, python, &making).await;
     if let Err(reason) = made {
         let _ = fs::remove_dir_all(&making);
@@ -88,7 +88,13 @@ async fn make(daemon: &Daemon, profile: &Profile, python: &Found, path: &Path) -
     // Workers are nobody to the host: what is shown to them must be readable by all. The folder above
     // stays ours alone.
     let opened = fs::set_permissions(&making, fs::Permissions::from_mode(0o755));
-    opened.and_then(|()| fs::rename(&making, path)).map_err(|error| format!("failed to put {} in place: {error}", path.display()))
+    match opened.and_then(|()| fs::rename(&making, path)) {
+        Err(_) if path.is_dir() => {
+            let _ = fs::remove_dir_all(&making);
+            Ok(())
+        }
+        other => other.map_err(|error| format!("failed to put {} in place: {error}", path.display())),
+    }
 }
 
 async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path) -> Result<(), String> {

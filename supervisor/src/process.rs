@@ -41,20 +41,31 @@ pub(crate) fn shim_beside_us() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(name))
 }
 
-/// Has the shim write our Python and native code to `target`; does nothing when they are there.
-pub(crate) async fn unpack(shim: &Path, target: &Path) -> Result<(), ProcessError> {
+/// The path of a program, looked for on `PATH` when it is a bare name.
+pub(crate) fn find(program: &Path) -> Result<PathBuf, ProcessError> {
+    if program.components().count() > 1 {
+        return Ok(program.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.ok_or_else(|| start_error(program, io::Error::from(io::ErrorKind::NotFound)))
+}
+
+/// Has the shim write our Python and native code to a folder below `parent` that is named by their
+/// content, and returns it; does nothing when they are there.
+pub(crate) async fn unpack(shim: &Path, parent: &Path) -> Result<PathBuf, ProcessError> {
     let job = "--unpack";
     let mut command = command(shim);
-    command.arg(job).arg(target).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.arg(job).arg(parent).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let child = command.spawn().map_err(|source| start_error(shim, source))?;
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
         .await
         .map_err(|_| ProcessError::TimedOut { program: shim.to_owned(), job })?
         .map_err(|source| start_error(shim, source))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(parent.join(String::from_utf8_lossy(&output.stdout).trim()));
     }
-    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let complaint = words(&output.stderr);
     Err(ProcessError::Failed { program: shim.to_owned(), job, status: output.status.to_string(), complaint })
 }
 
@@ -67,8 +78,8 @@ pub(crate) async fn start_anchor(
 ) -> Result<(), ProcessError> {
     let job = "--anchor";
     let log_path = socket.with_file_name("anchor.log");
-    let log = File::create(&log_path)
-        .map_err(|source| ProcessError::Log { path: log_path.clone(), source })?;
+    let log =
+        File::create(&log_path).map_err(|source| ProcessError::Log { path: log_path.clone(), source })?;
     let mut command = command(shim);
     command.arg(job).arg("--socket").arg(socket).stdout(Stdio::piped()).stderr(log);
     if let Some(first_uid) = first_uid {
@@ -112,6 +123,10 @@ fn complaint(log: &Path) -> String {
         // What cannot be read cannot be told; the status stands in the message as well.
         let _ = file.take(COMPLAINT_BYTES).read_to_end(&mut text);
     }
-    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    words(&text)
+}
+
+fn words(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text).trim().to_owned();
     if text.is_empty() { "it said nothing".to_owned() } else { text }
 }

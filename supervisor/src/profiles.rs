@@ -16,7 +16,9 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(crate) enum ProfilesError {
     #[error("bad profile name {shown:?}: use 1 to 64 of the characters A-Z a-z 0-9 _ -")]
     Name { shown: String },
-    #[error("no profile {name:?}: there is only `default`, unless --profiles names a folder with {name}.toml")]
+    #[error(
+        "no profile {name:?}: there is only `default`, unless --profiles names a folder with {name}.toml"
+    )]
     NoFolder { name: String },
     #[error("no profile {name:?} in {folder}")]
     Unknown { name: String, folder: PathBuf },

@@ -17,8 +17,9 @@ const MAX_BYTES: usize = 16 << 20;
 const EVICT_TO_BYTES: usize = MAX_BYTES / 4 * 3;
 
 /// Outputs kept of an Execution that nobody is attached to, in bytes; above it reading stops, or,
-/// once that has lasted too long, the middle is dropped.
-pub(crate) const MAX_UNREAD_BYTES: usize = 8 << 20;
+/// once that has lasted too long, the middle is dropped. More than a shim retains, so that in
+/// general it is the shim that stops the writer and decides what to keep.
+const MAX_UNREAD_BYTES: usize = 12 << 20;
 
 /// What an output costs besides its payload, about.
 const OVERHEAD_BYTES: usize = 256;

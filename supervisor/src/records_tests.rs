@@ -123,22 +123,23 @@ async fn oldest_ended_outputs_go_first_when_memory_is_full() {
 async fn unread_execution_stops_reading_until_it_is_given_up_and_keeps_head_and_tail() {
     let wake = Arc::new(Notify::new());
     let mut records = Records::default();
-    for seq in 0..8 {
+    for seq in 0..12 {
         assert_eq!(records.deliver(&wake), None);
         add(&mut records, "a", seq, MIB);
     }
     assert_eq!(records.deliver(&wake), Some(Pressure::Unread));
     assert_eq!(records.held(&Hold::Output(id("a"), 3)), Held::Hard);
     records.give_up_unread();
-    for seq in 8..20 {
+    for seq in 12..30 {
         add(&mut records, "a", seq, MIB);
         assert_eq!(records.deliver(&wake), None);
     }
-    assert_eq!(records.held(&Hold::Output(id("a"), 19)), Held::Free);
-    end(&mut records, "a", 20);
+    assert_eq!(records.held(&Hold::Output(id("a"), 29)), Held::Free);
+    end(&mut records, "a", 30);
     let lines = summary(&read(&mut records, "a", 0).await);
-    assert_eq!(lines[..5], ["accepted 0", "0", "1", "2", "15 truncated 13631488"]);
-    assert_eq!(lines[lines.len() - 2..], ["19", "outcome 20"]);
+    let dropped = format!("23 truncated {}", 19 * MIB);
+    assert_eq!(lines[..7], ["accepted 0", "0", "1", "2", "3", "4", dropped.as_str()]);
+    assert_eq!(lines[lines.len() - 2..], ["29", "outcome 30"]);
 }
 
 #[tokio::test]

@@ -13,7 +13,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use cellblock_proto::BUILD;
 use rustix::fs::{FlockOperation, flock};
 
 /// Longest path of a Unix socket in bytes: `sun_path` of unix(7) less its final NUL.
@@ -121,9 +120,9 @@ impl RuntimeDir {
         self.root.join("workers")
     }
 
-    /// Our own Python and native code as the shim unpacks it.
-    pub(crate) fn payload(&self) -> PathBuf {
-        self.root.join(format!("payload-{BUILD}"))
+    /// Below it, our own Python and native code as the shim unpacks it, a folder per content.
+    pub(crate) fn payloads(&self) -> PathBuf {
+        self.root.join("payload")
     }
 
     /// The anchor's socket.
@@ -168,7 +167,7 @@ impl RuntimeDir {
     /// Removes everything this daemon made here; for a private one, whose workers are gone.
     pub(crate) fn remove(&self) {
         self.remove_socket();
-        for dir in [self.workers(), self.payload()] {
+        for dir in [self.workers(), self.payloads()] {
             remove_logged(&dir, fs::remove_dir_all(&dir));
         }
         let lock = self.root.join("cellblockd.lock");
@@ -187,8 +186,7 @@ impl RuntimeDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(_) => {
                 use std::os::unix::fs::FileTypeExt;
-                let found =
-                    fs::symlink_metadata(&self.socket).map_err(failed("look at", &self.socket))?;
+                let found = fs::symlink_metadata(&self.socket).map_err(failed("look at", &self.socket))?;
                 if !found.file_type().is_socket() {
                     let reason = "it exists and is not a socket".to_owned();
                     return Err(RuntimeDirError::Unsafe { path: self.socket.clone(), reason });

@@ -29,12 +29,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Runs the daemon until it is told to end.
 ///
 /// # Errors
-/// Whatever keeps it from coming up; nothing is left behind then.
+/// Whatever keeps it from coming up; a private daemon leaves nothing behind then.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let root = args.runtime_dir.clone().unwrap_or_else(|| runtime_dir::default_root(args.private));
     let runtime = RuntimeDir::open(absolute(root)?, args.socket.clone().map(absolute).transpose()?)?;
     let daemon = match come_up(&args, &runtime).await {
-        Ok((anchor, state)) => daemon(&args, runtime, anchor, state)?,
+        Ok(ground) => daemon(&args, runtime, ground)?,
         Err(error) => {
             if args.private {
                 runtime.remove();
@@ -62,7 +62,14 @@ fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
 }
 
 /// What is needed before there is a daemon to speak of.
-async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<(Anchor, PathBuf)> {
+struct Ground {
+    anchor: Anchor,
+    state: PathBuf,
+    cache: PathBuf,
+    payload: PathBuf,
+}
+
+async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     let state = args
         .state_dir
         .clone()
@@ -71,16 +78,21 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<(Anchor, P
     let state = absolute(state)?;
     workspace::make_private_dir(&state)?;
     let shim = args.shim.clone().unwrap_or_else(process::shim_beside_us);
-    process::unpack(&shim, &runtime.payload()).await?;
+    let payload = process::unpack(&shim, &runtime.payloads()).await?;
+    let cache = absolute(args.cache_dir.clone().unwrap_or_else(|| state.join("python")))?;
+    workspace::make_private_dir(&cache)?;
     let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args.first_uid).await?;
     tracing::info!(build = anchor.build(), rootful = host::is_rootful(), "anchor found");
-    Ok((anchor, state))
+    Ok(Ground { anchor, state, cache, payload })
 }
 
-fn daemon(args: &Args, runtime: RuntimeDir, anchor: Anchor, state: PathBuf) -> anyhow::Result<Arc<Daemon>> {
+fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Arc<Daemon>> {
+    let Ground { anchor, state, cache, payload } = ground;
     Ok(Arc::new(Daemon {
         private: args.private,
         state,
+        cache,
+        payload,
         python: args.python.clone(),
         profiles: args.profiles.clone().map(absolute).transpose()?,
         allow_uids: args.allow_uid.clone(),
@@ -160,7 +172,10 @@ async fn go_down(daemon: &Daemon) {
         return;
     }
     if let Err(error) = daemon.anchor.shutdown().await {
-        tracing::error!(error = chain(&error), "the anchor could not be ended; its workers end by themselves soon");
+        tracing::error!(
+            error = chain(&error),
+            "the anchor could not be ended; its workers end by themselves soon"
+        );
     }
     daemon.runtime.remove();
 }

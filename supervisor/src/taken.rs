@@ -103,9 +103,9 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::Payload;
     use cellblock_proto::execution::{Output, StreamName};
     use cellblock_proto::id::ExecutionId;
-    use crate::outbox::Payload;
 
     fn id() -> ExecutionId {
         "a".parse().unwrap()

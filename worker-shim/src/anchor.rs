@@ -141,12 +141,11 @@ impl Anchor {
         Ok(if end { After::End } else { After::Stay })
     }
 
-    /// Forks and execs this same binary, through a descriptor of it, so that an upgrade on disk
+    /// Forks and execs the program that came along, by its descriptor, so that an upgrade on disk
     /// between two workers cannot mix versions.
     fn spawn(&mut self, worker: &WorkerId, fds: Vec<OwnedFd>) -> anyhow::Result<Pid> {
-        let [stdin] = <[OwnedFd; 1]>::try_from(fds)
-            .map_err(|fds| anyhow::anyhow!("a shim takes one descriptor, {} came", fds.len()))?;
-        let binary = File::open("/proc/self/exe").context("failed to open our own binary")?;
+        let [stdin, binary] = <[OwnedFd; 2]>::try_from(fds)
+            .map_err(|fds| anyhow::anyhow!("a shim takes two descriptors, {} came", fds.len()))?;
         let null = File::options().write(true).open("/dev/null").context("failed to open /dev/null")?;
         let mut arguments = vec![format!("/proc/self/fd/{SHIM_BINARY_FD}")];
         arguments.extend(["--worker".to_owned(), worker.to_string()]);

@@ -4,7 +4,7 @@
 //!   the outer user namespace (and 4 the mount namespace that goes with it, when rootless);
 //! - `--anchor` makes it the **anchor**, which outlives the supervisor and starts shims;
 //! - `--unpack DIR` writes the worker's Python and native code, which this binary carries, so that
-//!   versions cannot be mixed.
+//!   versions cannot be mixed, to a folder below DIR and prints the folder's name.
 //!
 //! Invariant: single-threaded in every job. See `sys.rs`.
 
@@ -18,7 +18,7 @@ mod shim;
 mod sys;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             match verb.to_str() {
                 Some("--worker") => shim::run(&rest),
                 Some("--anchor") => anchor_arguments(&rest).and_then(|(socket, first)| anchor::run(&socket, first)),
-                Some("--unpack") if rest.len() == 1 => payload::unpack(&PathBuf::from(&rest[0])),
+                Some("--unpack") if rest.len() == 1 => payload::unpack(Path::new(&rest[0])),
                 Some("--version") => {
                     eprintln!("cellblock-shim {}", cellblock_proto::BUILD);
                     return ExitCode::from(OK);

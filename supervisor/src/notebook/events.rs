@@ -38,7 +38,7 @@ impl Notebook {
             }
             EventBody::StartFailed { failure } => {
                 let (code, message) = describe(failure);
-                tracing::warn!(?code, message, "worker did not start");
+                tracing::warn!(?code, reason = message, "worker did not start");
                 self.start_failed(code, message);
             }
             EventBody::Accepted { execution, position } => {

@@ -22,7 +22,9 @@ impl Notebook {
             Message::Execute { execution, options, code, responder } => {
                 self.execute(execution, options, code, responder);
             }
-            Message::Attach { execution, from_seq, responder } => self.attach(&execution, from_seq, responder),
+            Message::Attach { execution, from_seq, responder } => {
+                self.attach(&execution, from_seq, responder)
+            }
             Message::Interrupt { responder } => {
                 tracing::info!(running = ?self.machine.running(), "interrupt");
                 self.decide(Input::Interrupt);
@@ -111,7 +113,9 @@ impl Notebook {
         match query {
             _ if up => self.ask(&Command::Query(query), &code, Asked::Question(responder)),
             // Nothing has been run, so there is nothing to be told; no worker is needed for that.
-            Query::Variables => responder.answer(&Reply::Answer(Answer::Variables { names: Vec::new() }), None),
+            Query::Variables => {
+                responder.answer(&Reply::Answer(Answer::Variables { names: Vec::new() }), None)
+            }
             Query::History { .. } => {
                 responder.answer(&Reply::Answer(Answer::History { inputs: Vec::new() }), None);
             }

@@ -8,9 +8,12 @@
 //! 2. *Write*, with SIGINT blocked, and count the mark. From here on the call ends whole or with an
 //!    error that ends the worker.
 //!
-//! Deliberately absent: any state, lock or thread of its own (the worker forks), and any knowledge
-//! of what a frame says.
+//! Besides, it keeps a SIGINT from being slept through (`nudge.rs`).
+//!
+//! Deliberately absent: any lock or thread of its own (the worker forks), and any knowledge of what
+//! a frame says.
 
+mod nudge;
 mod sys;
 
 use std::ffi::c_int;
@@ -101,6 +104,25 @@ pub unsafe extern "C" fn cellblock_send_frame(
         sys::send(socket, message, inline, memfd.as_ref().map(OwnedFd::as_raw_fd), signals)?;
         pipes.map_or(Ok(()), |pipes| pipes.write_mark(signals))
     }))
+}
+
+/// Puts the handler that nudges before Python's SIGINT handler; after every `signal.signal` again.
+/// Returns 0, or the negative errno. Main thread only.
+#[unsafe(no_mangle)]
+pub extern "C" fn cellblock_nudge_install() -> c_int {
+    code(nudge::install())
+}
+
+/// Says that Python's SIGINT handler has run.
+#[unsafe(no_mangle)]
+pub extern "C" fn cellblock_nudge_seen() {
+    nudge::seen();
+}
+
+/// Says that this process is a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn cellblock_nudge_forget() {
+    nudge::forget();
 }
 
 /// # Safety

@@ -10,7 +10,7 @@ use std::ptr;
 pub(crate) struct Errno(pub(crate) c_int);
 
 impl Errno {
-    fn last() -> Self {
+    pub(crate) fn last() -> Self {
         Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
     }
 }

@@ -56,7 +56,7 @@ class Channel:
         self.flush_text: Callable[[], None] = lambda: None
         # Set by the text streams: a mark stands, a new stretch of text begins.
         self.marked: Callable[[], None] = lambda: None
-        self._native = native
+        self.native = native
         # A second descriptor: reading goes on when user code closes 3, and the next send says so.
         self._socket = socket.socket(fileno=os.dup(SOCKET_FD))
         self._open = True
@@ -82,7 +82,7 @@ class Channel:
         if not self._open:
             return
         try:
-            self._native.write_mark()
+            self.native.write_mark()
         except OSError as error:
             _end(error)
         self.marked()
@@ -93,7 +93,7 @@ class Channel:
             self.flush_text()
             if not self._open:
                 return
-            meta = _encode({"mark": self._native.number + 1, "body": body})
+            meta = _encode({"mark": self.native.number + 1, "body": body})
             self._send(0, 0, meta, payload, mark=True)
             self.marked()
 
@@ -109,7 +109,7 @@ class Channel:
             flags |= _FLAG_MEMFD
         header = _HEADER.pack(_MAGIC, _WORKER_EVENT, _JSON, flags, request, len(meta), len(payload))
         try:
-            self._native.send(SOCKET_FD, header + meta, payload, memfd=memfd, mark=mark)
+            self.native.send(SOCKET_FD, header + meta, payload, memfd=memfd, mark=mark)
         except OSError as error:
             _end(error)
 

@@ -202,10 +202,11 @@ class Executor:
         return self._end_of(error), _NOTHING, error
 
     def _finish(self, ended: Ended) -> None:
-        if self._running is None:
+        running, self._running, self._task = self._running, None, None
+        if running is None:
             return
         end, (expressions, payload), _ = ended
-        execution = self._running.body["execute"]["execution"]
+        execution = running.body["execute"]["execution"]
         shell = self._shell
         after = names.snapshot(shell.user_ns, shell.user_ns_hidden)
         finished: dict[str, Any] = {
@@ -220,8 +221,6 @@ class Executor:
         self._names = after
         self._text.expect_threads()
         self._channel.send({"finished": finished}, payload)
-        self._running = self._task = None
-        self._interrupts.rest()
         if self._waiting:
             # Not from here: this runs within the context that the next cell enters.
             self._loop.call_soon(self._start_next, context=contextvars.Context())

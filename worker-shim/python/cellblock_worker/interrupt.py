@@ -14,6 +14,8 @@ import signal
 import struct
 from types import FrameType
 
+from .native import Native
+
 PAGE_FD = 4
 INTERRUPT_OFFSET = 0
 
@@ -21,8 +23,11 @@ INTERRUPT_OFFSET = 0
 class Interrupts:
     """Decides what a SIGINT does."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, native: Native) -> None:
         self._loop = loop
+        self._native = native
+        self.held = 0
+        self.missed = False
         self._task: asyncio.Task[None] | None = None
         self._run = 0
         self._page = _shared_page()
@@ -37,21 +42,29 @@ class Interrupts:
         self.delivered = self.cancelled = self._cancelling = False
         self._task = task
         # User code may have put its own handler in place, or blocked the signal.
-        signal.signal(signal.SIGINT, self._on_signal)
+        self.rest()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         self._run = run
 
     def end(self) -> None:
-        """From here on nothing is interrupted."""
+        """From here on nothing is interrupted, whatever handler user code has put in place."""
         self._run = 0
+        self.rest()
 
     def rest(self) -> None:
         """Puts the handler in place again between runs: the default one would end the worker."""
         signal.signal(signal.SIGINT, self._on_signal)
+        # Without it a signal may be slept through; there is nothing to do about a failure.
+        self._native.nudge_install()
+
+    def hold(self) -> Hold:
+        """While it is entered, an interrupt waits; at its end it is raised. Main thread only."""
+        return Hold(self)
 
     def become_child(self) -> None:
         """In a forked child: a plain Python process."""
         self._run = 0
+        self._native.nudge_forget()
         with contextlib.suppress(OSError):
             os.close(PAGE_FD)
         if self._page is not None:
@@ -61,7 +74,11 @@ class Interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        self._native.nudge_seen()
         if self._run == 0 or self._named() != self._run:
+            return
+        if self.held:
+            self.delivered = self.missed = True
             return
         running = asyncio.current_task(self._loop)
         if running is self._task or self._cancelling:
@@ -83,6 +100,22 @@ class Interrupts:
             return self._run
         number: int = struct.unpack_from("<Q", self._page, INTERRUPT_OFFSET)[0]
         return number
+
+
+class Hold:
+    """Keeps interrupts back."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+
+    def __enter__(self) -> None:
+        self._interrupts.held += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._interrupts.held -= 1
+        if self._interrupts.missed and not self._interrupts.held:
+            self._interrupts.missed = False
+            raise KeyboardInterrupt
 
 
 def _shared_page() -> mmap.mmap | None:

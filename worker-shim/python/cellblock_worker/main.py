@@ -77,14 +77,14 @@ def _serve(channel: Channel) -> NoReturn:
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    interrupts = Interrupts(loop)
+    interrupts = Interrupts(loop, channel.native)
     interrupts.rest()
     from .executor import Executor
     from .shell import Shell
 
     shell = Shell.make(Outputs(channel), interrupts)
     attribution.follow_threads()
-    spawn.watch(text)
+    spawn.watch(text, interrupts)
     os.register_at_fork(after_in_child=interrupts.become_child)
     executor = Executor(loop, channel, text, shell, interrupts)
     channel.send({"ready": {"python": versions(), "proof": proof()}})

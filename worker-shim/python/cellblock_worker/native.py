@@ -36,6 +36,12 @@ class Native:
             ctypes.c_int,
             ctypes.c_void_p,
         ]
+        # Main thread only: a handler before Python's own, see native/src/nudge.rs.
+        self.nudge_install = library.cellblock_nudge_install
+        # Python's handler has run.
+        self.nudge_seen = library.cellblock_nudge_seen
+        # This process is a forked child.
+        self.nudge_forget = library.cellblock_nudge_forget
         self._pipes = Pipes(1, 2, (ctypes.c_uint8 * 16).from_buffer_copy(nonce), 0)
         self._address = ctypes.addressof(self._pipes)
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from .interrupt import Interrupts
 from .text import Text
 
 _CHILD_EVENTS = frozenset(
@@ -18,7 +19,7 @@ _CHILD_EVENTS = frozenset(
 )
 
 
-def watch(text: Text) -> None:
+def watch(text: Text, interrupts: Interrupts) -> None:
     """Installs the hooks; an audit hook stays for the life of the process."""
 
     def audit(event: str, _arguments: tuple[Any, ...]) -> None:
@@ -41,12 +42,14 @@ def watch(text: Text) -> None:
     _posixsubprocess.fork_exec = watched
 
     _watch_ends(text)
+    _keep_children(interrupts)
 
     start, run_down = threading.Thread.start, threading.Thread.join
 
     def started(self: threading.Thread) -> None:
+        # Before: the thread may print at once.
+        text.expect_threads(1)
         start(self)
-        text.expect_threads()
 
     def joined(self: threading.Thread, timeout: float | None = None) -> None:
         run_down(self, timeout)
@@ -72,6 +75,28 @@ def _watch_ends(text: Text) -> None:
     ended = getattr(subprocess.Popen, "_handle_exitstatus", None)
     if ended is not None:
         subprocess.Popen._handle_exitstatus = marking(ended)  # type: ignore[attr-defined]
+
+
+def _keep_children(interrupts: Interrupts) -> None:
+    """An interrupt within `Popen()` would leave a child that nobody knows: it waits, and ends it."""
+    make = subprocess.Popen.__init__
+
+    @functools.wraps(make)
+    def made(self: Any, *arguments: Any, **options: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            make(self, *arguments, **options)
+            return
+        holding = interrupts.hold()
+        try:
+            with holding:
+                make(self, *arguments, **options)
+        except KeyboardInterrupt:
+            if getattr(self, "_child_created", False) and self.returncode is None:
+                self.kill()
+                self.wait()
+            raise
+
+    subprocess.Popen.__init__ = made  # type: ignore[method-assign]
 
 
 def _asked_by_user_code() -> bool:

@@ -120,15 +120,15 @@ class Text:
             self.flush()
             self._foreign = self.unsettled = True
 
-    def expect_threads(self) -> None:
-        """A thread begins, or all have ended.
+    def expect_threads(self, more: int = 0) -> None:
+        """So many threads more are about to begin, or some have ended.
 
         A print is two writes, text and newline. With one thread each goes out at once. With several
         they would be torn apart by each other's, so a line goes out whole.
         """
         with self.channel.lock:
             self.end_burst()
-            self.lines = lines = threading.active_count() > 1
+            self.lines = lines = threading.active_count() + more > 1
             for stream in (self.out, self.err):
                 if stream.write_through is lines:
                     with contextlib.suppress(ValueError):

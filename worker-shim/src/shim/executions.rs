@@ -186,6 +186,12 @@ impl Executions {
         Some((queued, self.runs))
     }
 
+    /// Whether an Execution runs or waits.
+    pub fn is_live(&self, execution: &ExecutionId) -> bool {
+        let running = self.running.as_ref().map(|running| &running.execution);
+        running == Some(execution) || self.queue.iter().any(|queued| queued.execution == *execution)
+    }
+
     /// Takes an Execution out of the queue.
     pub fn remove(&mut self, execution: &ExecutionId) -> Option<Queued> {
         let at = self.queue.iter().position(|queued| queued.execution == *execution)?;

@@ -53,6 +53,9 @@ impl Shim {
                 } else if let Some(position) = self.executions.add(queued) {
                     let position = u32::try_from(position).unwrap_or(u32::MAX);
                     self.outbox.push(EventBody::Accepted { execution, position }, Vec::new());
+                } else if !self.executions.is_live(&execution) {
+                    // Its Outcome has been taken: who asks again has it, or came too late.
+                    self.refuse(request, format!("execution {execution} has ended, and its Outcome has been read"));
                 }
             }
             Command::Interrupt => self.interrupt(Cause::Asked, now),

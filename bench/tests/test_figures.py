@@ -1,0 +1,73 @@
+"""What the tables say must follow from the samples."""
+
+from __future__ import annotations
+
+import pytest
+
+import cellblock
+from bench.figures import Row, Samples, aligned, table
+from bench.slow_reader import LINE_BYTES, Arrived, printed_at
+
+
+def stream(place: int, length: int) -> cellblock.Stream:
+    return cellblock.Stream(0, "stdout", printed_at(place, length))
+
+
+def dropped(size: int) -> cellblock.Truncated:
+    return cellblock.Truncated(1, "stdout", size, "cap")
+
+
+@pytest.mark.parametrize(("runs", "expected"), [(1, 1), (30, 30), (100, 99), (300, 297)])
+def test_p99_is_the_nearest_rank(runs: int, expected: int) -> None:
+    assert Samples([float(number) for number in range(runs, 0, -1)]).p99 == expected
+
+
+def test_a_row_says_how_many_times_faster_cellblock_is() -> None:
+    row = Row("start", "peer", Samples([0.4, 0.5, 0.9]), Samples([0.01, 0.02, 0.03]))
+    assert row.ratio == pytest.approx(25)
+    assert row.as_json()["ratio_p99"] == pytest.approx(30)
+    assert table([row]).splitlines()[1].split() == [
+        "start",
+        "3",
+        "500",
+        "900",
+        "20.00",
+        "30.00",
+        "25.0",
+        "30.0",
+    ]
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert aligned([("a", "1"), ("bcd", "234")]) == "a      1\nbcd  234"
+
+
+def test_any_piece_of_what_is_printed_can_be_told() -> None:
+    whole = printed_at(0, 5 * LINE_BYTES)
+    assert len(whole) == 5 * LINE_BYTES
+    assert whole[LINE_BYTES : LINE_BYTES + 10] == b"000000001 "
+    assert printed_at(LINE_BYTES - 3, 2 * LINE_BYTES) == whole[LINE_BYTES - 3 : 3 * LINE_BYTES - 3]
+
+
+def test_head_gap_and_tail_are_a_whole() -> None:
+    arrived = Arrived(10_000)
+    for output in (stream(0, 3_000), dropped(5_000), stream(8_000, 2_000)):
+        arrived.take(output)
+    assert (arrived.whole, arrived.head, arrived.received) == (True, 3_000, 5_000)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        (stream(0, 10_000), stream(9_999, 1)),
+        (stream(0, 4_000), stream(4_001, 6_000)),
+        (stream(0, 4_000), dropped(5_999)),
+        (stream(1, 10_000),),
+    ],
+    ids=["a byte twice", "a byte lost", "a gap told wrong", "from the wrong place"],
+)
+def test_what_is_lost_or_doubled_is_seen(outputs: tuple[cellblock.Output, ...]) -> None:
+    arrived = Arrived(10_000)
+    for output in outputs:
+        arrived.take(output)
+    assert not arrived.whole

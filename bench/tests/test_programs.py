@@ -1,0 +1,74 @@
+"""The programs of bench/ run as their users run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NEEDED = ("CELLBLOCK_BIN_DIR", "CELLBLOCK_TEST_PYTHON")
+
+
+@pytest.fixture
+def programs() -> list[str]:
+    """Arguments that say where cellblock is."""
+    if missing := [name for name in NEEDED if not os.environ.get(name)]:
+        reason = f"not set: {', '.join(missing)}; `cargo xtask test` sets them"
+        if os.environ.get("CELLBLOCK_REQUIRE") == "all":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    bin_dir, python = (os.environ[name] for name in NEEDED)
+    return ["--bin-dir", bin_dir, "--python", python]
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_notebook_comes_out_the_same_from_both_engines(programs: list[str], tmp_path: Path) -> None:
+    cells = [
+        "import warnings; warnings.warn('careful')",
+        "print('done')",
+        "import pandas as pd; pd.DataFrame({'a': [1, 2]})",
+        "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+        "open('data/words.txt').read()",
+        "1/0",
+        "object()",
+        "import random; random.random()",
+    ]
+    document = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    document.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]
+    notebook = tmp_path / "small.ipynb"
+    nbformat.write(document, notebook)  # type: ignore[no-untyped-call]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/words.txt").write_text("words")
+    found = tmp_path / "found.json"
+    options = ["--require", "100", "--with", "data", "--json", str(found)]
+    run("-m", "bench.compare", *programs, *options, notebook)
+    assert json.loads(found.read_text())["cells"] == len(cells)
+    assert json.loads(found.read_text())["nondeterministic"] == 1
+
+
+def test_the_benchmark_has_its_rows_with_both_engines_in_each(programs: list[str], tmp_path: Path) -> None:
+    found = tmp_path / "bench.json"
+    table = run("bench/run.py", *programs, "--runs", "1", "--json", found)
+    rows = json.loads(found.read_text())["rows"]
+    assert [row["runs"] for row in rows] == [1, 1, 10]
+    assert all(row["name"] in table and row["ratio_median"] > 0 for row in rows)
+
+
+def test_a_slow_reader_gets_all_bytes_or_an_honest_mark(programs: list[str]) -> None:
+    options = ["--megabytes", "300", "--megabytes-per-second", "200", "--pause-seconds", "1"]
+    told = run("bench/slow_reader.py", *programs, *options)
+    assert "below the cap: printed 300,000,000 bytes, received 300,000,000, dropped 0 in 0 gaps" in told
+    assert "PROBLEM" not in told

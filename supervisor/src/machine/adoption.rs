@@ -1,0 +1,48 @@
+//! Taking over shims that an earlier daemon started: first the events they kept, then their word on
+//! how things stand.
+
+use cellblock_proto::shim::ShimState;
+
+use super::{Machine, Phase};
+use crate::decision::{Action, Input};
+
+impl Machine {
+    /// Before the events that a shim kept are fed in: it had a worker, and nothing is started until
+    /// [`Machine::adopted`].
+    pub(crate) fn adopt(&mut self) {
+        self.adopting = true;
+        self.phase = Phase::Up;
+    }
+
+    /// After the events of one shim: how it says things stand.
+    pub(crate) fn resumed(&mut self, state: &ShimState) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.ended_count = self.ended_count.max(state.executions);
+        if self.phase == Phase::None {
+            return actions;
+        }
+        if state.ready.is_none() {
+            self.phase = Phase::Starting { launched: true };
+        }
+        self.names = state.names.iter().map(|info| (info.name.clone(), info.clone())).collect();
+        if let Some(running) = &state.running {
+            actions.extend(self.on(Input::Accepted { execution: running.clone(), position: 0 }));
+            actions.extend(self.on(Input::Started { execution: running.clone() }));
+        }
+        for (position, execution) in (0..).zip(&state.queue) {
+            actions.extend(self.on(Input::Accepted { execution: execution.clone(), position }));
+        }
+        actions
+    }
+
+    /// After all shims of the notebook: what was given back gets its worker.
+    pub(crate) fn adopted(&mut self) -> Vec<Action> {
+        self.adopting = false;
+        let mut actions = Vec::new();
+        match self.phase {
+            Phase::Up => self.send_held(&mut actions),
+            _ => self.start_if_held(&mut actions),
+        }
+        actions
+    }
+}

@@ -1,0 +1,251 @@
+//! A client that speaks JSON, sends many requests at once, and waits with a bound. `cellctl` has a
+//! client of its own (bincode, one request at a time), so between them both codecs are used.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cellblock_proto::client::{ErrorCode, Hello, NotebookInfo, NotebookStatus, Reply, Request};
+use cellblock_proto::codec::Codec;
+use cellblock_proto::frame::{Frame, FrameReader, Kind, Limits};
+use cellblock_proto::id::NotebookId;
+use cellblock_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
+
+use crate::wait::PATIENCE;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    reader: FrameReader,
+    next_request: u32,
+    /// Answers to other requests than the one last asked for.
+    waiting: VecDeque<Frame>,
+}
+
+/// A reply and its payload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The message.
+    pub reply: Reply,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+    /// Whether it is the last to its request.
+    pub last: bool,
+}
+
+/// A request that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+}
+
+impl Client {
+    /// Connects and says hello.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn connect(socket: &Path) -> Self {
+        let mut client = Client::silent(socket);
+        let hello = Hello {
+            min_version: PROTOCOL_MIN,
+            max_version: PROTOCOL_MAX,
+            codec: Codec::Json,
+            client: "tests".to_owned(),
+        };
+        let reply = client.ask(&Request::Hello(hello)).expect("hello is answered");
+        assert!(matches!(reply, Reply::Hello { codec: Codec::Json, .. }), "{reply:?}");
+        client
+    }
+
+    /// Connects and says nothing.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn silent(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket)
+            .unwrap_or_else(|error| panic!("failed to connect to {}: {error}", socket.display()));
+        Client {
+            stream,
+            reader: FrameReader::new(Limits::DEFAULT),
+            next_request: 1,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Panics
+    /// When the connection is gone.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the daemon listens");
+    }
+
+    /// Sends a message in JSON under a request id.
+    ///
+    /// # Panics
+    /// As [`Client::send_bytes`].
+    pub fn send_json(&mut self, request: u32, json: &str) {
+        let meta = json.as_bytes().to_vec();
+        let frame =
+            Frame { kind: Kind::Request, codec: Codec::Json, flags: 0, request, meta, payload: Vec::new() };
+        let mut bytes = Vec::new();
+        frame.write_to(&mut bytes);
+        self.send_bytes(&bytes);
+    }
+
+    /// Sends a request; returns its id.
+    ///
+    /// # Panics
+    /// As [`Client::send_bytes`].
+    pub fn send(&mut self, request: &Request, payload: &[u8]) -> u32 {
+        let id = self.next_request;
+        self.next_request += 1;
+        let frame = Codec::Json.frame(Kind::Request, id, request).expect("requests have a JSON form");
+        let mut bytes = Vec::new();
+        frame.with_payload(payload.to_vec()).write_to(&mut bytes);
+        self.send_bytes(&bytes);
+        id
+    }
+
+    /// The next answer to a request.
+    ///
+    /// # Panics
+    /// When none comes in time, or the connection ends.
+    pub fn next(&mut self, request: u32) -> Answer {
+        self.next_within(request, PATIENCE)
+            .unwrap_or_else(|| panic!("no answer to request {request} within {PATIENCE:?}"))
+    }
+
+    /// The next answer to a request, if it comes in time.
+    ///
+    /// # Panics
+    /// When the connection ends.
+    pub fn next_within(&mut self, request: u32, patience: Duration) -> Option<Answer> {
+        let deadline = Instant::now() + patience;
+        if let Some(at) = self.waiting.iter().position(|frame| frame.request == request) {
+            return self.waiting.remove(at).map(answer);
+        }
+        loop {
+            match self.frame(deadline) {
+                Received::Frame(frame) if frame.request == request => return Some(answer(frame)),
+                Received::Frame(frame) if frame.request == 0 && request != 0 => {
+                    panic!("the connection was refused: {:?}", answer(frame).reply)
+                }
+                Received::Frame(frame) => self.waiting.push_back(frame),
+                Received::Nothing => return None,
+                Received::End => panic!("the daemon ended the connection"),
+            }
+        }
+    }
+
+    /// Whether the daemon ends the connection (answers on the way are passed over).
+    pub fn ends(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.frame(deadline) {
+                Received::Frame(_) => {}
+                Received::Nothing => return false,
+                Received::End => return true,
+            }
+        }
+    }
+
+    fn frame(&mut self, deadline: Instant) -> Received {
+        let mut bytes = vec![0; 256 << 10];
+        loop {
+            if let Some(frame) = self.reader.next_frame().expect("the daemon sends frames") {
+                return Received::Frame(frame);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Received::Nothing;
+            }
+            self.stream.set_read_timeout(Some(left)).expect("a positive time");
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Received::End,
+                Ok(count) => self.reader.feed(&bytes[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Received::End,
+                Err(error) => panic!("failed to read from the daemon: {error}"),
+            }
+        }
+    }
+
+    /// Asks something that has one answer.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    ///
+    /// # Panics
+    /// As [`Client::next`].
+    pub fn ask(&mut self, request: &Request) -> Result<Reply, Refused> {
+        self.ask_about(request, &[]).map(|answer| answer.reply)
+    }
+
+    /// Asks something about a piece of code.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    ///
+    /// # Panics
+    /// As [`Client::next`].
+    pub fn ask_about(&mut self, request: &Request, payload: &[u8]) -> Result<Answer, Refused> {
+        let id = self.send(request, payload);
+        let answer = self.next(id);
+        match answer.reply {
+            Reply::Error { code, message } => Err(Refused { code, message }),
+            _ => {
+                assert!(answer.last, "a second answer would follow {:?}", answer.reply);
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Asks something that is answered by `Done`.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn tell(&mut self, request: &Request) {
+        assert_eq!(self.ask(request), Ok(Reply::Done), "{request:?}");
+    }
+
+    /// A notebook in full.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn status(&mut self, notebook: &NotebookId) -> NotebookStatus {
+        match self.ask(&Request::Status { notebook: notebook.clone() }) {
+            Ok(Reply::Status(status)) => status,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    /// The open notebooks.
+    ///
+    /// # Panics
+    /// When they are not told.
+    pub fn notebooks(&mut self) -> Vec<NotebookInfo> {
+        match self.ask(&Request::Notebooks) {
+            Ok(Reply::Notebooks { notebooks }) => notebooks,
+            other => panic!("no list: {other:?}"),
+        }
+    }
+}
+
+enum Received {
+    Frame(Frame),
+    Nothing,
+    End,
+}
+
+fn answer(frame: Frame) -> Answer {
+    let reply = frame.message().expect("the daemon sends known replies");
+    assert_eq!((frame.kind, frame.codec), (Kind::Reply, Codec::Json));
+    Answer { reply, last: frame.is_last(), payload: frame.payload }
+}

@@ -1,0 +1,10 @@
+//! End-to-end tests: the real programs, real Python. One binary, a module per theme.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+mod endings;
+mod outputs;
+mod order;
+mod requests;
+mod slow_reader;
+mod survival;
