@@ -186,5 +186,11 @@ pub(crate) fn test_daemon(folder: &std::path::Path, anchor: Anchor) -> Arc<Daemo
     use clap::Parser;
     let args = Args::parse_from(["cellblockd", "--python", "/usr/bin/env"]);
     let runtime = RuntimeDir::open(folder.join("run"), None).unwrap();
-    daemon(&args, runtime, anchor, folder.join("state")).unwrap()
+    let ground = Ground {
+        anchor,
+        state: folder.join("state"),
+        cache: folder.join("cache"),
+        payload: runtime.payloads().join("test"),
+    };
+    daemon(&args, runtime, ground).unwrap()
 }

@@ -86,6 +86,11 @@ impl Client {
         self.stream.write_all(bytes).expect("the daemon listens");
     }
 
+    /// Sends bytes that the daemon may refuse before it has read them all.
+    pub fn send_unwelcome(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
     /// Sends a message in JSON under a request id.
     ///
     /// # Panics
@@ -141,6 +146,22 @@ impl Client {
                 Received::Nothing => return None,
                 Received::End => panic!("the daemon ended the connection"),
             }
+        }
+    }
+
+    /// The next answer to a request; `None` when the connection ends, whole frames before that or a
+    /// torn one.
+    ///
+    /// # Panics
+    /// When neither comes in time.
+    pub fn next_or_end(&mut self, request: u32) -> Option<Answer> {
+        match self.frame(Instant::now() + PATIENCE) {
+            Received::Frame(frame) => {
+                assert_eq!(frame.request, request, "an answer to another request");
+                Some(answer(frame))
+            }
+            Received::Nothing => panic!("neither an answer nor the end within {PATIENCE:?}"),
+            Received::End => None,
         }
     }
 

@@ -93,7 +93,14 @@ impl Daemon {
     /// The command that starts it, without the arguments of the setup.
     fn command(&self) -> Command {
         let folder = binaries::folder(self.setup.who);
-        let mut command = Command::new(folder.join("cellblockd"));
+        let program = folder.join("cellblockd");
+        let mut command = Command::new(&program);
+        if self.setup.tiny_disk {
+            // In a mount namespace of its own, which ends with it.
+            command = Command::new("unshare");
+            let mount = "mount -t tmpfs -o size=256k,nr_inodes=40 tiny \"$1\" && shift && exec \"$@\"";
+            command.args(["--mount", "sh", "-c", mount, "sh"]).arg(self.state_dir()).arg(&program);
+        }
         command
             .arg(if self.setup.private { "--private" } else { "--print-ready" })
             .arg("--runtime-dir")
@@ -106,7 +113,7 @@ impl Daemon {
             .arg(&self.setup.python)
             .args(&self.setup.arguments)
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.home.path())
             .current_dir("/");
         if knows_cache_dir(&folder) {
@@ -152,6 +159,13 @@ impl Daemon {
         let mut running = self.running.take().expect("a running daemon");
         running.child.kill().expect("our own child");
         running.child.wait().expect("our own child");
+    }
+
+    /// Ends its standard input, as the end of whoever started it does.
+    pub fn close_stdin(&mut self) {
+        if let Some(running) = &mut self.running {
+            drop(running.stdin.take());
+        }
     }
 
     /// Waits for the end that it was told to come to.

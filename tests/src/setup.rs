@@ -72,7 +72,7 @@ impl Mode {
                 (who, python)
             }
         };
-        Ok(Setup { who, python, arguments: Vec::new(), profiles: Vec::new(), private: true })
+        Ok(Setup { who, python, arguments: Vec::new(), profiles: Vec::new(), private: true, tiny_disk: false })
     }
 }
 
@@ -121,6 +121,8 @@ pub struct Setup {
     pub profiles: Vec<(String, String)>,
     /// Whether it ends with the test's end of its standard input, and its workers with it.
     pub private: bool,
+    /// Whether notebooks lie on a disk of a few files, seen by nobody else; as root only.
+    pub tiny_disk: bool,
 }
 
 impl Setup {
@@ -141,6 +143,13 @@ impl Setup {
     #[must_use]
     pub fn profile(mut self, name: &str, text: &str) -> Self {
         self.profiles.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// With a disk for notebooks that is soon full.
+    #[must_use]
+    pub fn tiny_disk(mut self) -> Self {
+        self.tiny_disk = true;
         self
     }
 

@@ -30,8 +30,10 @@ fn with_profiles(setup: Setup) -> Setup {
     setup.limits("small", &common).limits("brief", &format!("{common}\nwall_ms = {WALL_MS}"))
 }
 
-/// What the code says right before it does it: when that is, on the clock that we have too.
-const NOW: &str = "import ctypes, os, signal, sys, time\nprint('cause', time.monotonic_ns(), flush=True)\n";
+/// Code calls `cause()` right before it does it; when it does not, it is called at its beginning.
+const PRELUDE: &str = "import ctypes, os, signal, sys, time
+def cause(): print('cause', time.monotonic_ns(), flush=True)
+";
 
 struct Case {
     name: &'static str,
@@ -67,7 +69,7 @@ const CASES: [Case; 21] = [
     case("`sys.exit()`", KEEP, exits, "sys.exit()"),
     case("`sys.exit(3)`", KEEP, exits, "sys.exit(3)"),
     case("`exit()`", KEEP, exits, "exit()"),
-    case("`quit`", KEEP, exits, "quit"),
+    case("`quit()`", KEEP, exits, "quit()"),
     case("an exception", KEEP, |end| matches!(end, End::Error { name, .. } if name == "ZeroDivisionError"), "1/0"),
     case("`os._exit(3)`", LOSE, |end| exited(end, 3), "os._exit(3)"),
     case("`os._exit(0)`", LOSE, |end| exited(end, 0), "os._exit(0)"),
@@ -76,7 +78,7 @@ const CASES: [Case; 21] = [
         "stack overflow in C",
         LOSE,
         |end| signalled(end, 11),
-        "x = []\nfor _ in range(10**6): x = [x]\nsys.setrecursionlimit(10**9)\nrepr(x)",
+        "x = []\nfor _ in range(10**6): x = [x]\nsys.setrecursionlimit(10**9)\ncause()\nrepr(x)",
     ),
     case("`os.abort()`", LOSE, |end| signalled(end, 6), "os.abort()"),
     case("`kill -9` of itself", LOSE, |end| signalled(end, 9), "os.kill(os.getpid(), 9)\ntime.sleep(99)"),
@@ -87,7 +89,7 @@ const CASES: [Case; 21] = [
         |end| {
             matches!(end, End::LimitHit { limit: Limit::Memory, allowed: MEMORY, reached } if *reached > MEMORY)
         },
-        "hoard = []\nwhile True:\n    hoard.append(b'x' * 4_000_000)\n    time.sleep(0.003)",
+        "hoard = []\nwhile True:\n    hoard.append(b'x' * 4_000_000)\n    time.sleep(0.003)\n    if len(hoard) == 88: cause()",
     ),
     case(
         "an absurd allocation",
@@ -146,7 +148,8 @@ fn ends_are_told_as_they_are_and_touch_nobody_else(setup: Setup) {
 fn examine(notebook: &mut Notebook, case: &Case, wrong: &mut String) -> (Ran, i128) {
     notebook.run("keep = [1]; other = 2").ok();
     let pid = notebook.status().worker_pid;
-    let ran = notebook.run(&format!("{NOW}{}", case.code));
+    let cause = if case.code.contains("cause()") { "" } else { "cause()\n" };
+    let ran = notebook.run(&format!("{PRELUDE}{cause}{}", case.code));
     let arrived = now();
     let mut complain = |what: &str, found: &dyn std::fmt::Debug| {
         let _ = writeln!(wrong, "{}: {what}: {found:?}", case.name);

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+mod bad_input;
 mod endings;
+mod leaks;
 mod outputs;
 mod order;
 mod requests;

@@ -7,8 +7,7 @@ use cellblock_tests::setup::Setup;
 
 in_every_mode!(a_thousand_random_programs_come_out_in_their_order);
 
-/// In each mode a third of them, and one more.
-const PROGRAMS: usize = 334;
+const PROGRAMS: usize = 1_000;
 const STEPS: usize = 8;
 
 const PRELUDE: &str = "

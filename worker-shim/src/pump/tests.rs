@@ -16,9 +16,10 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    // Text made of pieces of the nonce, to meet the splitter where it holds back.
+    // Text made of beginnings of the nonce, to meet the splitter where it holds back; never of its
+    // end, or it would be a nonce.
     let text = prop_oneof![
-        "[a-z]{1,9}".prop_map(String::into_bytes),
+        "[g-z]{1,9}".prop_map(String::into_bytes),
         (1..16usize).prop_map(|n| NONCE[..n].to_vec()),
         Just(b"0123456789abcde0123".to_vec()),
     ];
