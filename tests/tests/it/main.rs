@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod endings;
+mod isolation;
 mod leaks;
 mod outputs;
 mod order;

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from . import plotly_support
 from .channel import EXIT_INTERNAL, SOCKET_FD, Channel
 from .interrupt import PAGE_FD
 from .native import Native
@@ -54,6 +55,7 @@ def _environment() -> None:
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     # Plotly's default emits its whole JavaScript, 4.8 MB a figure.
     os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
+    plotly_support.install()
     # Isolated mode leaves it out: a notebook's modules lie beside it.
     sys.path.insert(0, "")
     cache, target = os.environ.get("CELLBLOCK_CACHE"), os.environ.get("MPLCONFIGDIR")
