@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,9 @@ CELL_SECONDS: Final = 600
 """The default profile's wall time for one Execution."""
 _RUN_SECONDS: Final = 3600
 """For a whole notebook: only there so that a fault of ours ends."""
+
+_CELLS_OWN_ENDS: Final = (0, 1, 4, 5)
+"""cellctl's exit codes for what cells did: all well, an exception, out of time, the worker died."""
 
 # What a program needs to know of its surroundings; the rest of ours (proxies, settings of tools, the
 # backend of matplotlib) would make the peer's cells differ for reasons that are not the engine's.
@@ -90,11 +92,8 @@ class Cellctl:
                 timeout=_RUN_SECONDS,
                 check=False,
             )
-            if not result.is_file():
+            if done.returncode not in _CELLS_OWN_ENDS or not result.is_file():
                 raise EngineError(f"{self.name}: cellctl ended with code {done.returncode}: {done.stderr}")
-            if done.returncode != 0:
-                # The notebook shows it too; the sentence is clearer.
-                print(done.stderr.strip(), file=sys.stderr)
             executed: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
             return executed
 

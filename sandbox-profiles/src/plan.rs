@@ -50,7 +50,8 @@ const MASKED: [&str; 13] = [
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// Programs that look a user or host up find one, and only one.
-const PASSWD: &str = "root:x:0:0:root:/:/usr/sbin/nologin\nnotebook:x:1000:1000:notebook:/workspace:/bin/sh\n";
+const PASSWD: &str =
+    "root:x:0:0:root:/:/usr/sbin/nologin\nnotebook:x:1000:1000:notebook:/workspace:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnotebook:x:1000:\n";
 const HOSTS: &str = "127.0.0.1 localhost notebook\n::1 localhost\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\n";
@@ -104,7 +105,12 @@ fn trees(profile: &Profile, host: &Host) -> Vec<Planned> {
         trees.push(tree(read_only, path, path, "programs and libraries, nothing that is anyone's own"));
     }
     for Tree { source, target } in host.interpreter.trees.iter().map(Tree::from) {
-        trees.push(tree(read_only, source, target, "the interpreter, also where the worker could not walk to it"));
+        trees.push(tree(
+            read_only,
+            source,
+            target,
+            "the interpreter, also where the worker could not walk to it",
+        ));
     }
     for mount in &profile.mounts {
         let target = mount.target.as_ref().unwrap_or(&mount.source);
@@ -112,7 +118,12 @@ fn trees(profile: &Profile, host: &Host) -> Vec<Planned> {
     }
     trees.push(tree(read_only, &host.payload, Path::new("/cellblock"), "our own code in the worker"));
     if let Some(cache) = &host.cache {
-        trees.push(tree(read_only, cache, Path::new("/cellblock/cache"), "what would cost seconds to make each time"));
+        trees.push(tree(
+            read_only,
+            cache,
+            Path::new("/cellblock/cache"),
+            "what would cost seconds to make each time",
+        ));
     }
     for device in DEVICES {
         let device = Path::new(device);
@@ -180,9 +191,12 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
         let link = Action::Symlink { path: path.clone(), target: target.clone() };
         steps.require(init, root, link, "as the host has it");
     }
-    for (path, content) in
-        [("/etc/passwd", PASSWD), ("/etc/group", GROUP), ("/etc/hosts", HOSTS), ("/etc/nsswitch.conf", NSSWITCH)]
-    {
+    for (path, content) in [
+        ("/etc/passwd", PASSWD),
+        ("/etc/group", GROUP),
+        ("/etc/hosts", HOSTS),
+        ("/etc/nsswitch.conf", NSSWITCH),
+    ] {
         let file = Action::WriteFile { path: path.into(), content: content.to_owned() };
         steps.require(init, root, file, "one user, one host");
     }
@@ -213,7 +227,8 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
     let own = "possible only inside the new pid namespace";
     steps.require(init, Barrier::Proc, Action::MountProc, own);
     // Knobs before they are frozen; one user namespace is left over for the worker's own.
-    let knob = |name: &str, value: &str| Action::Sysctl { key: format!("user/{name}"), value: value.to_owned() };
+    let knob =
+        |name: &str, value: &str| Action::Sysctl { key: format!("user/{name}"), value: value.to_owned() };
     let nested = "one more user namespace, which the worker's own uses up";
     steps.require(init, Barrier::NamespaceQuota, knob("max_user_namespaces", "1"), nested);
     for name in EXHAUSTED {
@@ -239,7 +254,12 @@ fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
     let outside = if host.rootful { ids::WORKER } else { 0 };
     if host.rootful {
         let become_worker = Action::BecomeWorker { id: ids::WORKER };
-        steps.require(worker, Barrier::UserIds, become_worker, "another id than init's, so it cannot touch init");
+        steps.require(
+            worker,
+            Barrier::UserIds,
+            become_worker,
+            "another id than init's, so it cannot touch init",
+        );
     }
     let nest = Action::NestUserNamespace { inside: ids::WORKER, outside };
     let undo = "the mounts belong to the outer one: even full capabilities in here undo no mask";

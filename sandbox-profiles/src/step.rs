@@ -315,8 +315,12 @@ impl fmt::Display for Action {
             Action::BecomeInit => write!(out, "become init: no groups, own session"),
             Action::Hostname { name } => write!(out, "set the host name to {name}"),
             Action::PrivateMounts => write!(out, "make all mounts private"),
-            Action::MountRoot { bytes, inodes } => write!(out, "mount an empty root of {bytes} bytes, {inodes} inodes"),
-            Action::Symlink { path, target } => write!(out, "link {} to {}", path.display(), target.display()),
+            Action::MountRoot { bytes, inodes } => {
+                write!(out, "mount an empty root of {bytes} bytes, {inodes} inodes")
+            }
+            Action::Symlink { path, target } => {
+                write!(out, "link {} to {}", path.display(), target.display())
+            }
             Action::WriteFile { path, .. } => write!(out, "write {}", path.display()),
             Action::Attach { target } => write!(out, "attach {}", target.display()),
             Action::MountTmpfs { target, bytes, inodes, .. } => {

@@ -107,6 +107,8 @@ impl Daemon {
             .arg(self.runtime_dir())
             .arg("--state-dir")
             .arg(self.state_dir())
+            .arg("--cache-dir")
+            .arg(cache_dir(self.setup.who.uid()))
             .arg("--profiles")
             .arg(self.home.path().join("profiles"))
             .arg("--python")
@@ -116,9 +118,6 @@ impl Daemon {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.home.path())
             .current_dir("/");
-        if knows_cache_dir(&folder) {
-            command.arg("--cache-dir").arg(cache_dir(self.setup.who.uid()));
-        }
         if self.setup.who == Who::User && crate::setup::we_are_root() {
             // std drops the supplementary groups as well when root asks for another uid.
             command.uid(self.setup.who.uid()).gid(self.setup.who.uid());
@@ -348,11 +347,6 @@ impl Drop for Daemon {
 fn pidfd(child: &Child) -> rustix::fd::OwnedFd {
     let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has an id");
     pidfd_open(pid, PidfdFlags::empty()).expect("our own child, not yet waited for")
-}
-
-fn knows_cache_dir(folder: &Path) -> bool {
-    let help = Command::new(folder.join("cellblockd")).arg("--help").output().expect("it can be run");
-    String::from_utf8_lossy(&help.stdout).contains("--cache-dir")
 }
 
 /// Caches of interpreters are made once per user, not once per test.

@@ -81,7 +81,8 @@ fn bears(pid: i32, mark: &str) -> bool {
     let within = |bytes: Vec<u8>| bytes.windows(mark.len()).any(|window| window == mark.as_bytes());
     ["cmdline", "environ", "mountinfo"].iter().any(|name| fs::read(folder.join(name)).is_ok_and(within))
         || ["cwd", "exe", "root"].iter().any(|name| {
-            fs::read_link(folder.join(name)).is_ok_and(|path| within(path.into_os_string().into_encoded_bytes()))
+            fs::read_link(folder.join(name))
+                .is_ok_and(|path| within(path.into_os_string().into_encoded_bytes()))
         })
 }
 

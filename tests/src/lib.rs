@@ -5,6 +5,7 @@
 //! surroundings comes in environment variables that `cargo xtask test` sets ([`setup`]).
 
 pub mod binaries;
+pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod leftovers;

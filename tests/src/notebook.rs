@@ -145,7 +145,11 @@ impl Notebook {
             Reply::Output(frame) => {
                 assert!(sent.position.is_some() && !last && frame.execution == sent.execution);
                 let gap = matches!(frame.output, Output::Truncated { stream: None, .. });
-                assert!(frame.seq == sent.next || (gap && frame.seq > sent.next), "{frame:?} after {}", sent.next);
+                assert!(
+                    frame.seq == sent.next || (gap && frame.seq > sent.next),
+                    "{frame:?} after {}",
+                    sent.next
+                );
                 sent.next = frame.seq + 1;
                 sent.outputs.push(Piece { seq: frame.seq, output: frame.output, payload });
                 None

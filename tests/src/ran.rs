@@ -89,7 +89,9 @@ impl Ran {
     /// What was displayed or was the result: mime types and bytes.
     pub fn bundles(&self) -> Vec<Vec<(String, Vec<u8>)>> {
         let bundle = |piece: &Piece| match &piece.output {
-            Output::Display { bundle, .. } | Output::Result { bundle, .. } => Some(parts(bundle, &piece.payload)),
+            Output::Display { bundle, .. } | Output::Result { bundle, .. } => {
+                Some(parts(bundle, &piece.payload))
+            }
             _ => None,
         };
         self.outputs.iter().filter_map(bundle).collect()

@@ -72,7 +72,14 @@ impl Mode {
                 (who, python)
             }
         };
-        Ok(Setup { who, python, arguments: Vec::new(), profiles: Vec::new(), private: true, tiny_disk: false })
+        Ok(Setup {
+            who,
+            python,
+            arguments: Vec::new(),
+            profiles: Vec::new(),
+            private: true,
+            tiny_disk: false,
+        })
     }
 }
 

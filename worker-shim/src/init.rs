@@ -9,7 +9,8 @@ use cellblock_proto::codec::Codec;
 use cellblock_proto::shim::StartSpec;
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use rustix::process::{Pid, Signal, WaitOptions};
 use sandbox_profiles::Actor;
@@ -45,8 +46,7 @@ fn serve(spec: &StartSpec, trees: &mut Trees, channel: &OwnedFd) -> io::Result<(
     let children = sys::child_signal_fd()?;
     let mut worker = None;
     loop {
-        let mut polled =
-            [PollFd::new(channel, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+        let mut polled = [PollFd::new(channel, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, None))?;
         let [asked, ended] = polled.map(|fd| !fd.revents().is_empty());
         if ended {

@@ -38,7 +38,9 @@ fn main() -> ExitCode {
             let rest: Vec<_> = arguments.collect();
             match verb.to_str() {
                 Some("--worker") => shim::run(&rest),
-                Some("--anchor") => anchor_arguments(&rest).and_then(|(socket, first)| anchor::run(&socket, first)),
+                Some("--anchor") => {
+                    anchor_arguments(&rest).and_then(|(socket, first)| anchor::run(&socket, first))
+                }
                 Some("--unpack") if rest.len() == 1 => payload::unpack(Path::new(&rest[0])),
                 Some("--version") => {
                     eprintln!("cellblock-shim {}", cellblock_proto::BUILD);

@@ -45,6 +45,8 @@ fn write_whole(parent: &Path, folder: &str) -> anyhow::Result<()> {
         Ok(()) => Ok(()),
         // Somebody else was faster with the same content.
         Err(_) if folder.exists() => Ok(fs::remove_dir_all(&staging)?),
-        Err(error) => Err(error).with_context(|| format!("failed to move the payload to {}", folder.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("failed to move the payload to {}", folder.display()))
+        }
     }
 }

@@ -174,7 +174,11 @@ fn set_signal_mask(block: bool) -> Result<(), Errno> {
     // SAFETY: `set` is written by sigemptyset/sigfillset before it is read.
     let result = unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
-        if block { libc::sigfillset(&raw mut set) } else { libc::sigemptyset(&raw mut set) };
+        if block {
+            libc::sigfillset(&raw mut set)
+        } else {
+            libc::sigemptyset(&raw mut set)
+        };
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut())
     };
     if result == 0 { Ok(()) } else { Err(last_errno()) }

@@ -140,7 +140,9 @@ impl Run {
             if reports.is_empty() {
                 say("no report: the worker ended before it could be asked\n");
             }
-            reports.iter().for_each(|report| say(&format!("\nwhat the sandbox enforced:\n{}", report_table(report))));
+            reports
+                .iter()
+                .for_each(|report| say(&format!("\nwhat the sandbox enforced:\n{}", report_table(report))));
         }
         Ok(exit)
     }

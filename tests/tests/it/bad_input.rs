@@ -87,7 +87,10 @@ fn bytes_that_are_no_frame_end_only_their_connection(setup: Setup) {
 fn version_without_overlap_names_both_ranges(setup: Setup) {
     let daemon = Daemon::start(setup);
     let mut client = Client::silent(&daemon.socket());
-    client.send_json(1, r#"{"hello": {"min_version": 700, "max_version": 900, "codec": "json", "client": "t"}}"#);
+    client.send_json(
+        1,
+        r#"{"hello": {"min_version": 700, "max_version": 900, "codec": "json", "client": "t"}}"#,
+    );
     let refused = refusal(&mut client, 0);
     assert_eq!(refused.code, ErrorCode::Version);
     let own = format!("{} to {}", cellblock_proto::PROTOCOL_MIN, cellblock_proto::PROTOCOL_MAX);
@@ -107,8 +110,14 @@ fn frame_above_a_limit_is_refused_before_it_is_read(setup: Setup) {
         [((1 << 20) + 1, 0, "meta"), (2, (64 << 20) + 1, "payload"), (u32::MAX, u32::MAX, "meta")]
     {
         let mut client = daemon.client();
-        let header =
-            Header { kind: Kind::Request, codec: Codec::Json, flags: 0, request: 9, meta_bytes, payload_bytes };
+        let header = Header {
+            kind: Kind::Request,
+            codec: Codec::Json,
+            flags: 0,
+            request: 9,
+            meta_bytes,
+            payload_bytes,
+        };
         client.send_bytes(&header.encode());
         let refused = refusal(&mut client, 0);
         assert_eq!(refused.code, ErrorCode::TooLarge);
@@ -128,7 +137,11 @@ fn bad_ids_are_refused_and_shown_escaped(setup: Setup) {
         client.send_json(request, &format!(r#"{{"open_notebook": {{"notebook": "{id}"}}}}"#));
         let refused = refusal(&mut client, request);
         assert_eq!(refused.code, ErrorCode::BadRequest, "{id}");
-        assert!(refused.message.contains("notebook id") && refused.message.len() < 400, "{}", refused.message);
+        assert!(
+            refused.message.contains("notebook id") && refused.message.len() < 400,
+            "{}",
+            refused.message
+        );
     }
     client.send_json(30, r#"{"execute": {"notebook": "witness", "execution": "a/b"}}"#);
     assert!(refusal(&mut client, 30).message.contains("execution id"));
@@ -199,7 +212,8 @@ fn bad_profiles_are_refused_by_line_and_key(setup: Setup) {
         ("absent", ["absent", "no profile"]),
         ("../default", ["bad profile name", "../default"]),
     ] {
-        let request = Request::OpenNotebook { notebook: "a".parse().unwrap(), profile: Some(profile.to_owned()) };
+        let request =
+            Request::OpenNotebook { notebook: "a".parse().unwrap(), profile: Some(profile.to_owned()) };
         let refused = client.ask(&request).unwrap_err();
         assert_eq!(refused.code, ErrorCode::BadProfile, "{profile}");
         assert!(words.iter().all(|word| refused.message.contains(word)), "{}", refused.message);
@@ -233,7 +247,8 @@ fn interpreters_that_cannot_run_notebooks_are_named(setup: Setup) {
     let no_program = home.path().join("not-executable");
     fs::write(&no_program, "").unwrap();
     let bare = home.path().join("bare");
-    let made = Command::new("/usr/bin/python3").args(["-m", "venv", "--without-pip"]).arg(&bare).status().unwrap();
+    let made =
+        Command::new("/usr/bin/python3").args(["-m", "venv", "--without-pip"]).arg(&bare).status().unwrap();
     assert!(made.success());
     let bare = bare.join("bin/python3");
     for (python, words) in [
@@ -292,7 +307,10 @@ fn full_disk_is_said_and_loses_nothing(setup: Setup) {
         Ok(_) => daemon.notebook("new").refused("1"),
     };
     assert_eq!(refused.code, ErrorCode::Storage);
-    assert!(refused.message.contains("no space left") && refused.message.contains("--state-dir"), "{refused:?}");
+    assert!(
+        refused.message.contains("no space left") && refused.message.contains("--state-dir"),
+        "{refused:?}"
+    );
     // User code gets the error that any program gets, and keeps its variables.
     let ran = witness.0.run("open('file', 'w').write('x')");
     assert_eq!(ran.raised(), Some("OSError"), "{:?}", ran.outcome);

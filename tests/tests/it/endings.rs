@@ -4,7 +4,9 @@
 //! `cargo nextest run -p cellblock-tests endings::ends --no-capture` prints the table of ends.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use cellblock_proto::client::{Reply, Request};
 use cellblock_proto::execution::{Death, End, Limit, Outcome};
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::in_every_mode;
@@ -70,7 +72,12 @@ const CASES: [Case; 21] = [
     case("`sys.exit(3)`", KEEP, exits, "sys.exit(3)"),
     case("`exit()`", KEEP, exits, "exit()"),
     case("`quit()`", KEEP, exits, "quit()"),
-    case("an exception", KEEP, |end| matches!(end, End::Error { name, .. } if name == "ZeroDivisionError"), "1/0"),
+    case(
+        "an exception",
+        KEEP,
+        |end| matches!(end, End::Error { name, .. } if name == "ZeroDivisionError"),
+        "1/0",
+    ),
     case("`os._exit(3)`", LOSE, |end| exited(end, 3), "os._exit(3)"),
     case("`os._exit(0)`", LOSE, |end| exited(end, 0), "os._exit(0)"),
     case("a wild pointer", LOSE, |end| signalled(end, 11), "ctypes.string_at(1)"),
@@ -82,13 +89,16 @@ const CASES: [Case; 21] = [
     ),
     case("`os.abort()`", LOSE, |end| signalled(end, 6), "os.abort()"),
     case("`kill -9` of itself", LOSE, |end| signalled(end, 9), "os.kill(os.getpid(), 9)\ntime.sleep(99)"),
-    case("`kill -TERM` of itself", LOSE, |end| signalled(end, 15), "os.kill(os.getpid(), 15)\ntime.sleep(99)"),
+    case(
+        "`kill -TERM` of itself",
+        LOSE,
+        |end| signalled(end, 15),
+        "os.kill(os.getpid(), 15)\ntime.sleep(99)",
+    ),
     case(
         "out of memory",
         LOSE,
-        |end| {
-            matches!(end, End::LimitHit { limit: Limit::Memory, allowed: MEMORY, reached } if *reached > MEMORY)
-        },
+        |end| matches!(end, End::LimitHit { limit: Limit::Memory, allowed: MEMORY, reached } if *reached > MEMORY),
         "hoard = []\nwhile True:\n    hoard.append(b'x' * 4_000_000)\n    time.sleep(0.003)\n    if len(hoard) == 88: cause()",
     ),
     case(
@@ -113,13 +123,13 @@ const CASES: [Case; 21] = [
         timed_out,
         "while True:\n    try:\n        time.sleep(100)\n    except KeyboardInterrupt:\n        pass",
     ),
+    case("our own descriptors closed", LOSE, |end| matches!(end, End::WorkerDied(_)), "os.closerange(3, 64)"),
     case(
-        "our own descriptors closed",
+        "another program by exec",
         LOSE,
-        |end| matches!(end, End::WorkerDied(_)),
-        "os.closerange(3, 64)",
+        |end| exited(end, 7),
+        "os.execv('/bin/sh', ['sh', '-c', 'exit 7'])",
     ),
-    case("another program by exec", LOSE, |end| exited(end, 7), "os.execv('/bin/sh', ['sh', '-c', 'exit 7'])"),
 ];
 
 fn ends_are_told_as_they_are_and_touch_nobody_else(setup: Setup) {
@@ -127,7 +137,8 @@ fn ends_are_told_as_they_are_and_touch_nobody_else(setup: Setup) {
     let mut bystander = daemon.notebook("bystander");
     bystander.run("y = 7").ok();
     let bystanders_pid = bystander.status().worker_pid;
-    let mut table = String::from("| end | Outcome | variables | ms from cause to Outcome |\n|---|---|---|---|\n");
+    let mut table =
+        String::from("| end | Outcome | variables | ms from cause to Outcome |\n|---|---|---|---|\n");
     let mut wrong = String::new();
     for (number, case) in CASES.iter().enumerate() {
         let profile = if case.name.starts_with("time over") { "brief" } else { "small" };
@@ -137,9 +148,9 @@ fn ends_are_told_as_they_are_and_touch_nobody_else(setup: Setup) {
         let kept = if ran.lost().is_none() { "kept" } else { "lost" };
         let _ = writeln!(table, "| {} | {} | {kept} | {ms:.1} |", case.name, outcome(&ran.outcome));
         let id = notebook.id.clone();
-        notebook.client.tell(&cellblock_proto::client::Request::Close { notebook: id });
+        notebook.client.tell(&Request::Close { notebook: id });
     }
-    println!("{table}");
+    eprintln!("{table}");
     assert_eq!(bystander.run("y").ok().shape(), [("result", "7".to_owned())]);
     assert_eq!(bystander.status().worker_pid, bystanders_pid, "the bystander's worker was replaced");
     assert!(wrong.is_empty(), "{wrong}");
@@ -157,7 +168,8 @@ fn examine(notebook: &mut Notebook, case: &Case, wrong: &mut String) -> (Ran, i1
     if !(case.fits)(&ran.outcome.end) {
         complain("unexpected end", &ran.outcome);
     }
-    let holds = |names: &[String]| ["keep", "other"].iter().all(|name| names.iter().any(|found| found == name));
+    let holds =
+        |names: &[String]| ["keep", "other"].iter().all(|name| names.iter().any(|found| found == name));
     if case.kept != ran.lost().is_none() || ran.lost().is_some_and(|names| !holds(names)) {
         complain("unexpected variables", &ran.outcome.variables);
     }
@@ -214,7 +226,8 @@ fn interrupt_ends_the_code_and_keeps_the_variables(setup: Setup) {
     let daemon = Daemon::start(with_profiles(setup));
     let mut notebook = daemon.notebook_under("a", "small");
     notebook.run("import time; keep = 5").ok();
-    for code in ["while True: pass", "time.sleep(100)", "import subprocess; subprocess.run(['sleep', '100'])"] {
+    for code in ["while True: pass", "time.sleep(100)", "import subprocess; subprocess.run(['sleep', '100'])"]
+    {
         let mut sent = notebook.start(&format!("print('up', flush=True)\n{code}"));
         notebook.until_stdout(&mut sent, "up");
         notebook.interrupt();
@@ -256,10 +269,9 @@ fn fork_bomb_is_bounded_and_ends_with_the_time(setup: Setup) {
     let mut most = 0;
     let ran = loop {
         most = most.max(daemon.processes().len());
-        if let Some(answer) = notebook.client.next_within(sent.request, std::time::Duration::from_millis(100)) {
-            if let cellblock_proto::client::Reply::Outcome { outcome, .. } = answer.reply {
-                break outcome;
-            }
+        let answer = notebook.client.next_within(sent.request, Duration::from_millis(100));
+        if let Some(Reply::Outcome { outcome, .. }) = answer.map(|answer| answer.reply) {
+            break outcome;
         }
     };
     assert_eq!(ran.end, End::TimedOut { limit_ms: WALL_MS });
@@ -268,7 +280,7 @@ fn fork_bomb_is_bounded_and_ends_with_the_time(setup: Setup) {
     assert!((20..=32 + 3).contains(&own), "{own} processes of the bomb");
     assert_eq!(bystander.run("y").ok().shape(), [("result", "7".to_owned())]);
     let id = notebook.id.clone();
-    notebook.client.tell(&cellblock_proto::client::Request::Restart { notebook: id });
+    notebook.client.tell(&Request::Restart { notebook: id });
     notebook.run("1").ok();
 }
 

@@ -50,7 +50,11 @@ fn worker_has_no_capability_no_new_privileges_no_seccomp_and_nobodys_id(setup: S
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert!(found.inside.contains(&format!("{set}: 0000000000000000")), "{}", found.inside);
     }
-    assert!(found.inside.contains("NoNewPrivs: 1") && found.inside.contains("Seccomp: 0"), "{}", found.inside);
+    assert!(
+        found.inside.contains("NoNewPrivs: 1") && found.inside.contains("Seccomp: 0"),
+        "{}",
+        found.inside
+    );
     assert!(found.inside.contains("Uid: 1000 1000 1000 1000"), "{}", found.inside);
     assert!(!found.outside.contains("CapBnd: 0000000000000000"), "{}", found.outside);
     assert!(found.outside.contains("NoNewPrivs: 0"), "{}", found.outside);
@@ -68,14 +72,17 @@ fn worker_has_no_capability_no_new_privileges_no_seccomp_and_nobodys_id(setup: S
 
 fn processes_and_files_of_the_host_are_not_there(setup: Setup) {
     let daemon = Daemon::start(setup);
-    let found = probe(&daemon, "import os\nprint(sorted(int(p) for p in os.listdir('/proc') if p.isdigit()))");
+    let found =
+        probe(&daemon, "import os\nprint(sorted(int(p) for p in os.listdir('/proc') if p.isdigit()))");
     assert_eq!(found.inside, "[1, 2]", "init and the worker, nobody else");
     assert!(found.outside.split(',').count() > 3, "{}", found.outside);
 
     let secret = daemon.state_dir().join("secret");
     fs::write(&secret, "told").unwrap();
-    let mut paths = vec!["/etc/shadow".to_owned(), "/etc/hostname".to_owned(), "/root".to_owned()];
-    paths.extend(["/var", "/home", "/sys", "/run", "/boot", "/proc/1/environ"].map(str::to_owned));
+    let mut paths = vec!["/etc/shadow".to_owned(), "/etc/hostname".to_owned()];
+    paths.extend(
+        ["/var/log", "/var/lib", "/home", "/sys", "/run", "/boot", "/proc/1/environ"].map(str::to_owned),
+    );
     paths.extend([secret.display().to_string(), daemon.socket().display().to_string()]);
     let code = format!(
         "import os\ndef can(path):\n    try:\n        os.listdir(path) if os.path.isdir(path) else open(path).close()\n        \
@@ -84,9 +91,19 @@ fn processes_and_files_of_the_host_are_not_there(setup: Setup) {
     );
     let found = probe(&daemon, &code);
     assert_eq!(found.inside, "[]");
-    for path in ["/etc/hostname", "/var", "/sys", "secret"] {
+    for path in ["/etc/hostname", "/var/log", "/sys", "secret"] {
         assert!(found.outside.contains(path), "{path} is not there outside either: {}", found.outside);
     }
+    // Of the folders above the interpreter, the way to it and nothing beside it.
+    let above = "import os\nprint(sum(([f'{f}/{n}' for n in os.listdir(f)] for f in ('/root', '/var', '/work', '/home') \
+                 if os.path.isdir(f) and os.access(f, os.R_OK)), []))";
+    let found = probe(&daemon, above);
+    for path in found.inside.split('\'').filter(|word| word.starts_with('/')) {
+        let program = fs::canonicalize(&daemon.setup().python).unwrap();
+        let leads = |program: &std::path::Path| program.starts_with(path);
+        assert!(leads(&program) || leads(&daemon.setup().python), "{path} is shown: {}", found.inside);
+    }
+    assert!(found.outside.split(',').count() > 3, "{}", found.outside);
 }
 
 fn network_is_a_loopback_that_is_down(setup: Setup) {
@@ -167,25 +184,43 @@ fn system_is_read_only_and_devices_are_few(setup: Setup) {
 
 fn environment_and_descriptors_are_an_allow_list(setup: Setup) {
     let daemon = Daemon::start(setup);
-    let found = probe(&daemon, "import os\nprint(sorted(os.environ))");
-    let allowed = [
-        "COLUMNS", "HOME", "IPYTHONDIR", "LANG", "LC_CTYPE", "LINES", "MPLBACKEND", "MPLCONFIGDIR", "PATH", "TMPDIR",
-        "USER", "VIRTUAL_ENV", "XDG_CACHE_HOME",
+    // What it was started with, which stays readable there whatever Python does to os.environ.
+    let code = "print([p.split(b'=')[0].decode() for p in open('/proc/self/environ', 'rb').read().split(b'\\0') if p])";
+    let found = probe(&daemon, code);
+    let mut allowed = vec![
+        "CELLBLOCK_CACHE",
+        "CELLBLOCK_NATIVE",
+        "CELLBLOCK_NONCE",
+        "HOME",
+        "IPYTHONDIR",
+        "LANG",
+        "LC_CTYPE",
+        "MPLBACKEND",
+        "MPLCONFIGDIR",
+        "PATH",
+        "TMPDIR",
+        "USER",
+        "VIRTUAL_ENV",
+        "XDG_CACHE_HOME",
     ];
-    let names: Vec<&str> = found.inside.split('\'').filter(|word| word.starts_with(char::is_alphabetic)).collect();
-    let more: Vec<&&str> =
-        names.iter().filter(|name| !allowed.contains(name) && !name.starts_with("CELLBLOCK_CACHE")).collect();
-    assert!(more.is_empty() && names.contains(&"HOME"), "{more:?} beyond the list; {names:?}");
-    assert!(found.outside.contains("CARGO"), "{}", found.outside);
-    // The exec environment stays readable, whatever Python does to os.environ.
-    let raw = inside(&daemon, "print([p.split(b'=')[0].decode() for p in open('/proc/self/environ', 'rb').read().split(b'\\0') if p])");
-    assert!(!raw.contains("CARGO"), "{raw}");
+    let beyond = |names: &str, allowed: &[&str]| -> Vec<String> {
+        let names = names.split('\'').filter(|word| word.starts_with(char::is_alphabetic));
+        names.filter(|name| !allowed.contains(name)).map(str::to_owned).collect()
+    };
+    assert_eq!(beyond(&found.inside, &allowed), Vec::<String>::new());
+    assert!(found.inside.contains("HOME") && found.outside.contains("CARGO"), "{}", found.outside);
+    // What the worker and its libraries add for themselves.
+    allowed.extend(["CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "GIT_PAGER", "LINES", "PAGER"]);
+    allowed.extend(["PLOTLY_RENDERER", "TERM"]);
+    let own = inside(&daemon, "import os\nprint(sorted(os.environ))");
+    assert_eq!(beyond(&own, &allowed), Vec::<String>::new());
 
     let code = "import os\nfor fd in sorted(int(n) for n in os.listdir('/proc/self/fd')):\n    \
                 try: print(fd, os.readlink(f'/proc/self/fd/{fd}'))\n    except OSError: pass";
     for line in inside(&daemon, code).lines() {
         let (fd, target) = line.split_once(' ').unwrap();
-        let kinds = ["/dev/null", "pipe:[", "socket:[", "/memfd:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"];
+        let kinds =
+            ["/dev/null", "pipe:[", "socket:[", "/memfd:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"];
         assert!(kinds.iter().any(|kind| target.starts_with(kind)), "descriptor {line}");
         assert!(fd != "0" || target == "/dev/null", "{line}");
     }

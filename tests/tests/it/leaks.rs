@@ -28,13 +28,12 @@ fn twenty_notebooks_opened_and_closed_leave_nothing(setup: Setup) {
     let before = wait::until("the first worker is gone", || Some(counts()).filter(|now| now.0.len() == 1));
     for number in 0..20 {
         let mut notebook = daemon.notebook(&format!("n{number}"));
-        notebook.run("import subprocess; _ = subprocess.Popen(['sleep', '1000'], start_new_session=True)").ok();
+        notebook
+            .run("import subprocess; _ = subprocess.Popen(['sleep', '1000'], start_new_session=True)")
+            .ok();
         let id = notebook.id.clone();
-        let request = if number % 2 == 0 {
-            Request::Close { notebook: id }
-        } else {
-            Request::Delete { notebook: id }
-        };
+        let request =
+            if number % 2 == 0 { Request::Close { notebook: id } } else { Request::Delete { notebook: id } };
         notebook.client.tell(&request);
     }
     let same = wait::within(wait::PATIENCE, || (counts() == before).then_some(()));

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod bad_input;
+mod browser;
+mod cli;
 mod endings;
 mod isolation;
 mod leaks;
-mod outputs;
 mod order;
+mod outputs;
 mod requests;
 mod slow_reader;
 mod survival;

@@ -73,7 +73,8 @@ fn program(number: usize, chance: &mut Chance) -> (String, Shape) {
 }
 
 fn a_thousand_random_programs_come_out_in_their_order(setup: Setup) {
-    let seed = std::env::var("CELLBLOCK_ORDER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(2_024_u64);
+    let seed =
+        std::env::var("CELLBLOCK_ORDER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(2_024_u64);
     let mut chance = Chance(seed.max(1));
     let daemon = Daemon::start(setup);
     let mut notebook = daemon.notebook("a");
@@ -92,5 +93,10 @@ fn a_thousand_random_programs_come_out_in_their_order(setup: Setup) {
             differences.push(format!("{code}\nexpected {expected:?}\nfound    {:?}", ran.shape()));
         }
     }
-    assert!(differences.is_empty(), "{} of {PROGRAMS} differ (seed {seed}):\n{}", differences.len(), differences[0]);
+    assert!(
+        differences.is_empty(),
+        "{} of {PROGRAMS} differ (seed {seed}):\n{}",
+        differences.len(),
+        differences[0]
+    );
 }

@@ -77,7 +77,9 @@ fn last_expression_is_a_result_and_error_has_the_cells_own_lines(setup: Setup) {
 fn figures_and_tables_are_rich(setup: Setup) {
     let daemon = Daemon::start(setup);
     let mut notebook = daemon.notebook("a");
-    let ran = notebook.run("import matplotlib.pyplot as plt\nplt.plot([1, 4, 2])\nplt.figure()\nplt.plot([3])\nplt.show()").ok();
+    let ran = notebook
+        .run("import matplotlib.pyplot as plt\nplt.plot([1, 4, 2])\nplt.figure()\nplt.plot([3])\nplt.show()")
+        .ok();
     let figures = ran.of_mime("image/png");
     assert_eq!(figures.len(), 2, "{:?}", ran.shape());
     for figure in figures {
@@ -99,7 +101,8 @@ fn figures_and_tables_are_rich(setup: Setup) {
 
     let ran = notebook.run("import pandas as pd\npd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})").ok();
     let table = &ran.bundles()[0];
-    let of = |mime: &str| table.iter().find(|(found, _)| found == mime).map(|(_, bytes)| bytes.clone()).unwrap();
+    let of =
+        |mime: &str| table.iter().find(|(found, _)| found == mime).map(|(_, bytes)| bytes.clone()).unwrap();
     assert!(String::from_utf8(of("text/html")).unwrap().contains("<table"));
     assert_eq!(String::from_utf8(of("text/plain")).unwrap(), "   a  b\n0  1  x\n1  2  y");
     let ran = notebook.run("h = display('one', display_id='d'); h.update('two')").ok();
@@ -197,9 +200,14 @@ fn bytes_that_are_no_text_arrive_as_they_are(setup: Setup) {
     let mut expected: Vec<u8> = (0..=255).cycle().take(1024).collect();
     expected.extend("ü€😀\n".bytes());
     assert_eq!(ran.bytes(StreamName::Stdout), expected);
-    let large = notebook.run("from IPython.display import display\ndisplay({'text/plain': 'x' * 5_000_000}, raw=True)").ok();
+    let large = notebook
+        .run("from IPython.display import display\ndisplay({'text/plain': 'x' * 5_000_000}, raw=True)")
+        .ok();
     assert_eq!(large.of_mime("text/plain")[0].len(), 5_000_000);
-    assert!(large.outputs.iter().all(|piece| {
-        !matches!(piece.output, Output::Notice { topic: NoticeTopic::Degraded, .. })
-    }));
+    assert!(
+        large
+            .outputs
+            .iter()
+            .all(|piece| { !matches!(piece.output, Output::Notice { topic: NoticeTopic::Degraded, .. }) })
+    );
 }

@@ -29,7 +29,8 @@ fn completions_count_code_points(setup: Setup) {
     // Two characters of four bytes and two UTF-16 units each stand before it.
     let code = "'😀ü😀'; zeb";
     let cursor = u32::try_from(code.chars().count()).unwrap();
-    let (Answer::Complete { matches, start, end }, _) = notebook.query(Query::Complete { cursor }, code) else {
+    let (Answer::Complete { matches, start, end }, _) = notebook.query(Query::Complete { cursor }, code)
+    else {
         panic!("not completions")
     };
     let texts: Vec<&str> = matches.iter().map(|found| &*found.text).collect();

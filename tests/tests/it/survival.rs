@@ -44,7 +44,11 @@ impl Checker {
             let line = line_bytes(u32::try_from(self.next / 100).unwrap());
             let expected = &line[self.next % 100..];
             let count = expected.len().min(rest.len());
-            assert!(rest[..count] == expected[..count], "at byte {}: another byte than was printed", self.next);
+            assert!(
+                rest[..count] == expected[..count],
+                "at byte {}: another byte than was printed",
+                self.next
+            );
             rest = &rest[count..];
             self.next += count;
         }
@@ -53,7 +57,7 @@ impl Checker {
     /// Takes answers until there are `enough` bytes, or the connection or the Execution ends.
     fn take(&mut self, notebook: &mut Notebook, sent: &Sent, enough: usize) -> Option<End> {
         while self.next < enough {
-            let Some(answer) = notebook.client.next_or_end(sent.request) else { return None };
+            let answer = notebook.client.next_or_end(sent.request)?;
             match answer.reply {
                 Reply::Accepted { .. } => {}
                 Reply::Output(frame) => {

@@ -187,6 +187,8 @@ class Worker:
         self.answers: dict[int, Frame] = {}
         self.finished: dict[str, Frame] = {}
         self.owner = ""
+        # The beginning of each Execution's text.
+        self.text: dict[str, bytes] = {}
         self.epoch = 1
         self.runs = 0
         self.eof = False
@@ -299,23 +301,23 @@ class Worker:
 
     def pump(self) -> None:
         """Pipes first, then the socket: a frame is sent before its mark is written."""
-        moved = True
-        while moved:
-            moved = self.out.read()
-            moved = self.err.read() or moved
-            moved = self._read_frames() or moved
+        for pipe in (self.out, self.err):
+            # After the worker's end everything; else a flood must not keep us from looking.
+            while pipe.read() and self.status is not None:
+                pass
+        self._read_frames(max(len(self.out.stretches), len(self.err.stretches)))
         self._arrange()
 
-    def _read_frames(self) -> bool:
-        moved = False
-        while not self.eof:
+    def _read_frames(self, enough: int) -> None:
+        """All there are, or at least those with marks below `enough`."""
+        seen = 0
+        while not self.eof and seen < enough:
             try:
                 message, control, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(4))
             except (BlockingIOError, ConnectionResetError):
-                return moved
+                return
             if not message:
-                return moved
-            moved = True
+                return
             magic, kind, codec, flags, request, meta_bytes, payload_bytes = HEADER.unpack_from(message)
             assert (magic, kind, codec) == (0xCB, 6, 1)
             assert meta_bytes < 128 << 10
@@ -331,12 +333,12 @@ class Worker:
                 os.close(fd)
             assert len(payload) == payload_bytes
             frame = Frame(request, flags, meta, payload)
+            seen = max(seen, meta["mark"])
             if meta["mark"] == 0:
                 self.answers[request] = frame
             else:
                 self.frames.append(frame)
                 self.coming[meta["mark"]] = frame
-        return moved
 
     def _arrange(self) -> None:
         closed = min(len(self.out.stretches), len(self.err.stretches)) - 1
@@ -350,6 +352,8 @@ class Worker:
     def _stream(self, name: str, data: bytes) -> None:
         if not data:
             return
+        if len(known := self.text.get(self.owner, b"")) < 100_000:
+            self.text[self.owner] = known + data
         last = self.outputs[-1] if self.outputs else None
         if last and last.kind == name and last.execution == self.owner:
             last.payload += data
@@ -370,8 +374,9 @@ class Worker:
             self.outputs.append(Output(body["output"]["execution"], kind, inner, frame.payload))
 
     def _seen(self, execution: str) -> str:
-        done = b"".join(o.payload for o in self.outputs[-20:] if o.execution == execution)
-        return (done + self.out.stretches[-1] + self.out.pending).decode("utf-8", "replace")
+        return (self.text.get(execution, b"") + self.out.stretches[-1] + self.out.pending).decode(
+            "utf-8", "replace"
+        )
 
     def _stderr(self) -> str:
         return b"".join([*self.err.stretches[-3:], self.err.pending]).decode("utf-8", "replace")

@@ -79,12 +79,7 @@ fn run(acts: &[Act], chunk: usize) -> (Vec<Piece>, Vec<Piece>) {
     (join(wanted), join(got))
 }
 
-fn read(
-    sequencer: &mut Sequencer,
-    pipes: &mut [Vec<u8>; 2],
-    socket: &mut VecDeque<Pending>,
-    chunk: usize,
-) {
+fn read(sequencer: &mut Sequencer, pipes: &mut [Vec<u8>; 2], socket: &mut VecDeque<Pending>, chunk: usize) {
     for (pipe, name) in pipes.iter_mut().zip([StreamName::Stdout, StreamName::Stderr]) {
         let bytes: Vec<u8> = pipe.drain(..chunk.min(pipe.len())).collect();
         sequencer.feed_text(name, &bytes);

@@ -3,8 +3,8 @@
 //! Making the sandbox and starting Python in it are two things: [`Sandbox::make`] ends with an
 //! init that has nothing to do, [`Sandbox::start`] gives it a worker.
 
-mod inside;
 mod host;
+mod inside;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -46,7 +46,8 @@ impl Shim {
                 }
             }
             Command::Execute { execution, options, notice } => {
-                let queued = Queued { execution: execution.clone(), options, notice, code: frame.payload, since: now };
+                let queued =
+                    Queued { execution: execution.clone(), options, notice, code: frame.payload, since: now };
                 if self.over {
                     let Queued { options, code, .. } = queued;
                     self.outbox.push(EventBody::Returned { execution, options }, code);
@@ -55,7 +56,10 @@ impl Shim {
                     self.outbox.push(EventBody::Accepted { execution, position }, Vec::new());
                 } else if !self.executions.is_live(&execution) {
                     // Its Outcome has been taken: who asks again has it, or came too late.
-                    self.refuse(request, format!("execution {execution} has ended, and its Outcome has been read"));
+                    self.refuse(
+                        request,
+                        format!("execution {execution} has ended, and its Outcome has been read"),
+                    );
                 }
             }
             Command::Interrupt => self.interrupt(Cause::Asked, now),
@@ -181,8 +185,11 @@ impl Shim {
     pub(super) fn hear_worker(&mut self) {
         let Some(worker) = &mut self.worker else { return };
         let read = worker.read(&mut self.sequencer);
-        let pieces =
-            if self.sequencer.awaited().is_some() { self.sequencer.take_all() } else { self.sequencer.take() };
+        let pieces = if self.sequencer.awaited().is_some() {
+            self.sequencer.take_all()
+        } else {
+            self.sequencer.take()
+        };
         self.handle(pieces);
         self.one_sided = match (self.sequencer.is_one_sided(), self.one_sided) {
             (true, since) => since.or_else(|| Some(Instant::now())),
@@ -209,7 +216,12 @@ impl Shim {
         }
     }
 
-    fn printed(&mut self, execution: &ExecutionId, name: cellblock_proto::execution::StreamName, bytes: &[u8]) {
+    fn printed(
+        &mut self,
+        execution: &ExecutionId,
+        name: cellblock_proto::execution::StreamName,
+        bytes: &[u8],
+    ) {
         let gap = self.count_output(execution, bytes.len() as u64);
         let ready = self.text.push(execution, name, bytes, gap, Instant::now());
         ready.into_iter().for_each(|ready| self.output(ready));
@@ -279,7 +291,8 @@ impl Shim {
             Ok(report) => {
                 let worker_pid = worker.pid.as_raw_pid().cast_unsigned();
                 let (named, reported) = (python.clone(), report.clone());
-                self.outbox.push(EventBody::Ready { worker_pid, python: named, report: reported }, Vec::new());
+                self.outbox
+                    .push(EventBody::Ready { worker_pid, python: named, report: reported }, Vec::new());
                 self.ready = Some((python, report));
             }
             Err(error) => {
@@ -377,7 +390,11 @@ impl Shim {
         match sandbox.next_event() {
             Some(InitEvent::NotStarted(error)) => self.fail_to_start(error.failure()),
             Some(InitEvent::Ended { status }) => {
-                let death = if status < 0 { Death::Signalled { signal: -status } } else { Death::Exited { code: status } };
+                let death = if status < 0 {
+                    Death::Signalled { signal: -status }
+                } else {
+                    Death::Exited { code: status }
+                };
                 self.worker_ended(death);
             }
             None => self.worker_ended(Death::Signalled { signal: 9 }),
@@ -407,7 +424,9 @@ impl Shim {
         let death = match &self.ending {
             Some(Cause::Ended(reason)) => Death::Ended { reason: reason.clone() },
             Some(Cause::Protocol(detail)) => Death::Protocol { detail: detail.clone() },
-            Some(Cause::TimedOut) => Death::Ended { reason: "it did not end when its time was over".to_owned() },
+            Some(Cause::TimedOut) => {
+                Death::Ended { reason: "it did not end when its time was over".to_owned() }
+            }
             Some(Cause::Asked) => Death::Ended { reason: "it did not heed the interrupt".to_owned() },
             Some(Cause::NoInput) => Death::Ended { reason: "its input() was not answered".to_owned() },
             Some(Cause::Limit(limit, allowed, reached)) => Death::Ended {

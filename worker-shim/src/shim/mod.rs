@@ -188,7 +188,8 @@ impl Shim {
             if self.over && self.outbox.is_empty() {
                 return Ok(());
             }
-            if self.alone_since.is_some_and(|since| now >= since + Duration::from_millis(self.spec.orphan_ms)) {
+            if self.alone_since.is_some_and(|since| now >= since + Duration::from_millis(self.spec.orphan_ms))
+            {
                 // Nobody has come back for so long that nobody will.
                 return Ok(());
             }
@@ -319,8 +320,7 @@ impl Shim {
                 self.ending = Some(Cause::Limit(limit_hit, limit, used));
                 self.kill();
             }
-            self.memory_at =
-                now + if self.executions.running.is_some() { MEMORY_TICK } else { IDLE_TICK };
+            self.memory_at = now + if self.executions.running.is_some() { MEMORY_TICK } else { IDLE_TICK };
         }
         Some(self.memory_at)
     }

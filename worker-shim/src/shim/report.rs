@@ -44,7 +44,8 @@ pub fn report(steps: &[Step], missing: &[Missing], worker: Pid) -> Result<Sandbo
         BarrierReport {
             barrier: Barrier::Network,
             state: BarrierState::Enforced,
-            detail: "a network namespace of its own, with nothing in it but a loopback that is down".to_owned(),
+            detail: "a network namespace of its own, with nothing in it but a loopback that is down"
+                .to_owned(),
         },
     );
     for step in steps {
@@ -61,7 +62,8 @@ pub fn report(steps: &[Step], missing: &[Missing], worker: Pid) -> Result<Sandbo
     let maps_one_id = |step: &Step| matches!(&step.action, Action::MapIds { ids } if ids.len() == 1);
     if let Some(ids) = lines.get_mut(&Barrier::UserIds).filter(|_| steps.iter().any(maps_one_id)) {
         ids.state = BarrierState::Degraded;
-        ids.detail = "rootless: on the host the worker is the daemon's own user, without its rights".to_owned();
+        ids.detail =
+            "rootless: on the host the worker is the daemon's own user, without its rights".to_owned();
     }
     if let Some(memory) = lines.get_mut(&Barrier::Memory) {
         memory.state = BarrierState::Degraded;

@@ -136,7 +136,8 @@ impl Text {
 
     fn drop_text(&mut self, execution: &ExecutionId, name: StreamName, bytes: &[u8], gap: Gap) -> Vec<Ready> {
         let ready = self.other_gap(execution, gap);
-        let (count, tail) = &mut self.dropped(execution, gap).streams[usize::from(name == StreamName::Stderr)];
+        let (count, tail) =
+            &mut self.dropped(execution, gap).streams[usize::from(name == StreamName::Stderr)];
         *count += bytes.len() as u64;
         tail.extend(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
         let over = tail.len().saturating_sub(TAIL_BYTES);
@@ -245,7 +246,8 @@ mod tests {
         text.push(&id(), StreamName::Stdout, &many, gap, Instant::now());
         text.push(&id(), StreamName::Stdout, b"the end", gap, Instant::now());
         let ready = text.close_gap();
-        let (_, Output::Truncated { dropped_bytes: 7, stream: Some(StreamName::Stdout), reason }, _) = &ready[0]
+        let (_, Output::Truncated { dropped_bytes: 7, stream: Some(StreamName::Stdout), reason }, _) =
+            &ready[0]
         else {
             panic!("{ready:?}")
         };

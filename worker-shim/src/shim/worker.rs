@@ -45,7 +45,8 @@ pub struct Worker {
 impl Worker {
     /// Starts it in a made sandbox. `spec` has its argv and environment.
     pub fn start(sandbox: &Sandbox) -> Result<Worker, StepError> {
-        Worker::try_start(sandbox)?.map_err(|error| StepError::new(&"prepare the worker's descriptors", &error))
+        Worker::try_start(sandbox)?
+            .map_err(|error| StepError::new(&"prepare the worker's descriptors", &error))
     }
 
     fn try_start(sandbox: &Sandbox) -> Result<io::Result<Worker>, StepError> {
@@ -60,7 +61,10 @@ impl Worker {
 
     /// The descriptors to wait for, by what they are.
     pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [self.stdout.as_ref(), self.stderr.as_ref(), Some(&self.channel)].into_iter().flatten().map(AsFd::as_fd)
+        [self.stdout.as_ref(), self.stderr.as_ref(), Some(&self.channel)]
+            .into_iter()
+            .flatten()
+            .map(AsFd::as_fd)
     }
 
     /// Reads what is there: the pipes first, the channel after (see `pump`).
@@ -118,12 +122,13 @@ impl Worker {
         let mut bytes = 0;
         while bytes < CHANNEL_BYTES {
             let channel = self.channel.as_fd();
-            let message = match wire::receive(&mut self.buffer, channel, Kind::WorkerEvent, RecvFlags::DONTWAIT) {
-                Ok(Some(message)) => message,
-                // Closed: the worker is ending, or its user closed our channel; init will tell.
-                Ok(None) | Err(ReceiveError::Socket(_)) => return Ok(()),
-                Err(error) => return Err(error.to_string()),
-            };
+            let message =
+                match wire::receive(&mut self.buffer, channel, Kind::WorkerEvent, RecvFlags::DONTWAIT) {
+                    Ok(Some(message)) => message,
+                    // Closed: the worker is ending, or its user closed our channel; init will tell.
+                    Ok(None) | Err(ReceiveError::Socket(_)) => return Ok(()),
+                    Err(error) => return Err(error.to_string()),
+                };
             let Frame { request, payload, .. } = &message.frame;
             let (request, size) = (*request, payload.len());
             let WorkerEvent { mark, body } = message.frame.message().map_err(|error| error.to_string())?;
