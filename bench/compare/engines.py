@@ -51,8 +51,9 @@ class Ipykernel:
                 resources={"metadata": {"path": str(folder)}},
             )
             try:
-                # What the kernel says at its start is no output of a cell.
-                client.execute(env=self._variables(folder), stderr=subprocess.DEVNULL)
+                # What the kernel process itself says, and what it echoes, is no output of a cell.
+                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+                client.execute(env=self._variables(folder), **quiet)
             except Exception as error:
                 raise EngineError(f"{self.name}: {type(error).__name__}: {error}") from error
         executed: dict[str, Any] = json.loads(nbformat.writes(document))  # type: ignore[no-untyped-call]

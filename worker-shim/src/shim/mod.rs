@@ -377,18 +377,15 @@ impl Shim {
         let mut frames: Vec<Frame> = Vec::new();
         let mut gone = false;
         let mut bytes = [0; 64 << 10];
-        while woken {
+        let mut more = woken;
+        while more {
             match rustix::io::read(&control.socket, &mut bytes) {
-                Ok(0) => gone = true,
-                Ok(count) => {
-                    control.reader.feed(&bytes[..count]);
-                    continue;
-                }
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => {}
-                Err(_) => gone = true,
+                Ok(0) => (gone, more) = (true, false),
+                Ok(count) => control.reader.feed(&bytes[..count]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => more = false,
+                Err(_) => (gone, more) = (true, false),
             }
-            break;
         }
         loop {
             match control.reader.next_frame() {
