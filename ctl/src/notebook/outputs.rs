@@ -90,13 +90,16 @@ impl Collector {
         let Some((name, sentence)) = describe(outcome) else { return };
         let outputs = notebook.outputs_mut(self.cell).map_or(&[][..], |outputs| outputs);
         let told = outputs.iter().any(|output| output["output_type"] == "error");
-        if !told {
+        // IPython tells some errors (a misused magic, an exception group) on stderr alone.
+        let on_stderr = matches!(outcome.end, End::Error { .. })
+            && outputs.iter().any(|output| output["output_type"] == "stream" && output["name"] == "stderr");
+        if !told && !on_stderr {
             let traceback = [format!("{name}: {sentence}")];
             self.add(
                 notebook,
                 json!({"output_type": "error", "ename": name, "evalue": sentence, "traceback": traceback}),
             );
-        } else if !matches!(outcome.end, End::Error { .. }) {
+        } else if told && !matches!(outcome.end, End::Error { .. }) {
             self.add_text(notebook, StreamName::Stderr, &format!("[cellblock] {sentence}\n"));
         }
     }
@@ -200,8 +203,7 @@ fn datum(mime: &str, bytes: &[u8]) -> Value {
     if mime == "application/json" || mime.ends_with("+json") {
         serde_json::from_slice(bytes).unwrap_or_else(|_| text())
     } else if mime.starts_with("image/") && !mime.starts_with("image/svg") {
-        // Jupyter's own encoder ends with a newline, and tools that compare notebooks see it.
-        Value::String(STANDARD.encode(bytes) + "\n")
+        Value::String(STANDARD.encode(bytes))
     } else {
         text()
     }

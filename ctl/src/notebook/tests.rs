@@ -159,7 +159,7 @@ fn representations_take_the_form_jupyter_gives_them() {
         *outputs(&notebook, 0),
         json!([{"output_type": "execute_result", "execution_count": 4, "data": {
             "text/plain": "<Figure>",
-            "image/png": "iVBORw==\n",
+            "image/png": "iVBORw==",
             "image/svg+xml": "<svg/>",
             "application/vnd.plotly.v1+json": {"data": []},
         }, "metadata": {}}])

@@ -208,7 +208,11 @@ fn environment_and_descriptors_are_an_allow_list(setup: Setup) {
         names.filter(|name| !allowed.contains(name)).map(str::to_owned).collect()
     };
     assert_eq!(beyond(&found.inside, &allowed), Vec::<String>::new());
-    assert!(found.inside.contains("HOME") && found.outside.contains("CARGO"), "{}", found.outside);
+    assert!(
+        found.inside.contains("HOME") && found.outside.contains("CELLBLOCK_TEST_PYTHON"),
+        "{}",
+        found.outside
+    );
     // What the worker and its libraries add for themselves.
     allowed.extend(["CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "GIT_PAGER", "LINES", "PAGER"]);
     allowed.extend(["PLOTLY_RENDERER", "TERM"]);

@@ -65,6 +65,14 @@ class MemoryHistory(HistoryManager):  # type: ignore[misc]
         self.shell.inputs.append((line_num, (source_raw or source)[:INPUT_CHARACTERS]))
         del self.shell.inputs[:-INPUTS]
 
+    def get_tail(
+        self, n: int = 10, raw: bool = True, output: bool = False, include_latest: bool = False
+    ) -> Any:
+        """For `%history -l`, which asks the database; here there is this session alone."""
+        inputs = self.shell.inputs if include_latest else self.shell.inputs[:-1]
+        for line, source in inputs[-n:] if n > 0 else []:
+            yield 0, line, (source, self.output_hist_reprs.get(line)) if output else source
+
     def end_session(self) -> None:
         pass
 
@@ -84,6 +92,10 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     exiter = Instance(Exit)
     # Without readline there is nothing to indent or to mask.
     autoindent = False
+
+    # Libraries look whether it is there to tell a notebook from a terminal: pandas would fold wide
+    # frames at a terminal's width without it.
+    kernel: Any = None
 
     # Set by `make`, before the base class builds its parts.
     outputs: Outputs

@@ -8,13 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from IPython.core.error import StdinNotImplementedError
+
 from .publish import Outputs
 
 PROMPT_CHARACTERS = 16_000
-
-
-class StdinNotImplementedError(EOFError):
-    """Nobody can answer. The name is ipykernel's; `EOFError` is what scripts catch."""
 
 
 class Stdin:
