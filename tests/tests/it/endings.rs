@@ -194,6 +194,7 @@ fn examine(notebook: &mut Notebook, case: &Case, wrong: &mut String) -> (Ran, i1
 /// What others do to an Execution; each is asked for when the code says that it runs.
 fn ends_from_outside(daemon: &Daemon, table: &mut String, wrong: &mut String) {
     type Act = fn(&Daemon, &mut Notebook, &Sent);
+    type Row = (&'static str, &'static str, bool, fn(&End) -> bool, Act);
     let ask: Act = |_, notebook, _| notebook.interrupt();
     let kill_shim: Act = |daemon, notebook, _| {
         let worker = notebook.status().worker_pid.unwrap().cast_signed();
@@ -209,7 +210,7 @@ fn ends_from_outside(daemon: &Daemon, table: &mut String, wrong: &mut String) {
         let notebook_id = notebook.id.clone();
         notebook.client.tell(&Request::Restart { notebook: notebook_id });
     };
-    let cases: [(&str, &str, bool, fn(&End) -> bool, Act); 6] = [
+    let cases: [Row; 6] = [
         ("interrupt of a busy loop", "while True: pass", KEEP, |end| *end == End::Interrupted, ask),
         ("interrupt of a sleep", "time.sleep(100)", KEEP, |end| *end == End::Interrupted, ask),
         (
