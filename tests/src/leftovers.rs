@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// A process that lives: its id, and when it began, so that a reused id is not mistaken for it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Its id.
     pub pid: i32,
@@ -15,7 +15,13 @@ pub struct Process {
     /// What it calls itself.
     pub name: String,
     parent: i32,
-    state: char,
+}
+
+/// One process is the same as long as it lives, whatever it does and whoever its parent is.
+impl PartialEq for Process {
+    fn eq(&self, other: &Self) -> bool {
+        (self.pid, self.began) == (other.pid, other.began)
+    }
 }
 
 impl Process {
@@ -27,14 +33,9 @@ impl Process {
         let name = start.split_once('(')?.1.to_owned();
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let state = fields.first()?.chars().next()?;
-        let process = Process {
-            pid,
-            name,
-            state,
-            parent: fields.get(1)?.parse().ok()?,
-            began: fields.get(19)?.parse().ok()?,
-        };
-        (!matches!(process.state, 'Z' | 'X')).then_some(process)
+        let process =
+            Process { pid, name, parent: fields.get(1)?.parse().ok()?, began: fields.get(19)?.parse().ok()? };
+        (!matches!(state, 'Z' | 'X')).then_some(process)
     }
 
     /// Whether it still lives.
@@ -71,7 +72,7 @@ pub fn processes(mark: &str) -> Vec<Process> {
         all().into_values().filter(|process| process.pid != own && bears(process.pid, mark)).collect();
     let below = marked.iter().flat_map(|process| descendants(process.pid));
     let mut found: Vec<Process> = below.chain(marked.iter().cloned()).collect();
-    found.sort();
+    found.sort_by_key(|process| (process.pid, process.began));
     found.dedup();
     found
 }

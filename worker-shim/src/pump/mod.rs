@@ -6,8 +6,10 @@
 //! frame that bears n, then what stands after.
 //!
 //! A mark may or may not belong to a frame. Which, is known without waiting: the worker sends the
-//! frame before it goes on, so whoever has read text from behind a mark finds the frame in the
-//! socket already. Hence the one rule for callers: *read the pipes first, the socket after.*
+//! frame before its mark, so whoever has read a mark finds its frame in the socket already. Hence
+//! the one rule for callers: *read the pipes first, the socket after.* And a frame whose mark is not
+//! there yet has its place all the same once both pipes have been read empty: all text before it
+//! was written before it was sent ([`Sequencer::take_all`]).
 //!
 //! Invariant: no I/O and no clock in here; bytes go in, pieces come out.
 
@@ -96,7 +98,7 @@ impl Sequencer {
         self.pipes[index(name)].reached() < mark
     }
 
-    /// A mark that stands at the head of one pipe while the other has nothing to show.
+    /// Whether a mark stands at the head of one pipe while the other has nothing to show.
     pub fn is_one_sided(&self) -> bool {
         let [stdout, stderr] = &self.pipes;
         matches!(
@@ -113,13 +115,14 @@ impl Sequencer {
     /// All pieces. For when no more marks can come: a pipe has been redirected by the program, or
     /// the worker has ended.
     pub fn take_all(&mut self) -> Vec<Piece> {
-        let mut pieces = self.merge(true);
-        for at in 0..2 {
-            let rest = self.pipes[at].splitter.take_rest();
+        for pipe in &mut self.pipes {
+            // What was held back is no mark's beginning: a mark is written whole, and all is read.
+            let rest = pipe.splitter.take_rest();
             if !rest.is_empty() {
-                pieces.push(Piece::Text(self.pipes[at].name, rest));
+                pipe.items.push_back(Item::Text(rest));
             }
         }
+        let mut pieces = self.merge(true);
         pieces.extend(self.frames.drain(..).map(Piece::Frame));
         pieces
     }
@@ -130,11 +133,7 @@ impl Sequencer {
         self.frames_up_to(self.passed(), &mut pieces);
         loop {
             for pipe in &mut self.pipes {
-                while let Some(Item::Text(_)) = pipe.items.front() {
-                    if let Some(Item::Text(bytes)) = pipe.items.pop_front() {
-                        pieces.push(Piece::Text(pipe.name, bytes));
-                    }
-                }
+                pipe.take_text(&mut pieces);
             }
             let heads = [0, 1].map(|at| self.pipes[at].head());
             let next = match heads {
@@ -152,11 +151,6 @@ impl Sequencer {
             }
             // Before the text behind the mark.
             self.frames_up_to(self.passed(), &mut pieces);
-        }
-        if force {
-            // Frames whose marks were lost on both pipes.
-            let last = self.frames.iter().map(|frame| frame.mark).max().unwrap_or(0);
-            self.frames_up_to(last, &mut pieces);
         }
         pieces
     }
@@ -177,6 +171,21 @@ impl Sequencer {
 }
 
 impl Pipe {
+    /// Takes what stands before the next mark. A mark that has been passed already (its frame was
+    /// placed before it came) means nothing any more.
+    fn take_text(&mut self, pieces: &mut Vec<Piece>) {
+        loop {
+            match self.items.front() {
+                Some(Item::Text(_)) => {}
+                Some(Item::Mark(number)) if *number <= self.passed => {}
+                _ => return,
+            }
+            if let Some(Item::Text(bytes)) = self.items.pop_front() {
+                pieces.push(Piece::Text(self.name, bytes));
+            }
+        }
+    }
+
     /// The mark at the head, if that is what stands there.
     fn head(&self) -> Option<u64> {
         match self.items.front() {

@@ -26,20 +26,64 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![text.clone().prop_map(Act::Stdout), text.prop_map(Act::Stderr), Just(Act::Frame)]
 }
 
-fn answer(request: u32) -> WorkerEventBody {
-    // Any body will do; the request id tells the frames apart.
-    let _ = request;
+/// Any body will do; the request id tells the frames apart.
+fn answer() -> WorkerEventBody {
     WorkerEventBody::Answer(cellblock_proto::query::Answer::Busy)
 }
 
-/// Runs the acts as a marking worker would, with reads of `chunk` bytes in between.
-fn run(acts: &[Act], chunk: usize) -> (Vec<Piece>, Vec<Piece>) {
-    let mut sequencer = Sequencer::new(NONCE);
-    let mut pipes = [Vec::new(), Vec::new()];
-    let mut socket = VecDeque::new();
-    let (mut wanted, mut got) = (Vec::new(), Vec::new());
-    let mut number = 0;
-    let mut last = None;
+/// The worker's side and the reader's, with nothing between them but two pipes and a socket.
+struct Bench {
+    sequencer: Sequencer,
+    pipes: [Vec<u8>; 2],
+    socket: VecDeque<Pending>,
+    chunk: usize,
+    got: Vec<Piece>,
+}
+
+impl Bench {
+    /// One look of the reader, by the rules of `Worker::read`.
+    fn look(&mut self) {
+        self.read(self.chunk);
+        while let Some(frame) = self.socket.pop_front() {
+            self.sequencer.feed_frame(frame);
+        }
+        let whole = self.sequencer.awaited().is_some();
+        if whole {
+            self.read(usize::MAX);
+        }
+        self.got.extend(if self.sequencer.awaited().is_some() {
+            self.sequencer.take_all()
+        } else {
+            self.sequencer.take()
+        });
+    }
+
+    fn read(&mut self, most: usize) {
+        for (pipe, name) in self.pipes.iter_mut().zip([StreamName::Stdout, StreamName::Stderr]) {
+            let bytes: Vec<u8> = pipe.drain(..most.min(pipe.len())).collect();
+            self.sequencer.feed_text(name, &bytes);
+        }
+    }
+}
+
+/// Runs the acts as a marking worker would. `looks` says, step by step of the worker (a frame and
+/// each of its two marks are steps of their own), whether the reader looks then.
+fn run(acts: &[Act], chunk: usize, looks: &[bool]) -> (Vec<Piece>, Vec<Piece>) {
+    let mut bench = Bench {
+        sequencer: Sequencer::new(NONCE),
+        pipes: Default::default(),
+        socket: VecDeque::new(),
+        chunk,
+        got: Vec::new(),
+    };
+    let mut wanted = Vec::new();
+    let mut looks = looks.iter().copied().cycle();
+    let mut step = |bench: &mut Bench| {
+        if looks.next().unwrap_or(true) {
+            bench.look();
+        }
+    };
+    let (mut number, mut last) = (0, None);
     for (at, act) in acts.iter().enumerate() {
         let stream = match act {
             Act::Stdout(_) => Some(0),
@@ -48,43 +92,32 @@ fn run(acts: &[Act], chunk: usize) -> (Vec<Piece>, Vec<Piece>) {
         };
         if stream.is_none() || (last.is_some() && last != stream) {
             number += 1;
-            let mark = Mark { nonce: NONCE, number }.encode();
-            pipes.iter_mut().for_each(|pipe: &mut Vec<u8>| pipe.extend_from_slice(&mark));
+            if stream.is_none() {
+                let request = u32::try_from(at).expect("few acts") + 1;
+                let frame = || Pending { mark: number, request, body: answer(), payload: vec![] };
+                bench.socket.push_back(frame());
+                wanted.push(Piece::Frame(frame()));
+                step(&mut bench);
+            }
+            for at in 0..2 {
+                bench.pipes[at].extend_from_slice(&Mark { nonce: NONCE, number }.encode());
+                step(&mut bench);
+            }
         }
         last = stream;
-        match act {
-            Act::Stdout(text) => {
-                pipes[0].extend_from_slice(text);
-                wanted.push(Piece::Text(StreamName::Stdout, text.clone()));
-            }
-            Act::Stderr(text) => {
-                pipes[1].extend_from_slice(text);
-                wanted.push(Piece::Text(StreamName::Stderr, text.clone()));
-            }
-            Act::Frame => {
-                let request = u32::try_from(at).expect("few acts") + 1;
-                let frame = || Pending { mark: number, request, body: answer(request), payload: vec![] };
-                socket.push_back(frame());
-                wanted.push(Piece::Frame(frame()));
-            }
+        if let (Act::Stdout(text) | Act::Stderr(text), Some(stream)) = (act, stream) {
+            bench.pipes[stream].extend_from_slice(text);
+            let name = if stream == 0 { StreamName::Stdout } else { StreamName::Stderr };
+            wanted.push(Piece::Text(name, text.clone()));
+            step(&mut bench);
         }
-        read(&mut sequencer, &mut pipes, &mut socket, chunk);
-        got.extend(sequencer.take());
     }
-    while pipes.iter().any(|pipe| !pipe.is_empty()) {
-        read(&mut sequencer, &mut pipes, &mut socket, chunk);
-        got.extend(sequencer.take());
+    while bench.pipes.iter().any(|pipe| !pipe.is_empty()) {
+        bench.look();
     }
-    got.extend(sequencer.take_all());
-    (join(wanted), join(got))
-}
-
-fn read(sequencer: &mut Sequencer, pipes: &mut [Vec<u8>; 2], socket: &mut VecDeque<Pending>, chunk: usize) {
-    for (pipe, name) in pipes.iter_mut().zip([StreamName::Stdout, StreamName::Stderr]) {
-        let bytes: Vec<u8> = pipe.drain(..chunk.min(pipe.len())).collect();
-        sequencer.feed_text(name, &bytes);
-    }
-    socket.drain(..).for_each(|frame| sequencer.feed_frame(frame));
+    let rest = bench.sequencer.take_all();
+    bench.got.extend(rest);
+    (join(wanted), join(bench.got))
 }
 
 /// Joins neighbours of one stream: how text was cut is nobody's promise.
@@ -104,8 +137,9 @@ proptest! {
     fn order_is_the_workers_however_the_reads_fall(
         acts in prop::collection::vec(act(), 0..40),
         chunk in 1..80usize,
+        looks in prop::collection::vec(any::<bool>(), 1..20),
     ) {
-        let (wanted, got) = run(&acts, chunk);
+        let (wanted, got) = run(&acts, chunk, &looks);
         prop_assert_eq!(wanted, got);
     }
 }
@@ -113,7 +147,7 @@ proptest! {
 #[test]
 fn frame_waits_for_text_before_its_mark() {
     let mut sequencer = Sequencer::new(NONCE);
-    sequencer.feed_frame(Pending { mark: 1, request: 1, body: answer(1), payload: vec![] });
+    sequencer.feed_frame(Pending { mark: 1, request: 1, body: answer(), payload: vec![] });
     assert_eq!(sequencer.take(), []);
     assert_eq!(sequencer.awaited(), Some(1));
     let mark = Mark { nonce: NONCE, number: 1 }.encode();
@@ -129,7 +163,7 @@ fn redirected_pipe_holds_nothing_up_for_good() {
     let mut sequencer = Sequencer::new(NONCE);
     let mark = Mark { nonce: NONCE, number: 1 }.encode();
     sequencer.feed_text(StreamName::Stdout, &[&mark[..], b"after"].concat());
-    sequencer.feed_frame(Pending { mark: 1, request: 1, body: answer(1), payload: vec![] });
+    sequencer.feed_frame(Pending { mark: 1, request: 1, body: answer(), payload: vec![] });
     assert_eq!(sequencer.take(), []);
     let pieces = sequencer.take_all();
     assert!(matches!(&pieces[..], [Piece::Frame(_), Piece::Text(_, text)] if text == b"after"));
