@@ -19,7 +19,7 @@ pub struct ExecuteOptions {
     /// When this Execution fails, those queued behind it end as `cancelled`.
     #[serde(default = "yes")]
     pub stop_on_error: bool,
-    /// Whether `input()` may ask; without it, it raises `EOFError` at once.
+    /// Whether `input()` may ask; without it, it raises `StdinNotImplementedError` at once.
     #[serde(default)]
     pub allow_stdin: bool,
     /// Whether the value of the last expression is displayed.

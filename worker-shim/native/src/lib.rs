@@ -18,6 +18,7 @@ mod sys;
 
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use sys::{Errno, SigintBlocked};
 
@@ -35,6 +36,9 @@ pub struct Pipes {
     pub number: u64,
 }
 
+/// The pipes as they were at the first mark, before any user code ran.
+static BEGUN_AS: OnceLock<[Option<(u64, u64)>; 2]> = OnceLock::new();
+
 /// Length of a mark: 16 bytes of nonce, then the number (see `cellblock_proto::worker::Mark`).
 const MARK_BYTES: usize = 24;
 
@@ -48,8 +52,14 @@ impl Pipes {
         let mut mark = [0; MARK_BYTES];
         mark[..16].copy_from_slice(&self.nonce);
         mark[16..].copy_from_slice(&(self.number + 1).to_le_bytes());
-        for pipe in [self.out, self.err] {
-            sys::write_all(pipe, &mark, signals)?;
+        let pipes = [self.out, self.err];
+        let begun_as = BEGUN_AS.get_or_init(|| pipes.map(sys::identity));
+        for (pipe, begun_as) in pipes.into_iter().zip(begun_as) {
+            // User code may have closed its stdout, or put a file of its own in its place: no mark
+            // belongs there, and the shim knows that one may be missing.
+            if begun_as.is_some() && sys::identity(pipe) == *begun_as {
+                let _ = sys::write_all(pipe, &mark, signals);
+            }
         }
         self.number += 1;
         Ok(())
@@ -72,8 +82,8 @@ pub unsafe extern "C" fn cellblock_write_mark(pipes: *mut Pipes) -> c_int {
 }
 
 /// Sends header, meta and payload as one message and then, when `pipes` is not null, the next mark
-/// into both pipes: the frame's place in the text. With `use_memfd` the payload goes into a sealed memfd that is sent along.
-/// Returns 0, or the negative errno; after `-EINTR` nothing has been written.
+/// into both pipes: the frame's place in the text. With `use_memfd` the payload goes into a sealed
+/// memfd that is sent along. Returns 0, or the negative errno; after `-EINTR` nothing has been written.
 ///
 /// # Safety
 /// `message` and `payload` are readable for their lengths; `pipes` is null or as for

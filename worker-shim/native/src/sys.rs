@@ -67,6 +67,19 @@ impl SigintBlocked {
     }
 }
 
+/// What a descriptor stands for: device and inode; nothing when it is closed.
+pub(crate) fn identity(fd: c_int) -> Option<(u64, u64)> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills `status` when it returns 0.
+    unsafe {
+        if libc::fstat(fd, status.as_mut_ptr()) != 0 {
+            return None;
+        }
+        let status = status.assume_init();
+        Some((status.st_dev, status.st_ino))
+    }
+}
+
 /// Writes all of `bytes`, also where user code has made the pipe non-blocking.
 pub(crate) fn write_all(fd: c_int, mut bytes: &[u8], signals: &SigintBlocked) -> Result<(), Errno> {
     while !bytes.is_empty() {

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import posix
 import select
 import socket
 import struct
@@ -186,5 +187,7 @@ def _end(error: OSError) -> NoReturn:
 
 def _die(reason: str) -> NoReturn:
     # Not sys.stderr: user code may have replaced it. Not exceptions: user code may catch them.
-    os.write(2, f"cellblock worker: {reason} (python {sys.executable})\n".encode("utf-8", "replace"))
+    # Not os.write: ours makes a mark first, which may be what cannot be done.
+    with contextlib.suppress(OSError):
+        posix.write(2, f"cellblock worker: {reason} (python {sys.executable})\n".encode("utf-8", "replace"))
     os._exit(EXIT_INTERNAL)

@@ -87,8 +87,8 @@ class Text:
         with self.channel.lock:
             self.end_burst()
             for stream in (self.out, self.err):
-                # User code may have closed it.
-                with contextlib.suppress(ValueError):
+                # User code may have closed it, or the descriptor under it.
+                with contextlib.suppress(ValueError, OSError):
                     stream.flush()
 
     def switch(self, execution: str) -> None:
@@ -165,7 +165,7 @@ class Text:
 
     def write_err(self, data: Any, write: Callable[[int, Any], int]) -> int:
         """stderr, from wherever."""
-        if not self.out.closed:
+        with contextlib.suppress(ValueError, OSError):
             self.out.flush()
         if self._is_child:
             return write(2, data)
@@ -224,7 +224,7 @@ class Text:
         """Pushes out a burst and goes back to a write at a time. The lock is held."""
         if self.bursting:
             self.bursting = False
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, OSError):
                 self.out.reconfigure(write_through=True)
 
     def _end_burst_later(self, wake: _thread.LockType, done: _thread.LockType) -> None:

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cellblock_proto::execution::{
-    Death, End, NameChanges, NameInfo, Outcome, Output, OutputFrame, Variables,
+    Death, End, NameChanges, NameInfo, Outcome, Output, OutputFrame, StreamName, Variables,
 };
 use cellblock_proto::frame::Frame;
 use cellblock_proto::id::ExecutionId;
@@ -216,15 +216,17 @@ impl Shim {
         }
     }
 
-    fn printed(
-        &mut self,
-        execution: &ExecutionId,
-        name: cellblock_proto::execution::StreamName,
-        bytes: &[u8],
-    ) {
-        let gap = self.count_output(execution, bytes.len() as u64);
-        let ready = self.text.push(execution, name, bytes, gap, Instant::now());
-        ready.into_iter().for_each(|ready| self.output(ready));
+    fn printed(&mut self, execution: &ExecutionId, name: StreamName, bytes: &[u8]) {
+        // What stands before the cap is kept to the byte.
+        let cap = self.spec.limits.output_bytes;
+        let running = self.executions.running.as_ref().filter(|running| running.execution == *execution);
+        let room = running.map_or(u64::MAX, |running| cap.saturating_sub(running.output_bytes));
+        let (kept, rest) = bytes.split_at(usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len()));
+        for part in [kept, rest].into_iter().filter(|part| !part.is_empty()) {
+            let gap = self.count_output(execution, part.len() as u64);
+            let ready = self.text.push(execution, name, part, gap, Instant::now());
+            ready.into_iter().for_each(|ready| self.output(ready));
+        }
     }
 
     /// Counts bytes of an Execution's output; says whether they are to be dropped.
