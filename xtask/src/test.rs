@@ -79,17 +79,25 @@ fn rust_tests(variables: &Variables, runner_args: &[String]) -> Result<()> {
     run_command(with(command.args(runner_args), variables))
 }
 
+/// One run per folder: each has a `conftest.py` of its own, and pytest takes two of that name in one
+/// run for one.
 fn python_tests(variables: &Variables) -> Result<()> {
-    let folders = test_folders()?;
-    if folders.is_empty() {
-        return Ok(());
-    }
     let root = tree::root();
     let search = std::env::join_paths([root.join("clients/python/src"), root.join("worker-shim/python")])?;
-    let mut command = Command::new(python_env::dev_env(None)?);
-    command.current_dir(root).env("PYTHONPATH", search);
-    command.args(["-m", "pytest", "-c", "pyproject.toml", "--rootdir", "."]).args(folders);
-    run_command(with(&mut command, variables))
+    let mut failed = Vec::new();
+    for folder in test_folders()? {
+        let mut command = Command::new(python_env::dev_env(None)?);
+        command.current_dir(&root).env("PYTHONPATH", &search);
+        command.args(["-m", "pytest", "-c", "pyproject.toml", "--rootdir", "."]).arg(&folder);
+        if let Err(error) = run_command(with(&mut command, variables)) {
+            eprintln!("error: {error:#}");
+            failed.push(tree::short(&folder));
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
 }
 
 /// Every folder that holds a `test_*.py`, so that a new one cannot be forgotten.
