@@ -21,8 +21,11 @@ def leftovers() -> set[str]:
     return {path.name for path in Path("/tmp").glob("cb-*") if not path.name.startswith("cb-fake-")}
 
 
-def test_it_ends_with_its_lifeline_and_leaves_nothing(tmp_path: Path) -> None:
+def test_it_ends_with_its_lifeline_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = leftovers()
+    monkeypatch.setenv("CELLBLOCK_CACHE_DIR", "/cache")
     bin_dir = pretend(
         tmp_path, f'echo "$@" > {tmp_path}/arguments; echo ready "$3/api.sock"; cat; : > {tmp_path}/ended'
     )
@@ -32,7 +35,7 @@ def test_it_ends_with_its_lifeline_and_leaves_nothing(tmp_path: Path) -> None:
         assert supervisor.socket_path == folder / "run" / "api.sock"
         assert arguments == [
             "--private", "--runtime-dir", f"{folder}/run", "--state-dir", f"{folder}/state",
-            "--python", "/usr/bin/python3", "--profiles", "/profiles",
+            "--cache-dir", "/cache", "--python", "/usr/bin/python3", "--profiles", "/profiles",
         ]  # fmt: skip
         os.kill(supervisor.pid, 0)
         assert len(str(supervisor.socket_path)) < 40
