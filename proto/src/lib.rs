@@ -20,6 +20,7 @@ pub mod codec;
 pub mod execution;
 pub mod frame;
 pub mod id;
+pub mod names;
 pub mod query;
 pub mod shim;
 pub mod worker;

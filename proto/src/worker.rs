@@ -1,7 +1,7 @@
 //! Shim and worker: JSON frames, one per SEQPACKET message, on file descriptor 3 of the worker.
 //! A payload above [`INLINE_BYTES`] lies in a sealed memfd sent along (`FLAG_MEMFD`).
 //!
-//! Text is not among the frames: it goes through the pipes on 1 and 2. Before each frame, and
+//! Text is not among the frames: it goes through the pipes on 1 and 2. Right after each frame, and
 //! wherever else the order between the two pipes matters, the worker writes a [`Mark`] into both.
 
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub enum WorkerCommand {
     Query(Query),
 }
 
-/// What the worker tells the shim. `mark` is the number of the mark written before the frame.
+/// What the worker tells the shim. `mark` is the number of the mark written right after the frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerEvent {
     /// Number of the mark that stands for this frame in the pipes; 0 when there is none (answers).

@@ -182,6 +182,8 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
     let init = Actor::Init;
     let root = Barrier::PrivateRoot;
     steps.require(init, Barrier::UserIds, Action::BecomeInit, "no group and no terminal comes along");
+    let keys = "a session keyring is inherited: the daemon's would open the host's keys to every notebook";
+    steps.require(init, Barrier::Keyring, Action::NewKeyring, keys);
     let hostname = Action::Hostname { name: "notebook".to_owned() };
     steps.require(init, Barrier::Namespaces, hostname, "the host's own name is nobody's business");
     steps.require(init, root, Action::PrivateMounts, "what is mounted here stays here");

@@ -76,6 +76,8 @@ pub enum Barrier {
     FileDescriptors,
     /// Memory of the whole sandbox, watched by the shim.
     Memory,
+    /// A session keyring of its own: the daemon's would hold keys of the host.
+    Keyring,
 }
 
 impl Barrier {
@@ -97,6 +99,7 @@ impl Barrier {
             Barrier::Capabilities => "capabilities",
             Barrier::FileDescriptors => "file descriptors",
             Barrier::Memory => "memory",
+            Barrier::Keyring => "keyring",
         }
     }
 }
@@ -178,6 +181,8 @@ pub enum Action {
     },
     /// Become root of the sandbox's user namespace, without groups, in a session of its own.
     BecomeInit,
+    /// Begin with an empty session keyring of its own.
+    NewKeyring,
     /// Name the machine.
     Hostname {
         /// The name.
@@ -313,6 +318,7 @@ impl fmt::Display for Action {
                 ids.iter().try_for_each(|(inside, outer)| write!(out, " {inside}={outer}"))
             }
             Action::BecomeInit => write!(out, "become init: no groups, own session"),
+            Action::NewKeyring => write!(out, "join a new, empty session keyring"),
             Action::Hostname { name } => write!(out, "set the host name to {name}"),
             Action::PrivateMounts => write!(out, "make all mounts private"),
             Action::MountRoot { bytes, inodes } => {

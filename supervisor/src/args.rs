@@ -1,6 +1,13 @@
 //! The command line. Doc comments are the help text.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+
+use sandbox_profiles::ids::RANGE;
+
+/// Below lie the users of the system, its services and root; and the range must end before the id
+/// that stands for none.
+const FIRST_UIDS: RangeInclusive<i64> = 65536..=(u32::MAX - RANGE - 1) as i64;
 
 /// Run notebook code in isolated Python workers
 ///
@@ -24,6 +31,7 @@ pub(crate) struct Args {
     ///
     /// Default: /var/lib/cellblock as root, else $XDG_STATE_HOME/cellblock, else
     /// ~/.local/state/cellblock.
+    /// With --private: RUNTIME_DIR/state, which is removed when the daemon ends.
     #[arg(long, value_name = "DIR", env = "CELLBLOCK_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
@@ -33,11 +41,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", env = "CELLBLOCK_CACHE_DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
 
-    /// Python to run notebooks with: a program, or an environment's bin/python
+    /// Python to run notebooks with: a program, or an environment's bin/python [default: python3]
     ///
     /// It needs IPython and dill. It is found by reading files and never run outside a sandbox.
-    #[arg(long, value_name = "PATH", env = "CELLBLOCK_PYTHON", default_value = "python3")]
-    pub(crate) python: PathBuf,
+    #[arg(long, value_name = "PATH", env = "CELLBLOCK_PYTHON")]
+    pub(crate) python: Option<PathBuf>,
 
     /// Directory of profiles, one NAME.toml each; `default` is built in
     #[arg(long, value_name = "DIR", env = "CELLBLOCK_PROFILES")]
@@ -48,11 +56,21 @@ pub(crate) struct Args {
     pub(crate) shim: Option<PathBuf>,
 
     /// Also serve this user id (our own and 0 are always served); may be repeated
+    ///
+    /// It must also be able to reach the socket: see --socket-group.
     #[arg(long, value_name = "UID")]
     pub(crate) allow_uid: Vec<u32>,
 
-    /// First host user id of the range that workers use, as root only
-    #[arg(long, value_name = "UID", env = "CELLBLOCK_FIRST_UID")]
+    /// Group of the socket, by name or number: its members can connect to it
+    ///
+    /// Connecting is not being served: each user id needs --allow-uid as well. Without this, only
+    /// our own group can connect.
+    #[arg(long, value_name = "GROUP", env = "CELLBLOCK_SOCKET_GROUP")]
+    pub(crate) socket_group: Option<String>,
+
+    /// First host user id of the range of 65536 that workers use, as root only
+    #[arg(long, value_name = "UID", env = "CELLBLOCK_FIRST_UID",
+          value_parser = clap::value_parser!(u32).range(FIRST_UIDS))]
     pub(crate) first_uid: Option<u32>,
 
     /// Be the daemon of one program: end, with all workers, when standard input ends
@@ -64,4 +82,28 @@ pub(crate) struct Args {
     /// Print the line `ready SOCKET` when listening, without --private too
     #[arg(long)]
     pub(crate) print_ready: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn range_of_workers_has_neither_system_users_nor_no_user_in_it() {
+        for (uid, is_allowed) in [
+            (0, false),
+            (1000, false),
+            (65535, false),
+            (65536, true),
+            (4_294_901_758, true),
+            (4_294_901_759, false),
+        ] {
+            let parsed = Args::try_parse_from(["cellblockd", "--first-uid", &u32::to_string(&uid)]);
+            assert_eq!(parsed.is_ok(), is_allowed, "{uid}");
+            if let Err(error) = parsed {
+                assert!(error.to_string().contains("65536..=4294901758"), "{error}");
+            }
+        }
+    }
 }

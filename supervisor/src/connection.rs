@@ -13,12 +13,14 @@ use cellblock_proto::{BUILD, PROTOCOL_MAX, PROTOCOL_MIN};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
+use tokio::time::{Instant, timeout_at};
 
 use crate::daemon::Daemon;
 use crate::doctor;
 use crate::log::chain;
 use crate::notebook::Message;
 use crate::outbox::{BeginError, Client, Outbox, Payload, Responder};
+use crate::places::is_operator;
 use crate::registry;
 
 /// How long a new connection may be silent.
@@ -28,7 +30,13 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Code of one Execution, in bytes: far above what people write, far below what hurts.
-const MAX_CODE_BYTES: usize = 16 << 20;
+const MAX_CODE_BYTES: u32 = 16 << 20;
+
+/// Requests carry code at most, so more is refused before it is held.
+const LIMITS: Limits = Limits { meta_bytes: Limits::DEFAULT.meta_bytes, payload_bytes: MAX_CODE_BYTES };
+
+/// How long a frame may take to come, once it has begun: what has come of it is held all the while.
+const FRAME_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -48,6 +56,8 @@ enum ConnectionError {
     NotHello { reason: String },
     #[error("no hello within {} s", HELLO_PATIENCE.as_secs())]
     Silent,
+    #[error("a frame was begun and not ended within {} s", FRAME_PATIENCE.as_secs())]
+    Torn,
     #[error(
         "no common protocol version: the client speaks {min} to {max}, this daemon {PROTOCOL_MIN} to {PROTOCOL_MAX}"
     )]
@@ -81,27 +91,38 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
         daemon,
         uid,
         client: Client { outbox: Arc::clone(&outbox), codec: Codec::Json },
-        reader: Reader { half: read, frames: FrameReader::new(Limits::DEFAULT), buffer: vec![0; READ_BYTES] },
+        reader: Reader { half: read, frames: FrameReader::new(LIMITS), buffer: vec![0; READ_BYTES] },
     };
+    let mut is_refused = false;
     match connection.run().await {
         Ok(()) => tracing::debug!(uid, "client gone"),
         Err(ConnectionError::Io(error)) => tracing::debug!(uid, %error, "client lost"),
         Err(error) => {
             tracing::warn!(uid, error = chain(&error), "connection refused");
             connection.client.refuse(0, error.code(), chain(&error));
+            is_refused = true;
         }
     }
     outbox.close();
     let aborted = writer.abort_handle();
-    if tokio::time::timeout(FAREWELL_PATIENCE, writer).await.is_err() {
+    let farewell = async {
+        let written = writer.await;
+        if is_refused {
+            // A socket that is closed with something unread in it takes back our last words, and
+            // somebody who is still sending does not read them yet.
+            connection.reader.drain().await;
+        }
+        written
+    };
+    if tokio::time::timeout(FAREWELL_PATIENCE, farewell).await.is_err() {
         aborted.abort();
     }
 }
 
-/// Tells a client that there are too many of them.
-pub(crate) async fn turn_away(socket: UnixStream) {
+/// Tells a client that there is no place for it.
+pub(crate) async fn turn_away(socket: UnixStream, reason: String) {
     let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json };
-    client.refuse(0, ErrorCode::Busy, "too many connections: close some, or send requests over one");
+    client.refuse(0, ErrorCode::Busy, reason);
     client.outbox.close();
     // Whether it is heard is the client's business.
     let _ = tokio::time::timeout(FAREWELL_PATIENCE, client.outbox.write_to(socket)).await;
@@ -123,6 +144,7 @@ struct Reader {
 impl Reader {
     /// The next request; `None` when the client has ended the connection, torn frame or not.
     async fn request(&mut self) -> Result<Option<Frame>, ConnectionError> {
+        let mut patience = None;
         loop {
             if let Some(frame) = self.frames.next_frame()? {
                 return if frame.kind == Kind::Request {
@@ -131,11 +153,27 @@ impl Reader {
                     Err(ConnectionError::Kind(frame.kind))
                 };
             }
-            match self.half.read(&mut self.buffer).await? {
+            // Counted while we listen: that we did not for a while is not the client's fault.
+            if self.frames.pending_bytes() > 0 {
+                patience.get_or_insert_with(|| Instant::now() + FRAME_PATIENCE);
+            }
+            let read = self.half.read(&mut self.buffer);
+            let read = match patience {
+                Some(patience) => timeout_at(patience, read).await.map_err(|_| ConnectionError::Torn)?,
+                None => read.await,
+            };
+            match read? {
                 0 => return Ok(None),
                 count => self.frames.feed(&self.buffer[..count]),
             }
         }
+    }
+}
+
+impl Reader {
+    /// Reads on until the client has ended the connection too; nothing is kept.
+    async fn drain(&mut self) {
+        while self.half.read(&mut self.buffer).await.is_ok_and(|count| count > 0) {}
     }
 }
 
@@ -160,15 +198,11 @@ impl Connection {
 
     fn authorise(&self) -> Result<(), ConnectionError> {
         let uid = self.uid;
-        if self.is_operator() || self.daemon.allow_uids.contains(&uid) {
+        if is_operator(uid) || self.daemon.allow_uids.contains(&uid) {
             Ok(())
         } else {
             Err(ConnectionError::Forbidden { uid })
         }
-    }
-
-    fn is_operator(&self) -> bool {
-        self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
     }
 
     fn greet(&mut self, frame: &Frame) -> Result<(), ConnectionError> {
@@ -192,8 +226,8 @@ impl Connection {
             version,
             codec,
             server: BUILD.to_owned(),
-            meta_bytes: Limits::DEFAULT.meta_bytes,
-            payload_bytes: Limits::DEFAULT.payload_bytes,
+            meta_bytes: LIMITS.meta_bytes,
+            payload_bytes: LIMITS.payload_bytes,
         };
         self.client.answer(frame.request, &reply, None);
         self.client.codec = codec;
@@ -328,7 +362,7 @@ impl Connection {
     }
 
     async fn shut_down(&self, responder: Responder) {
-        if !self.is_operator() {
+        if !is_operator(self.uid) {
             let message = "only root and the daemon's own user may end it";
             return responder.refuse(ErrorCode::Forbidden, message);
         }
@@ -341,11 +375,6 @@ impl Connection {
 
 /// The payload as code, or the refusal sent.
 fn check_code(payload: Vec<u8>, responder: Responder) -> Option<(Payload, Responder)> {
-    if payload.len() > MAX_CODE_BYTES {
-        let message = format!("the code has {} bytes, the limit is {MAX_CODE_BYTES} bytes", payload.len());
-        responder.refuse(ErrorCode::TooLarge, message);
-        return None;
-    }
     if let Err(error) = std::str::from_utf8(&payload) {
         responder.refuse(ErrorCode::BadRequest, format!("the code is not UTF-8: {error}"));
         return None;

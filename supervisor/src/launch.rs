@@ -124,7 +124,7 @@ pub(crate) async fn notebook_worker(
 ) -> Result<Launched, LaunchError> {
     // Read anew for each worker: an operator's edit holds from the next one on.
     let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
-    let workspace = workspace::open(&daemon.state, &notebook)?;
+    let workspace = workspace::open(&daemon.state, &notebook, daemon.anchor.first_uid())?;
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;
     let cache = prepare::cache(&daemon, &profile, &python).await;

@@ -9,7 +9,14 @@ use tracing_subscriber::EnvFilter;
 /// Starts the log. `CELLBLOCK_LOG` takes a filter such as `debug` or `cellblockd=trace`.
 pub(crate) fn init() {
     let filter = EnvFilter::try_from_env("CELLBLOCK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // It would say on standard error that standard error is closed, and panic over that: a
+        // private daemon whose program was killed has still to clean up.
+        .log_internal_errors(false)
+        .init();
 }
 
 /// An error with its sources on one line; a Display of ours never repeats its source.

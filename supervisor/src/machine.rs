@@ -14,11 +14,12 @@
 
 mod adoption;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use cellblock_proto::client::{ErrorCode, WorkerState};
 use cellblock_proto::execution::{Death, End, ExecuteOptions, NameInfo, Outcome, Output, Variables};
 use cellblock_proto::id::ExecutionId;
+use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::Command;
 
 use crate::decision::{Action, Input};
@@ -80,7 +81,7 @@ pub(crate) struct Machine {
     ended: VecDeque<ExecutionId>,
     remembered: HashSet<ExecutionId>,
     ended_count: u64,
-    names: BTreeMap<String, NameInfo>,
+    names: KnownNames,
     /// What the next Execution is to be told.
     notice: Option<Output>,
     adopting: bool,
@@ -96,7 +97,7 @@ impl Machine {
             ended: VecDeque::new(),
             remembered: HashSet::new(),
             ended_count: 0,
-            names: BTreeMap::new(),
+            names: KnownNames::default(),
             notice: None,
             adopting: false,
         }
@@ -133,9 +134,13 @@ impl Machine {
         self.ended_count
     }
 
+    fn lost_names(&self) -> Vec<String> {
+        self.names.iter().map(|info| info.name.clone()).collect()
+    }
+
     /// The names known, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &NameInfo> {
-        self.names.values()
+        self.names.iter()
     }
 
     /// Decides.
@@ -175,7 +180,7 @@ impl Machine {
                 let lost = lost.into_iter().map(|info| info.name).collect();
                 self.worker_gone(&death, lost, out);
             }
-            Input::ShimLost => self.worker_gone(&Death::ShimLost, self.names.keys().cloned().collect(), out),
+            Input::ShimLost => self.worker_gone(&Death::ShimLost, self.lost_names(), out),
             Input::Interrupt => {
                 if self.phase == Phase::Up {
                     out.push(send(Command::Interrupt));
@@ -295,12 +300,7 @@ impl Machine {
             return;
         }
         if outcome.variables == Variables::Kept {
-            for info in outcome.names.added.iter().chain(&outcome.names.changed) {
-                self.names.insert(info.name.clone(), info.clone());
-            }
-            for name in &outcome.names.removed {
-                self.names.remove(name);
-            }
+            self.names.apply(&outcome.names);
         }
         self.ensure(execution);
         self.take_notice_back(execution);
@@ -395,7 +395,7 @@ impl Machine {
         };
         lost.sort();
         self.phase = Phase::None;
-        self.names.clear();
+        self.names = KnownNames::default();
         for execution in self.order.clone() {
             let Some(job) = self.jobs.get_mut(&execution) else { continue };
             match (job.stage, &ending) {

@@ -15,6 +15,7 @@ mod daemon;
 mod decision;
 mod delivery;
 mod doctor;
+mod groups;
 mod host;
 mod interpreter;
 mod launch;
@@ -26,17 +27,20 @@ mod notebook;
 #[cfg(test)]
 mod notebook_tests;
 mod outbox;
+mod places;
 mod prepare;
 mod process;
 mod profiles;
 mod records;
 mod registry;
+mod removal;
 mod runtime_dir;
 mod server;
 mod slots;
 mod taken;
 mod workspace;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,7 +55,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("cellblockd: failed to start the runtime: {error}");
+            say(format_args!("failed to start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -60,8 +64,13 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cellblockd: {error:#}");
+            say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Not `eprintln!`, which panics when whoever read our standard error is gone.
+fn say(message: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "cellblockd: {message}");
 }

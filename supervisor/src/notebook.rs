@@ -239,7 +239,9 @@ impl Notebook {
     }
 
     async fn next(&mut self) -> Woken {
-        let reads = self.pressure.is_none();
+        // A worker that ends is heard to its end even when nobody reads, or whoever waits for that
+        // would wait for a stranger's client. What comes is bounded by what its shim retains.
+        let reads = self.pressure.is_none() || self.machine.state() == WorkerState::Ending;
         let is_idle = self.machine.state() == WorkerState::None;
         let (reader, writer) = match &mut self.live {
             Some(live) => (Some(&mut live.reader).filter(|_| reads), Some(&mut live.writer)),

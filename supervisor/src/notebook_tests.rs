@@ -227,6 +227,19 @@ impl Shim {
         self.event_with(EventBody::Output(OutputFrame { execution: id(name), seq, output }), text).await
     }
 
+    /// Outputs until the daemon does not read any more, which leaves the last one torn: the socket
+    /// is full for longer than it takes the daemon.
+    async fn fill(&mut self, name: &str) {
+        let mut seq = 0;
+        while tokio::time::timeout(Duration::from_millis(200), self.output(name, seq, &[b'x'; 256 << 10]))
+            .await
+            .is_ok()
+        {
+            seq += 1;
+            assert!(seq < 200, "50 MiB were read that nobody took");
+        }
+    }
+
     async fn finish(&mut self, name: &str, outputs: u64) -> u64 {
         self.event(EventBody::Finished { execution: id(name), outputs, outcome: outcome(End::Ok) }).await
     }
@@ -314,19 +327,30 @@ async fn slow_reader_does_not_keep_an_interrupt_from_the_shim() {
     let mut shim = Shim::next(&mut shims).await;
     shim.ready().await;
     shim.begin("e").await;
-    let mut seq = 0;
-    // Until the daemon does not read any more: the socket is full for longer than it takes it.
-    while tokio::time::timeout(Duration::from_millis(200), shim.output("e", seq, &[b'x'; 256 << 10]))
-        .await
-        .is_ok()
-    {
-        seq += 1;
-        assert!(seq < 200, "50 MiB were read that nobody took");
-    }
+    shim.fill("e").await;
     let mut other = Peer::connect(&daemon).await;
     other.send(&Request::Interrupt { notebook: notebook() }, b"").await;
     assert_eq!(other.reply().await.1, Reply::Done);
     assert_eq!(shim.command().await.1, Command::Interrupt);
+}
+
+#[tokio::test]
+async fn shim_is_read_from_again_when_its_worker_is_to_end_though_a_client_reads_nothing() {
+    let (_temp, daemon, mut shims) = daemon().await;
+    let mut slow = Peer::connect(&daemon).await;
+    slow.open().await;
+    slow.execute("e").await;
+    let mut shim = Shim::next(&mut shims).await;
+    shim.ready().await;
+    shim.begin("e").await;
+    shim.fill("e").await;
+    let mut other = Peer::connect(&daemon).await;
+    other.send(&Request::Restart { notebook: notebook() }, b"").await;
+    assert!(matches!(shim.command().await.1, Command::End { .. }));
+    // As much as no socket holds; what was torn is its beginning.
+    let rest = vec![0; 4 << 20];
+    let written = tokio::time::timeout(PATIENCE / 2, shim.socket.write_all(&rest)).await;
+    assert!(written.is_ok(), "the daemon does not read");
 }
 
 #[tokio::test]
@@ -466,4 +490,37 @@ async fn deleted_notebook_takes_its_files_along_and_is_unknown() {
     peer.execute("e").await;
     let Reply::Error { code: ErrorCode::UnknownNotebook, message } = peer.reply().await.1 else { panic!() };
     assert!(message.contains("open_notebook"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn frame_that_does_not_end_ends_the_connection_and_silence_does_not() {
+    let (_temp, daemon, _shims) = daemon().await;
+    let mut peer = Peer::connect(&daemon).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    peer.send(&Request::Notebooks, b"").await;
+    assert!(matches!(peer.reply().await.1, Reply::Notebooks { .. }));
+
+    let frame = Codec::Json.frame(Kind::Request, 9, &Request::Notebooks).unwrap();
+    let mut bytes = Vec::new();
+    frame.write_to(&mut bytes);
+    // A byte every 10 s is no excuse.
+    for byte in &bytes[..6] {
+        peer.socket.write_all(&[*byte]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    let (request, reply, _) = peer.reply().await;
+    let Reply::Error { code: ErrorCode::BadRequest, message } = reply else { panic!("{reply:?}") };
+    assert!(request == 0 && message.contains("60 s"), "{message}");
+    assert_eq!(peer.socket.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn code_above_the_limit_is_refused_and_whoever_sent_it_hears_so() {
+    let (_temp, daemon, _shims) = daemon().await;
+    let mut peer = Peer::connect(&daemon).await;
+    let execute = Request::Execute { notebook: notebook(), execution: id("e"), options: Default::default() };
+    peer.send(&execute, &vec![b'#'; (16 << 20) + 1]).await;
+    let (_, reply, _) = peer.reply().await;
+    let Reply::Error { code: ErrorCode::TooLarge, message } = reply else { panic!("{reply:?}") };
+    assert!(message.contains("16777216"), "{message}");
 }

@@ -20,7 +20,7 @@ use crate::daemon::Daemon;
 use crate::interpreter::Found;
 use crate::launch::{self, Launched, Order, Program};
 use crate::log::chain;
-use crate::workspace;
+use crate::{removal, workspace};
 
 /// Importing and compiling pandas, matplotlib and friends takes some ten seconds on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ async fn make(daemon: &Daemon, profile: &Profile, python: &Found, path: &Path) -
     let making = path.with_extension(format!("{}.tmp", std::process::id()));
     let made = fill(daemon, profile, python, &making).await;
     if let Err(reason) = made {
-        let _ = fs::remove_dir_all(&making);
+        remove(&making).await;
         return Err(reason);
     }
     // Workers are nobody to the host: what is shown to them must be readable by all. The folder above
@@ -90,7 +90,7 @@ async fn make(daemon: &Daemon, profile: &Profile, python: &Found, path: &Path) -
     let opened = fs::set_permissions(&making, fs::Permissions::from_mode(0o755));
     match opened.and_then(|()| fs::rename(&making, path)) {
         Err(_) if path.is_dir() => {
-            let _ = fs::remove_dir_all(&making);
+            remove(&making).await;
             Ok(())
         }
         other => other.map_err(|error| format!("failed to put {} in place: {error}", path.display())),
@@ -99,8 +99,9 @@ async fn make(daemon: &Daemon, profile: &Profile, python: &Found, path: &Path) -
 
 async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path) -> Result<(), String> {
     // What a daemon that was killed meanwhile has left.
-    let _ = fs::remove_dir_all(making);
+    remove(making).await;
     workspace::make_private_dir(making).map_err(|error| chain(&error))?;
+    workspace::give(making, daemon.anchor.first_uid()).map_err(|error| chain(&error))?;
     let order = Order {
         program: Program::Prepare,
         notebook: "prepare".parse().map_err(|error| format!("{error}"))?,
@@ -119,6 +120,17 @@ async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path)
     let _ = daemon.anchor.kill(launched.worker.clone()).await;
     daemon.runtime.remove_worker_socket(launched.worker.as_str());
     ended
+}
+
+/// What a worker has made there is removed with care; what stays is removed by a later daemon.
+async fn remove(making: &Path) {
+    let path = making.to_owned();
+    let removed = tokio::task::spawn_blocking(move || removal::remove_tree(&path)).await;
+    if let Ok(Err(error)) = removed
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %making.display(), %error, "could not remove an unfinished cache");
+    }
 }
 
 async fn wait(launched: &mut Launched) -> Result<(), String> {

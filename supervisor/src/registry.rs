@@ -43,11 +43,11 @@ pub(crate) async fn open(
 
 async fn create(daemon: &Arc<Daemon>, notebook: NotebookId, profile: &str) -> Result<Entry, Refusal> {
     let profile = profile.to_owned();
-    let (folder, state) = (daemon.profiles.clone(), daemon.state.clone());
+    let (folder, state, owner) = (daemon.profiles.clone(), daemon.state.clone(), daemon.anchor.first_uid());
     let (name, id) = (profile.clone(), notebook.clone());
     let checked = tokio::task::spawn_blocking(move || {
         profiles::load(folder.as_deref(), &name).map_err(|error| (ErrorCode::BadProfile, chain(&error)))?;
-        workspace::open(&state, &id).map_err(|error| (ErrorCode::Storage, chain(&error)))
+        workspace::open(&state, &id, owner).map_err(|error| (ErrorCode::Storage, chain(&error)))
     });
     checked.await.unwrap_or_else(|error| Err((ErrorCode::Internal, error.to_string())))?;
     let mut notebooks = daemon.notebooks.lock();

@@ -5,15 +5,18 @@
 //! <runtime>/cellblockd.lock   held while a daemon lives; says its process id
 //! <runtime>/workers/          0700: the anchor's socket and one control socket per shim
 //! <runtime>/payload-<build>/  what every worker sees under /cellblock
+//! <runtime>/state/            the notebooks of a private daemon that was given no other place
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::removal;
 
 /// Longest path of a Unix socket in bytes: `sun_path` of unix(7) less its final NUL.
 const SOCKET_PATH_BYTES: usize = 107;
@@ -125,6 +128,11 @@ impl RuntimeDir {
         self.root.join("payload")
     }
 
+    /// The notebooks' files of a private daemon that was given no other place.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
     /// The anchor's socket.
     pub(crate) fn anchor_socket(&self) -> PathBuf {
         self.workers().join("anchor.sock")
@@ -146,13 +154,16 @@ impl RuntimeDir {
         SOCKET_PATH_BYTES.saturating_sub(self.worker_socket("").as_os_str().len())
     }
 
-    /// Binds the API's socket.
+    /// Binds the API's socket, which members of `group` can connect to.
     ///
     /// # Errors
-    /// Whatever bind(2) and chmod(2) say, with the path.
-    pub(crate) fn bind(&self) -> Result<tokio::net::UnixListener, RuntimeDirError> {
+    /// Whatever bind(2), chown(2) and chmod(2) say, with the path.
+    pub(crate) fn bind(&self, group: Option<u32>) -> Result<tokio::net::UnixListener, RuntimeDirError> {
         let listener =
             tokio::net::UnixListener::bind(&self.socket).map_err(failed("listen on", &self.socket))?;
+        if group.is_some() {
+            chown(&self.socket, None, group).map_err(failed("set the group of", &self.socket))?;
+        }
         // Others who can connect are told who may: each peer's uid is checked.
         fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o660))
             .map_err(failed("set the mode of", &self.socket))?;
@@ -164,11 +175,13 @@ impl RuntimeDir {
         remove_logged(&self.socket, fs::remove_file(&self.socket));
     }
 
-    /// Removes everything this daemon made here; for a private one, whose workers are gone.
+    /// Removes everything this daemon made here; for a private one, whose workers are gone. The
+    /// state lies here only if it is to go as well.
     pub(crate) fn remove(&self) {
         self.remove_socket();
-        for dir in [self.workers(), self.payloads()] {
-            remove_logged(&dir, fs::remove_dir_all(&dir));
+        for dir in [self.workers(), self.payloads(), self.state()] {
+            // Workers have made what is in the state.
+            remove_logged(&dir, removal::remove_tree(&dir));
         }
         let lock = self.root.join("cellblockd.lock");
         remove_logged(&lock, fs::remove_file(&lock));

@@ -13,15 +13,19 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::anchor::Anchor;
 use crate::args::Args;
 use crate::daemon::{Daemon, Notebooks};
-use crate::interpreter::Search;
+use crate::interpreter::{self, Search};
 use crate::log::chain;
+use crate::places::Places;
 use crate::prepare::Caches;
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
-use crate::{adopt, connection, host, process, workspace};
+use crate::{adopt, connection, groups, host, process, removal, workspace};
 
-/// Clients at once. Each costs two buffers and a descriptor.
-const MAX_CONNECTIONS: usize = 1024;
+/// The Python of an operator who names none.
+const DEFAULT_PYTHON: &str = "python3";
+
+/// Clients that are being told at once that there is no place for them; others just see the end.
+const MAX_TURNED_AWAY: usize = 32;
 
 /// After accept(2) fails for want of descriptors, before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Whatever keeps it from coming up; a private daemon leaves nothing behind then.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let root = args.runtime_dir.clone().unwrap_or_else(|| runtime_dir::default_root(args.private));
+    check(&args)?;
+    let group = args.socket_group.as_deref().map(groups::find).transpose().context("bad --socket-group")?;
     let runtime = RuntimeDir::open(absolute(root)?, args.socket.clone().map(absolute).transpose()?)?;
     let daemon = match come_up(&args, &runtime).await {
         Ok(ground) => daemon(&args, runtime, ground)?,
@@ -43,7 +49,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     adopt::adopt(&daemon).await.context("failed to take over the workers that live")?;
-    let listener = daemon.runtime.bind()?;
+    let listener = daemon.runtime.bind(group)?;
     tracing::info!(socket = %daemon.runtime.socket().display(), state = %daemon.state.display(), "listening");
     if args.private || args.print_ready {
         // Whoever waits for this line reads it; if nobody does, there is nobody to tell.
@@ -54,6 +60,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         reason = told_to_end(&daemon) => tracing::info!(reason, "ending"),
     }
     go_down(&daemon).await;
+    Ok(())
+}
+
+/// What an operator has named must be there: a typing error shows now, not in the first notebook.
+fn check(args: &Args) -> anyhow::Result<()> {
+    if let Some(python) = &args.python {
+        interpreter::find(python, &Search::from_environment())?;
+    }
+    if let Some(profiles) = &args.profiles {
+        let read = std::fs::read_dir(profiles);
+        read.with_context(|| format!("no folder of profiles at {}: see --profiles", profiles.display()))?;
+    }
     Ok(())
 }
 
@@ -73,10 +91,15 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     let state = args
         .state_dir
         .clone()
+        // Of a daemon that ends with its program nothing stays, its notebooks neither.
+        .or_else(|| args.private.then(|| runtime.state()))
         .or_else(runtime_dir::default_state)
         .context("there is no home folder to keep notebooks in: name one with --state-dir")?;
     let state = absolute(state)?;
     workspace::make_private_dir(&state)?;
+    let notebooks = workspace::notebooks(&state);
+    // Nobody waits for it, however much it is.
+    std::thread::spawn(move || removal::sweep(&notebooks));
     let shim = args.shim.clone().unwrap_or_else(process::shim_beside_us);
     let payload = process::unpack(&shim, &runtime.payloads()).await?;
     let cache = absolute(args.cache_dir.clone().unwrap_or_else(|| state.join("python")))?;
@@ -93,7 +116,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         state,
         cache,
         payload,
-        python: args.python.clone(),
+        python: args.python.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PYTHON)),
         profiles: args.profiles.clone().map(absolute).transpose()?,
         allow_uids: args.allow_uid.clone(),
         runtime,
@@ -108,7 +131,8 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
 }
 
 async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::default();
+    let farewells = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     loop {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
@@ -118,7 +142,14 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
                 continue;
             }
         };
-        match Arc::clone(&places).try_acquire_owned() {
+        let uid = match socket.peer_cred() {
+            Ok(peer) => peer.uid(),
+            Err(error) => {
+                tracing::warn!(%error, "could not tell who a client is");
+                continue;
+            }
+        };
+        match places.take(uid) {
             Ok(place) => {
                 let daemon = Arc::clone(daemon);
                 tokio::spawn(async move {
@@ -126,7 +157,13 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
                     drop(place);
                 });
             }
-            Err(_) => drop(tokio::spawn(connection::turn_away(socket))),
+            Err(reason) => {
+                let Ok(farewell) = Arc::clone(&farewells).try_acquire_owned() else { continue };
+                tokio::spawn(async move {
+                    connection::turn_away(socket, reason).await;
+                    drop(farewell);
+                });
+            }
         }
     }
 }
@@ -193,4 +230,20 @@ pub(crate) fn test_daemon(folder: &std::path::Path, anchor: Anchor) -> Arc<Daemo
         payload: runtime.payloads().join("test"),
     };
     daemon(&args, runtime, ground).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn python_and_profiles_that_were_named_must_be_there() {
+        let parse = |args: &[&str]| Args::parse_from([&["cellblockd"], args].concat());
+        for args in [["--python", "/nonexist"], ["--profiles", "/nonexist"]] {
+            let error = format!("{:#}", check(&parse(&args)).unwrap_err());
+            assert!(error.contains("/nonexist") && error.contains(args[0]), "{error}");
+        }
+        check(&parse(&["--python", "/usr/bin/env", "--profiles", "/"])).unwrap();
+    }
 }

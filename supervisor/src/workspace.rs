@@ -3,10 +3,12 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, lchown};
 use std::path::{Path, PathBuf};
 
 use cellblock_proto::id::NotebookId;
+
+use crate::removal;
 
 /// Why a notebook has no folder.
 #[derive(Debug, thiserror::Error)]
@@ -38,22 +40,45 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), WorkspaceError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the folder", path))
 }
 
-/// Makes a notebook's workspace and returns its path; what is in it already stays.
+/// Where all notebooks' folders are.
+pub(crate) fn notebooks(state: &Path) -> PathBuf {
+    state.join("notebooks")
+}
+
+/// Makes a notebook's workspace and returns its path; what is in it already stays. `owner` is as in
+/// [`give`].
 ///
 /// # Errors
 /// As [`make_private_dir`]; and a link or file where a folder of ours belongs.
-pub(crate) fn open(state: &Path, notebook: &NotebookId) -> Result<PathBuf, WorkspaceError> {
+pub(crate) fn open(
+    state: &Path,
+    notebook: &NotebookId,
+    owner: Option<u32>,
+) -> Result<PathBuf, WorkspaceError> {
     let folder = folder(state, notebook);
     let workspace = folder.join("workspace");
     make_private_dir(&workspace)?;
     for path in [&folder, &workspace] {
         must_be_folder(path)?;
     }
+    give(&workspace, owner)?;
     Ok(workspace)
 }
 
-/// Removes a notebook's files. `std::fs::remove_dir_all` follows no links on its way down; that
-/// the top is no link is checked here.
+/// Gives a folder that a worker fills to the first host id of the workers (`None` when rootless):
+/// what is made in it is of that id on the disk, so that a set-uid file in it is never host root's.
+/// Only the folder itself, which the worker cannot replace; the shim maps the id to its worker.
+///
+/// # Errors
+/// What the disk says, with the path.
+pub(crate) fn give(folder: &Path, owner: Option<u32>) -> Result<(), WorkspaceError> {
+    match owner {
+        Some(_) => lchown(folder, owner, owner).map_err(failed("give to the workers the folder", folder)),
+        None => Ok(()),
+    }
+}
+
+/// Removes a notebook's files.
 ///
 /// # Errors
 /// What the disk says, with the path.
@@ -63,7 +88,7 @@ pub(crate) fn remove(state: &Path, notebook: &NotebookId) -> Result<(), Workspac
         return Ok(());
     }
     must_be_folder(&folder)?;
-    fs::remove_dir_all(&folder).map_err(failed("remove", &folder))
+    removal::remove_tree(&folder).map_err(failed("remove", &folder))
 }
 
 /// Whether a notebook of that name has files.
@@ -72,7 +97,7 @@ pub(crate) fn exists(state: &Path, notebook: &NotebookId) -> bool {
 }
 
 fn folder(state: &Path, notebook: &NotebookId) -> PathBuf {
-    state.join("notebooks").join(notebook.as_str())
+    notebooks(state).join(notebook.as_str())
 }
 
 fn must_be_folder(path: &Path) -> Result<(), WorkspaceError> {
@@ -92,11 +117,26 @@ mod tests {
     #[test]
     fn workspace_is_made_once_private_and_kept() {
         let temp = tempfile::tempdir().unwrap();
-        let path = open(temp.path(), &id()).unwrap();
+        let path = open(temp.path(), &id(), None).unwrap();
         fs::write(path.join("file"), "kept").unwrap();
-        assert_eq!(open(temp.path(), &id()).unwrap(), path);
+        assert_eq!(open(temp.path(), &id(), None).unwrap(), path);
         assert!(path.join("file").exists());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn workspace_that_was_roots_is_given_to_the_workers_and_the_folder_above_is_not() {
+        use std::os::unix::fs::MetadataExt;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let path = open(temp.path(), &id(), None).unwrap();
+        open(temp.path(), &id(), Some(70_000)).unwrap();
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (70_000, 70_000, 0o700));
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().uid(), 0);
+        remove(temp.path(), &id()).unwrap();
     }
 
     #[test]
@@ -105,7 +145,7 @@ mod tests {
         let precious = temp.path().join("precious");
         fs::create_dir(&precious).unwrap();
         fs::write(precious.join("file"), "").unwrap();
-        let path = open(temp.path(), &id()).unwrap();
+        let path = open(temp.path(), &id(), None).unwrap();
         symlink(&precious, path.join("link")).unwrap();
         remove(temp.path(), &id()).unwrap();
         assert!(!exists(temp.path(), &id()));

@@ -120,6 +120,18 @@ pub fn mount_setattr(
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// Joins a new, empty session keyring. A kernel without keys has none to hide.
+pub fn new_session_keyring() -> Result<(), Errno> {
+    let no_name = std::ptr::null::<c_char>();
+    // SAFETY: a null name asks for an anonymous keyring; nothing else is passed.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, no_name) };
+    match last_errno() {
+        _ if result >= 0 => Ok(()),
+        Errno::NOSYS => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// Closes every descriptor from `first` on.
 ///
 /// The caller must not use any descriptor it still owns from there on: this is for the moment

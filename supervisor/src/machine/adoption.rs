@@ -24,7 +24,7 @@ impl Machine {
         if state.ready.is_none() {
             self.phase = Phase::Starting { launched: true };
         }
-        self.names = state.names.iter().map(|info| (info.name.clone(), info.clone())).collect();
+        self.names = state.names.iter().collect();
         if let Some(running) = &state.running {
             actions.extend(self.on(Input::Accepted { execution: running.clone(), position: 0 }));
             actions.extend(self.on(Input::Started { execution: running.clone() }));

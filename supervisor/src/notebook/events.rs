@@ -8,7 +8,7 @@ use cellblock_proto::shim::{Command, EventBody, StartFailure};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Asked, END_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
+use super::{Asked, CLOSE_PATIENCE, END_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
 use crate::decision::{Action, Input};
 use crate::launch;
 use crate::link::Arrival;
@@ -171,6 +171,14 @@ impl Notebook {
         }
         for responder in std::mem::take(&mut self.restarts) {
             responder.done();
+        }
+        self.close_soon();
+    }
+
+    /// There is no worker to wait for any more, only readers.
+    pub(super) fn close_soon(&mut self) {
+        if let Some(closing) = &mut self.closing {
+            closing.until = closing.until.min(Instant::now() + CLOSE_PATIENCE);
         }
     }
 }

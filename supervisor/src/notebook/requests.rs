@@ -48,6 +48,9 @@ impl Notebook {
                 let until = Instant::now() + END_PATIENCE + CLOSE_PATIENCE;
                 self.closing = Some(Closing { delete, responder, until });
                 self.decide(Input::Restart { reason: "the notebook was closed".to_owned() });
+                if self.machine.state() == WorkerState::None {
+                    self.close_soon();
+                }
             }
             // Whoever asked may have gone.
             Message::Info { reply } => drop(reply.send(self.info())),

@@ -6,6 +6,7 @@ mod bad_input;
 mod browser;
 mod cli;
 mod endings;
+mod hostile;
 mod isolation;
 mod leaks;
 mod order;

@@ -56,8 +56,6 @@ def _environment() -> None:
     # Plotly's default emits its whole JavaScript, 4.8 MB a figure.
     os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
     plotly_support.install()
-    # Isolated mode leaves it out: a notebook's modules lie beside it.
-    sys.path.insert(0, "")
     cache, target = os.environ.get("CELLBLOCK_CACHE"), os.environ.get("MPLCONFIGDIR")
     if cache and target:
         # Without the list of fonts the first figure takes 1.5 s longer.
@@ -90,6 +88,9 @@ def _serve(channel: Channel) -> NoReturn:
     os.register_at_fork(after_in_child=interrupts.become_child)
     executor = Executor(loop, channel, text, shell, interrupts)
     channel.send({"ready": {"python": versions(), "proof": proof()}})
+    # Isolated mode leaves it out: a notebook's modules lie beside it. Not before the shim knows us: a
+    # `random.py` of the notebook's would run in the middle of our own imports, or end them.
+    sys.path.insert(0, "")
     executor.serve()
     raise AssertionError("the loop has no end")
 

@@ -1,7 +1,7 @@
 //! Makes one order out of two pipes and a frame channel.
 //!
 //! From an unmarked socket beside pipes the true order cannot be had. So the worker writes a mark
-//! into both pipes before each frame, and wherever the order between the pipes matters, and this
+//! into both pipes right after each frame, and wherever the order between the pipes matters, and this
 //! module puts the pieces together: what stands before mark n in either pipe comes first, then the
 //! frame that bears n, then what stands after.
 //!

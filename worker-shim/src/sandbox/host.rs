@@ -40,7 +40,9 @@ pub fn execute(
             sys::mount_setattr(tree.as_fd(), true, set, None)?;
             if *idmap {
                 let first = outer.first_host_uid.ok_or_else(|| io::Error::other("idmap without a range"))?;
-                let names = outer::idmap(first + ids::worker_in_outer(spec.slot))?;
+                // On disk they belong to the shims' id, never to root: a set-uid file that a cell makes
+                // must not be root's for whoever copies it elsewhere.
+                let names = outer::idmap(first, first + ids::worker_in_outer(spec.slot))?;
                 sys::mount_setattr(tree.as_fd(), false, 0, Some(names.as_fd()))?;
             }
             trees.insert(target.clone(), tree);

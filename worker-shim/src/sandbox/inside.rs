@@ -31,6 +31,7 @@ fn at(path: &Path) -> PathBuf {
 pub fn init_step(step: &Step, trees: &mut Trees) -> io::Result<()> {
     match &step.action {
         Action::BecomeInit => become_init(),
+        Action::NewKeyring => Ok(sys::new_session_keyring()?),
         Action::Hostname { name } => Ok(rustix::system::sethostname(name.as_bytes())?),
         Action::PrivateMounts => {
             let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;

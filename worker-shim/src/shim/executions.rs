@@ -189,7 +189,12 @@ impl Executions {
     /// Whether an Execution runs or waits.
     pub fn is_live(&self, execution: &ExecutionId) -> bool {
         let running = self.running.as_ref().map(|running| &running.execution);
-        running == Some(execution) || self.queue.iter().any(|queued| queued.execution == *execution)
+        running == Some(execution) || self.waits(execution)
+    }
+
+    /// Whether an Execution waits: it cannot have outputs yet.
+    pub fn waits(&self, execution: &ExecutionId) -> bool {
+        self.queue.iter().any(|queued| queued.execution == *execution)
     }
 
     /// Takes an Execution out of the queue.

@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use cellblock_proto::execution::{
-    Death, End, NameChanges, NameInfo, Outcome, Output, OutputFrame, StreamName, Variables,
-};
+use cellblock_proto::execution::{End, NoticeTopic, Output, OutputFrame, StreamName, Variables};
 use cellblock_proto::frame::Frame;
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::query::{Answer, Query};
@@ -15,7 +13,9 @@ use super::executions::{Cause, Queued};
 use super::text::{Gap, Ready};
 use super::{Shim, report};
 use crate::pump::{Pending, Piece};
-use crate::sandbox::InitEvent;
+
+/// What an output costs besides its payload, about.
+const OUTPUT_OVERHEAD_BYTES: u64 = 256;
 
 /// What is kept of text printed before the first Execution, in bytes: enough for a traceback.
 const STARTUP_BYTES: usize = 16 << 10;
@@ -97,7 +97,7 @@ impl Shim {
             ready: self.ready.clone().map(|(python, report)| (pid, python, report)),
             running: self.executions.running.as_ref().map(|running| running.execution.clone()),
             queue: self.executions.queue.iter().map(|queued| queued.execution.clone()).collect(),
-            names: self.names.values().cloned().collect(),
+            names: self.names.iter().cloned().collect(),
             executions: self.executions.ended,
         }
     }
@@ -132,12 +132,15 @@ impl Shim {
         let busy = self.executions.running.is_some() || self.ready.is_none();
         match query {
             Query::Variables if busy => {
-                let names = self.names.values().cloned().collect();
+                let names = self.names.iter().cloned().collect();
                 self.outbox.push_loose(request, EventBody::Answer(Answer::Variables { names }), Vec::new());
             }
             _ if self.over => self.refuse(request, "the worker has ended".to_owned()),
             _ if busy => self.outbox.push_loose(request, EventBody::Answer(Answer::Busy), Vec::new()),
-            query => self.tell_worker(request, &WorkerCommand::Query(query), code),
+            query => {
+                self.asked.insert(request);
+                self.tell_worker(request, &WorkerCommand::Query(query), code);
+            }
         }
     }
 
@@ -202,6 +205,10 @@ impl Shim {
 
     pub(super) fn handle(&mut self, pieces: Vec<Piece>) {
         for piece in pieces {
+            // Whoever has broken the protocol is not listened to any more.
+            if matches!(self.ending, Some(Cause::Protocol(_))) {
+                return;
+            }
             match piece {
                 Piece::Text(name, bytes) => match self.text_of.clone() {
                     Some(execution) => self.printed(&execution, name, &bytes),
@@ -246,7 +253,7 @@ impl Shim {
         self.outbox.push(EventBody::Output(OutputFrame { execution, seq, output }), payload);
     }
 
-    fn flush_text(&mut self) {
+    pub(super) fn flush_text(&mut self) {
         let ready = self.text.flush();
         ready.into_iter().for_each(|ready| self.output(ready));
     }
@@ -272,12 +279,13 @@ impl Shim {
                 if !matches!(end, End::Ok | End::Error { .. } | End::Interrupted) {
                     return self.protocol_broken("an end that is not the worker's to give".to_owned());
                 }
-                self.remember(&names);
+                self.names.apply(&names);
                 self.finish(end, execution_count, names, Variables::Kept, expressions, payload);
             }
             WorkerEventBody::Answer(answer) => {
-                if let Answer::Variables { names } = &answer {
-                    self.names = names.iter().map(|name| (name.name.clone(), name.clone())).collect();
+                // An answer that nobody waits for would only fill our memory.
+                if !self.asked.remove(&request) {
+                    return self.protocol_broken("an answer to no question".to_owned());
                 }
                 self.outbox.push_loose(request, EventBody::Answer(answer), payload);
             }
@@ -313,159 +321,30 @@ impl Shim {
                 running.ask(now);
             }
         }
-        // These are ours to say: a worker that says them would lie about us.
-        if matches!(output, Output::Truncated { .. }) || spans_lie(&output, &payload) {
+        if !is_the_workers(&output, &payload) || self.executions.waits(&execution) {
             return self.protocol_broken("an output that is not the worker's to give".to_owned());
         }
-        let counted = matches!(output, Output::Display { .. } | Output::Result { .. });
-        let bytes = payload.len() as u64;
+        // A little more than the bundle's own bytes, so that a million empty displays count too.
+        let bytes = payload.len() as u64 + OUTPUT_OVERHEAD_BYTES;
+        let counted = matches!(output, Output::Display { .. } | Output::Result { .. }) || self.is_overfull();
         if let Some(gap) = self.count_output(&execution, bytes).filter(|_| counted) {
             let ready = self.text.drop_display(&execution, bytes, gap);
             return ready.into_iter().for_each(|ready| self.output(ready));
         }
         self.output((execution, output, payload));
     }
-
-    fn remember(&mut self, names: &NameChanges) {
-        for name in &names.removed {
-            self.names.remove(name);
-        }
-        for name in names.added.iter().chain(&names.changed) {
-            self.names.insert(name.name.clone(), name.clone());
-        }
-    }
-
-    /// Ends what runs, and what waits behind it when it failed and says so.
-    fn finish(
-        &mut self,
-        said: End,
-        execution_count: u32,
-        names: NameChanges,
-        variables: Variables,
-        expressions: Vec<cellblock_proto::execution::ExpressionResult>,
-        payload: Vec<u8>,
-    ) {
-        self.flush_text();
-        let tails = self.text.close_gap();
-        tails.into_iter().for_each(|ready| self.output(ready));
-        let Some(running) = self.executions.running.take() else { return };
-        let end = running.end(said, &self.spec.limits);
-        let failed = end != End::Ok;
-        let outcome = Outcome {
-            end,
-            execution_count,
-            wall_us: u64::try_from(running.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            queued_us: u64::try_from(running.queued.as_micros()).unwrap_or(u64::MAX),
-            variables,
-            names,
-            expressions,
-        };
-        let execution = running.execution;
-        let outputs = self.executions.output_count(&execution);
-        self.executions.ended += 1;
-        self.outbox.push(EventBody::Finished { execution: execution.clone(), outputs, outcome }, payload);
-        if failed && running.options.stop_on_error {
-            let reason = format!("execution {execution} failed, which it waited for");
-            while let Some(queued) = self.executions.queue.pop_front() {
-                self.cancelled(queued, &reason);
-            }
-        }
-    }
-
-    fn cancelled(&mut self, queued: Queued, reason: &str) {
-        let outcome = Outcome {
-            end: End::Cancelled { reason: reason.to_owned() },
-            execution_count: 0,
-            wall_us: 0,
-            queued_us: u64::try_from(queued.since.elapsed().as_micros()).unwrap_or(u64::MAX),
-            variables: Variables::Kept,
-            names: NameChanges::default(),
-            expressions: Vec::new(),
-        };
-        let execution = queued.execution;
-        self.executions.ended += 1;
-        self.outbox.push(EventBody::Finished { execution, outputs: 0, outcome }, Vec::new());
-    }
-
-    pub(super) fn hear_init(&mut self) {
-        let Some(sandbox) = &self.sandbox else { return };
-        match sandbox.next_event() {
-            Some(InitEvent::NotStarted(error)) => self.fail_to_start(error.failure()),
-            Some(InitEvent::Ended { status }) => {
-                let death = if status < 0 {
-                    Death::Signalled { signal: -status }
-                } else {
-                    Death::Exited { code: status }
-                };
-                self.worker_ended(death);
-            }
-            None => self.worker_ended(Death::Signalled { signal: 9 }),
-            Some(_) => {}
-        }
-    }
-
-    fn worker_ended(&mut self, death: Death) {
-        if let Some(worker) = &mut self.worker {
-            // Dropping the sandbox waits for init, and with init everybody who could still write.
-            self.sandbox = None;
-            worker.read_to_end(&mut self.sequencer);
-        }
-        let pieces = self.sequencer.take_all();
-        self.handle(pieces);
-        self.flush_text();
-        self.worker = None;
-        if self.over {
-            return;
-        }
-        if self.ready.is_none() && self.ending.is_none() && death != (Death::Exited { code: 0 }) {
-            let said = String::from_utf8_lossy(&self.startup_text).trim().to_owned();
-            let detail = format!("Python ended before it was ready ({}): {said}", describe(&death));
-            return self.fail_to_start(StartFailure::Interpreter { detail });
-        }
-        self.over = true;
-        let death = match &self.ending {
-            Some(Cause::Ended(reason)) => Death::Ended { reason: reason.clone() },
-            Some(Cause::Protocol(detail)) => Death::Protocol { detail: detail.clone() },
-            Some(Cause::TimedOut) => {
-                Death::Ended { reason: "it did not end when its time was over".to_owned() }
-            }
-            Some(Cause::Asked) => Death::Ended { reason: "it did not heed the interrupt".to_owned() },
-            Some(Cause::NoInput) => Death::Ended { reason: "its input() was not answered".to_owned() },
-            Some(Cause::Limit(limit, allowed, reached)) => Death::Ended {
-                reason: format!("it reached its limit of {limit:?} ({reached} of {allowed})").to_lowercase(),
-            },
-            None => death,
-        };
-        let lost: Vec<NameInfo> = std::mem::take(&mut self.names).into_values().collect();
-        if let Some(running) = &mut self.executions.running {
-            if let Some(cause @ Cause::Limit(..)) = &self.ending {
-                running.interrupted = Some((cause.clone(), Instant::now()));
-            }
-            let said = match &self.ending {
-                Some(Cause::Asked) => End::Interrupted,
-                _ => End::WorkerDied(death.clone()),
-            };
-            let names = lost.iter().map(|name| name.name.clone()).collect();
-            self.finish(said, 0, NameChanges::default(), Variables::Lost { names }, Vec::new(), Vec::new());
-        }
-        while let Some(Queued { execution, options, code, .. }) = self.executions.queue.pop_front() {
-            self.outbox.push(EventBody::Returned { execution, options }, code);
-        }
-        self.outbox.push(EventBody::WorkerEnded { death, lost }, Vec::new());
-    }
 }
 
-fn describe(death: &Death) -> String {
-    match death {
-        Death::Exited { code } => format!("exit code {code}"),
-        Death::Signalled { signal } => format!("signal {signal}"),
-        other => format!("{other:?}"),
+/// Whether a worker may say this: text comes through the pipes, what was dropped or lost is ours to
+/// tell, only bundles have a payload, and their parts lie within it.
+fn is_the_workers(output: &Output, payload: &[u8]) -> bool {
+    match output {
+        Output::Display { bundle, .. } | Output::Result { bundle, .. } => {
+            let mut spans = bundle.parts.iter().map(|part| part.span).chain(bundle.metadata);
+            spans.all(|span| span.of(payload).is_some())
+        }
+        Output::Stream { .. } | Output::Truncated { .. } => false,
+        Output::Notice { topic, .. } => *topic == NoticeTopic::Degraded && payload.is_empty(),
+        Output::Error(_) | Output::ClearOutput { .. } | Output::InputRequest { .. } => payload.is_empty(),
     }
-}
-
-/// Whether an output names parts that its payload does not have.
-fn spans_lie(output: &Output, payload: &[u8]) -> bool {
-    let (Output::Display { bundle, .. } | Output::Result { bundle, .. }) = output else { return false };
-    let mut spans = bundle.parts.iter().map(|part| part.span).chain(bundle.metadata);
-    spans.any(|span| span.of(payload).is_none())
 }

@@ -2,8 +2,10 @@
 //! order of outputs, watches clock and memory, and keeps what it has to say until it is taken; so
 //! that cellblockd may go and come back, and nothing is lost.
 //!
-//! One thread, one loop: wait, read, decide, write. `handlers.rs` has what happens on each input.
+//! One thread, one loop: wait, read, decide, write. `handlers.rs` has what happens on each
+//! input, `ends.rs` what happens at an end.
 
+mod ends;
 mod executions;
 mod handlers;
 mod memory;
@@ -12,16 +14,16 @@ mod report;
 mod text;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use cellblock_proto::execution::NameInfo;
 use cellblock_proto::frame::{Frame, FrameReader, Kind, Limits as FrameLimits};
 use cellblock_proto::id::ExecutionId;
+use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::{Command, EventBody, StartFailure, StartSpec};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -84,7 +86,8 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         startup_text: Vec::new(),
         ready: None,
         started: Instant::now(),
-        names: BTreeMap::new(),
+        names: KnownNames::default(),
+        asked: BTreeSet::new(),
         ending: None,
         full_since: None,
         nobody_reads: false,
@@ -146,7 +149,9 @@ struct Shim {
     startup_text: Vec<u8>,
     ready: Option<(String, SandboxReport)>,
     started: Instant,
-    names: BTreeMap<String, NameInfo>,
+    names: KnownNames,
+    /// Questions the worker has not answered, by request id.
+    asked: BTreeSet<u32>,
     /// Why the sandbox is being ended by us.
     ending: Option<Cause>,
     /// Since when nothing has been taken though nothing more can be kept.
@@ -212,6 +217,12 @@ impl Shim {
     /// Whether the worker is held back because nobody takes what it has said.
     fn is_full(&self) -> bool {
         self.outbox.kept_bytes() as u64 >= self.spec.retain_bytes
+    }
+
+    /// Twice what may be kept: only what cannot be held back came after it was full, and no more of
+    /// that is kept.
+    fn is_overfull(&self) -> bool {
+        self.outbox.kept_bytes() as u64 >= 2 * self.spec.retain_bytes
     }
 
     fn wait(&self, deadline: Option<Instant>, now: Instant) -> anyhow::Result<Woken> {
@@ -350,6 +361,8 @@ impl Shim {
         let cap = self.spec.limits.output_bytes;
         if output_bytes > cap {
             Some(Gap::Cap(cap))
+        } else if self.is_overfull() {
+            Some(Gap::NobodyReads(self.spec.retain_grace_ms))
         } else {
             self.nobody_reads.then_some(Gap::NobodyReads(self.spec.retain_grace_ms))
         }

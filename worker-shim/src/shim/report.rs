@@ -92,6 +92,7 @@ fn detail(step: &Step) -> String {
         (_, Barrier::ResourceLimits) => "hard limits on processes, files, stack, memory of one process",
         (_, Barrier::Capabilities) => "all five sets empty, securebits locked",
         (_, Barrier::FileDescriptors) => "/dev/null, two pipes, the frame channel, the interrupt word",
+        (_, Barrier::Keyring) => "a new, empty one",
         (_, Barrier::Memory) => "the shim sums the processes' memory and ends the sandbox above the limit",
         _ => step.reason.as_str(),
     };
