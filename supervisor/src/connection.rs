@@ -124,8 +124,15 @@ pub(crate) async fn turn_away(socket: UnixStream, reason: String) {
     let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json };
     client.refuse(0, ErrorCode::Busy, reason);
     client.outbox.close();
+    let (half, write) = socket.into_split();
+    let mut reader = Reader { half, frames: FrameReader::new(LIMITS), buffer: vec![0; READ_BYTES] };
+    let farewell = async {
+        let _ = client.outbox.write_to(write).await;
+        // It may be saying hello first.
+        reader.drain().await;
+    };
     // Whether it is heard is the client's business.
-    let _ = tokio::time::timeout(FAREWELL_PATIENCE, client.outbox.write_to(socket)).await;
+    let _ = tokio::time::timeout(FAREWELL_PATIENCE, farewell).await;
 }
 
 struct Connection {

@@ -20,6 +20,8 @@ use crate::slots::Slots;
 pub(crate) struct Daemon {
     /// Whether it ends with its workers.
     pub(crate) private: bool,
+    /// Whether the notebooks' files go with it.
+    pub(crate) ephemeral: bool,
     /// Where notebooks' files are.
     pub(crate) state: PathBuf,
     /// The Python that profiles run when they name none.

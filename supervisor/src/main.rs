@@ -11,6 +11,8 @@ mod adopt;
 mod anchor;
 mod args;
 mod connection;
+#[cfg(test)]
+mod connection_tests;
 mod daemon;
 mod decision;
 mod delivery;

@@ -32,16 +32,16 @@ use crate::registry;
 /// Bounds every wait; nothing here takes a hundredth of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn notebook() -> NotebookId {
+pub(crate) fn notebook() -> NotebookId {
     "a".parse().unwrap()
 }
 
-fn id(name: &str) -> ExecutionId {
+pub(crate) fn id(name: &str) -> ExecutionId {
     name.parse().unwrap()
 }
 
 /// A daemon whose anchor hands the sockets of new shims to the test.
-async fn daemon() -> (tempfile::TempDir, Arc<Daemon>, mpsc::Receiver<OwnedFd>) {
+pub(crate) async fn daemon() -> (tempfile::TempDir, Arc<Daemon>, mpsc::Receiver<OwnedFd>) {
     let temp = tempfile::tempdir().unwrap();
     let (spawned, shims) = mpsc::channel(16);
     let socket = fake_anchor(move |_, fd| {
@@ -56,14 +56,14 @@ async fn daemon() -> (tempfile::TempDir, Arc<Daemon>, mpsc::Receiver<OwnedFd>) {
 }
 
 /// A client.
-struct Peer {
-    socket: UnixStream,
+pub(crate) struct Peer {
+    pub(crate) socket: UnixStream,
     frames: FrameReader,
     requests: u32,
 }
 
 impl Peer {
-    async fn connect(daemon: &Arc<Daemon>) -> Self {
+    pub(crate) async fn connect(daemon: &Arc<Daemon>) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         tokio::spawn(connection::serve(Arc::clone(daemon), theirs));
         let mut peer = Peer { socket: ours, frames: FrameReader::new(Limits::DEFAULT), requests: 0 };
@@ -78,7 +78,7 @@ impl Peer {
         peer
     }
 
-    async fn send(&mut self, request: &Request, payload: &[u8]) -> u32 {
+    pub(crate) async fn send(&mut self, request: &Request, payload: &[u8]) -> u32 {
         self.requests += 1;
         let frame = Codec::Json.frame(Kind::Request, self.requests, request).unwrap();
         let mut bytes = Vec::new();
@@ -107,7 +107,7 @@ impl Peer {
         tokio::time::timeout(PATIENCE, read).await.expect("a frame in time")
     }
 
-    async fn reply(&mut self) -> (u32, Reply, Vec<u8>) {
+    pub(crate) async fn reply(&mut self) -> (u32, Reply, Vec<u8>) {
         let frame = self.frame().await;
         (frame.request, frame.message().unwrap(), frame.payload)
     }
@@ -490,37 +490,4 @@ async fn deleted_notebook_takes_its_files_along_and_is_unknown() {
     peer.execute("e").await;
     let Reply::Error { code: ErrorCode::UnknownNotebook, message } = peer.reply().await.1 else { panic!() };
     assert!(message.contains("open_notebook"), "{message}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn frame_that_does_not_end_ends_the_connection_and_silence_does_not() {
-    let (_temp, daemon, _shims) = daemon().await;
-    let mut peer = Peer::connect(&daemon).await;
-    tokio::time::sleep(Duration::from_secs(3600)).await;
-    peer.send(&Request::Notebooks, b"").await;
-    assert!(matches!(peer.reply().await.1, Reply::Notebooks { .. }));
-
-    let frame = Codec::Json.frame(Kind::Request, 9, &Request::Notebooks).unwrap();
-    let mut bytes = Vec::new();
-    frame.write_to(&mut bytes);
-    // A byte every 10 s is no excuse.
-    for byte in &bytes[..6] {
-        peer.socket.write_all(&[*byte]).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(10)).await;
-    }
-    let (request, reply, _) = peer.reply().await;
-    let Reply::Error { code: ErrorCode::BadRequest, message } = reply else { panic!("{reply:?}") };
-    assert!(request == 0 && message.contains("60 s"), "{message}");
-    assert_eq!(peer.socket.read(&mut [0]).await.unwrap(), 0);
-}
-
-#[tokio::test]
-async fn code_above_the_limit_is_refused_and_whoever_sent_it_hears_so() {
-    let (_temp, daemon, _shims) = daemon().await;
-    let mut peer = Peer::connect(&daemon).await;
-    let execute = Request::Execute { notebook: notebook(), execution: id("e"), options: Default::default() };
-    peer.send(&execute, &vec![b'#'; (16 << 20) + 1]).await;
-    let (_, reply, _) = peer.reply().await;
-    let Reply::Error { code: ErrorCode::TooLarge, message } = reply else { panic!("{reply:?}") };
-    assert!(message.contains("16777216"), "{message}");
 }

@@ -165,7 +165,7 @@ mod tests {
         symlink("nowhere", tree.join("dangling")).unwrap();
         dig(&tree, 5_000);
         for folder in ["shut/inner", "shut", ""] {
-            fs::set_permissions(tree.join(folder), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(tree.join(folder), fs::Permissions::from_mode(0o0)).unwrap();
         }
         on_a_small_stack(&tree).unwrap();
         let left: Vec<_> = fs::read_dir(temp.path()).unwrap().flatten().map(|e| e.file_name()).collect();

@@ -175,14 +175,16 @@ impl RuntimeDir {
         remove_logged(&self.socket, fs::remove_file(&self.socket));
     }
 
-    /// Removes everything this daemon made here; for a private one, whose workers are gone. The
-    /// state lies here only if it is to go as well.
-    pub(crate) fn remove(&self) {
+    /// Removes everything this daemon made here; for a private one, whose workers are gone. An
+    /// operator may have named the folder of the state; then it is not ours to remove.
+    pub(crate) fn remove(&self, with_state: bool) {
         self.remove_socket();
-        for dir in [self.workers(), self.payloads(), self.state()] {
+        let state = with_state.then(|| self.state());
+        for dir in [self.workers(), self.payloads()].into_iter().chain(state) {
             // Workers have made what is in the state.
             remove_logged(&dir, removal::remove_tree(&dir));
         }
+        removal::sweep(&self.root);
         let lock = self.root.join("cellblockd.lock");
         remove_logged(&lock, fs::remove_file(&lock));
         // Not recursive: what else lies in there is not ours.

@@ -43,7 +43,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Ok(ground) => daemon(&args, runtime, ground)?,
         Err(error) => {
             if args.private {
-                runtime.remove();
+                runtime.remove(is_ephemeral(&args));
             }
             return Err(error);
         }
@@ -75,6 +75,11 @@ fn check(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Of a daemon that ends with its program nothing stays, unless somebody said where.
+fn is_ephemeral(args: &Args) -> bool {
+    args.private && args.state_dir.is_none()
+}
+
 fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
     std::path::absolute(&path).with_context(|| format!("failed to make {} absolute", path.display()))
 }
@@ -91,19 +96,18 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     let state = args
         .state_dir
         .clone()
-        // Of a daemon that ends with its program nothing stays, its notebooks neither.
-        .or_else(|| args.private.then(|| runtime.state()))
+        .or_else(|| is_ephemeral(args).then(|| runtime.state()))
         .or_else(runtime_dir::default_state)
         .context("there is no home folder to keep notebooks in: name one with --state-dir")?;
     let state = absolute(state)?;
     workspace::make_private_dir(&state)?;
-    let notebooks = workspace::notebooks(&state);
-    // Nobody waits for it, however much it is.
-    std::thread::spawn(move || removal::sweep(&notebooks));
     let shim = args.shim.clone().unwrap_or_else(process::shim_beside_us);
     let payload = process::unpack(&shim, &runtime.payloads()).await?;
     let cache = absolute(args.cache_dir.clone().unwrap_or_else(|| state.join("python")))?;
     workspace::make_private_dir(&cache)?;
+    let swept = [workspace::notebooks(&state), cache.clone()];
+    // Nobody waits for it, however much it is.
+    std::thread::spawn(move || swept.iter().for_each(|folder| removal::sweep(folder)));
     let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args.first_uid).await?;
     tracing::info!(build = anchor.build(), rootful = host::is_rootful(), "anchor found");
     Ok(Ground { anchor, state, cache, payload })
@@ -113,6 +117,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
     let Ground { anchor, state, cache, payload } = ground;
     Ok(Arc::new(Daemon {
         private: args.private,
+        ephemeral: is_ephemeral(args),
         state,
         cache,
         payload,
@@ -214,7 +219,7 @@ async fn go_down(daemon: &Daemon) {
             "the anchor could not be ended; its workers end by themselves soon"
         );
     }
-    daemon.runtime.remove();
+    daemon.runtime.remove(daemon.ephemeral);
 }
 
 /// A daemon in a temporary folder, with the system's own `env` as a Python that nobody runs.
