@@ -47,12 +47,12 @@ pub fn make(first_host_uid: u32) -> io::Result<Outer> {
     Ok(Outer { user, mount, first_host_uid: rootful.then_some(first_host_uid) })
 }
 
-/// A user namespace that shows files of the host id `owner` as those of another: what an idmapped
-/// mount of a workspace needs. Needs host rights.
-pub fn idmap(owner: u32, host_uid: u32) -> io::Result<OwnedFd> {
+/// A user namespace that shows files of one host id as those of another, for each pair: what an
+/// idmapped mount of a workspace needs. Needs host rights.
+pub fn idmap(pairs: &[(u32, u32)]) -> io::Result<OwnedFd> {
     let holder = Holder::start(UnshareFlags::NEWUSER)?;
-    let one = format!("{owner} {host_uid} 1\n");
-    holder.map(&one, &one, false)?;
+    let map: String = pairs.iter().map(|(on_disk, shown)| format!("{on_disk} {shown} 1\n")).collect();
+    holder.map(&map, &map, false)?;
     Ok(File::open(format!("/proc/{}/ns/user", holder.pid.as_raw_pid()))?.into())
 }
 

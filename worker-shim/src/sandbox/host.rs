@@ -40,9 +40,12 @@ pub fn execute(
             sys::mount_setattr(tree.as_fd(), true, set, None)?;
             if *idmap {
                 let first = outer.first_host_uid.ok_or_else(|| io::Error::other("idmap without a range"))?;
-                // On disk they belong to the shims' id, never to root: a set-uid file that a cell makes
-                // must not be root's for whoever copies it elsewhere.
-                let names = outer::idmap(first, first + ids::worker_in_outer(spec.slot))?;
+                // On disk the worker's files belong to the shims' id, never to root: a set-uid file that
+                // a cell makes must not be root's for whoever copies it elsewhere. What root has put
+                // there is shown as init's: to be read, and to be removed by the folder's owner.
+                let worker = first + ids::worker_in_outer(spec.slot);
+                let init = first + ids::init_in_outer(spec.slot);
+                let names = outer::idmap(&[(0, init), (first, worker)])?;
                 sys::mount_setattr(tree.as_fd(), false, 0, Some(names.as_fd()))?;
             }
             trees.insert(target.clone(), tree);
