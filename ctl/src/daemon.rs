@@ -1,12 +1,13 @@
 //! A cellblockd of our own: started beside us, ended with us, its files in a fresh directory.
 //!
 //! Its standard input is a pipe that we hold open. However we end, the pipe closes, and the daemon
-//! ends with everything below it; that is why nothing here needs to run for a clean end.
+//! ends with everything below it and removes its directory, which is ours: nothing here needs to run
+//! for a clean end.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -22,6 +23,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const END_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a wait looks whether it is still wanted.
 const GLANCE: Duration = Duration::from_millis(200);
+/// As much of the daemon's log as is looked at, in bytes.
+const LOG_READ_BYTES: usize = 64 << 10;
 /// As much of the daemon's log as an error message shows, in bytes.
 const LOG_TAIL_BYTES: usize = 4 << 10;
 /// Above this length (in bytes) of the temporary directory's name, the sockets' names below it
@@ -44,6 +47,7 @@ pub struct PrivateDaemon {
     /// Kept open: a daemon that writes to a closed pipe would die of it.
     _stdout: ChildStdout,
     socket: PathBuf,
+    log: File,
     home: TempDir,
 }
 
@@ -56,14 +60,15 @@ impl PrivateDaemon {
     pub fn start(options: &PrivateOptions, unwanted: &dyn Fn() -> bool) -> Result<Self, StartError> {
         let home = make_home()?;
         let program = find_program();
-        let log = File::create(home.path().join("cellblockd.log")).map_err(StartError::Home)?;
+        // A file without a name: there is nothing to remove.
+        let log = tempfile::tempfile().map_err(StartError::Home)?;
         let mut command = Command::new(&program);
         command
             .arg("--private")
             .arg("--runtime-dir")
-            .arg(home.path().join("run"))
-            .arg("--state-dir")
-            .arg(home.path().join("state"));
+            .arg(home.path())
+            // Without it, its state lies in the runtime directory and goes with it.
+            .env_remove("CELLBLOCK_STATE_DIR");
         if let Some(cache) = cache_dir() {
             // By environment: a daemon without the option ignores it.
             command.env("CELLBLOCK_CACHE_DIR", cache);
@@ -79,13 +84,13 @@ impl PrivateDaemon {
             .env_remove("CELLBLOCK_SOCKET")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(log.try_clone().map_err(StartError::Home)?)
             // Ctrl-C at the terminal is for us; the daemon must live to end the cell properly.
             .process_group(0)
             .spawn()
             .map_err(|source| StartError::Spawn { program, source })?;
         let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
-        let mut daemon = PrivateDaemon { child, _stdout: stdout, socket: PathBuf::new(), home };
+        let mut daemon = PrivateDaemon { child, _stdout: stdout, socket: PathBuf::new(), log, home };
         daemon.socket = daemon.wait_until_ready(unwanted)?;
         Ok(daemon)
     }
@@ -103,7 +108,13 @@ impl PrivateDaemon {
 
     /// The end of what it logged, on lines of its own below a message; empty when it said nothing.
     pub fn log_tail(&self) -> String {
-        let bytes = std::fs::read(self.home.path().join("cellblockd.log")).unwrap_or_default();
+        let mut bytes = Vec::new();
+        // The daemon's own writing place in it is the same; it only ever appends to what it wrote.
+        let length = self.log.metadata().map_or(0, |log| log.len());
+        bytes.resize(usize::try_from(length).unwrap_or(0).min(LOG_READ_BYTES), 0);
+        let from = length - bytes.len() as u64;
+        let count = self.log.read_at(&mut bytes, from).unwrap_or(0);
+        bytes.truncate(count);
         let start = bytes.len().saturating_sub(LOG_TAIL_BYTES);
         let text = String::from_utf8_lossy(&bytes[start..]);
         if text.trim().is_empty() { String::new() } else { format!("\n{}", text.trim_end()) }
@@ -200,11 +211,7 @@ impl StartError {
 fn make_home() -> Result<TempDir, StartError> {
     let temp = std::env::temp_dir();
     let base = if temp.as_os_str().len() > LONGEST_TEMP_BYTES { PathBuf::from("/tmp") } else { temp };
-    let home = tempfile::Builder::new().prefix("cellblock-").tempdir_in(base).map_err(StartError::Home)?;
-    for name in ["run", "state"] {
-        DirBuilder::new().mode(0o700).create(home.path().join(name)).map_err(StartError::Home)?;
-    }
-    Ok(home)
+    tempfile::Builder::new().prefix("cellblock-").tempdir_in(base).map_err(StartError::Home)
 }
 
 /// cellblockd beside this program, else wherever PATH has it.

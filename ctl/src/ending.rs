@@ -2,6 +2,8 @@
 
 use cellblock_proto::execution::{Death, End, Limit, Outcome, Variables};
 
+use crate::show::without_ansi;
+
 /// A name in the manner of an exception's, and a sentence. `None` for `Ok`.
 pub(crate) fn describe(outcome: &Outcome) -> Option<(String, String)> {
     let (name, mut sentence) = match &outcome.end {
@@ -17,7 +19,7 @@ pub(crate) fn describe(outcome: &Outcome) -> Option<(String, String)> {
         sentence.push_str("; its variables are lost");
         if !names.is_empty() {
             sentence.push_str(": ");
-            sentence.push_str(&names.join(", "));
+            sentence.push_str(&without_ansi(&names.join(", ")));
         }
     }
     Some((name.to_owned(), sentence))

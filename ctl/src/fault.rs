@@ -86,10 +86,11 @@ impl Fault {
                 | ErrorCode::BadProfile
                 | ErrorCode::Interpreter
                 | ErrorCode::TooLarge => Exit::Usage,
-                ErrorCode::Version | ErrorCode::ShuttingDown => Exit::NoSupervisor,
+                ErrorCode::Version | ErrorCode::ShuttingDown | ErrorCode::Busy => Exit::NoSupervisor,
                 _ => Exit::Internal,
             },
-            Fault::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::Usage,
+            // A file that is missing, closed to us or a folder was named by whoever called us.
+            Fault::File { source, .. } if source.kind() != io::ErrorKind::StorageFull => Exit::Usage,
             // The reader of a pipe has seen enough: `cellctl ls | head -1` is no failure.
             Fault::Stdout(source) if source.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
             Fault::Interrupted => Exit::Interrupted,

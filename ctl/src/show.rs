@@ -52,7 +52,7 @@ impl Screen {
                 self.stderr.write(&mut io::stderr(), text.as_bytes())
             }
             Output::Truncated { .. } | Output::Notice { .. } => {
-                let text = words(output).unwrap_or_default();
+                let text = without_ansi(&words(output).unwrap_or_default());
                 self.stderr.write(&mut io::stderr(), text.as_bytes())
             }
             Output::ClearOutput { .. } | Output::InputRequest { .. } => Ok(()),

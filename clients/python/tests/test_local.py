@@ -26,22 +26,41 @@ def test_it_ends_with_its_lifeline_and_leaves_nothing(
 ) -> None:
     before = leftovers()
     monkeypatch.setenv("CELLBLOCK_CACHE_DIR", "/cache")
+    monkeypatch.setenv("CELLBLOCK_STATE_DIR", "/of/the/system")
     bin_dir = pretend(
-        tmp_path, f'echo "$@" > {tmp_path}/arguments; echo ready "$3/api.sock"; cat; : > {tmp_path}/ended'
+        tmp_path,
+        f"""echo "$@" > {tmp_path}/arguments; echo "$CELLBLOCK_STATE_DIR" > {tmp_path}/state
+        echo said >&2; echo ready "$3/api.sock"; cat; rmdir "$3" && : > {tmp_path}/ended""",
     )
     with LocalSupervisor(python="/usr/bin/python3", bin_dir=bin_dir, profiles="/profiles") as supervisor:
         arguments = (tmp_path / "arguments").read_text().split()
-        folder = supervisor.socket_path.parent.parent
-        assert supervisor.socket_path == folder / "run" / "api.sock"
+        folder = supervisor.socket_path.parent
+        assert supervisor.socket_path == folder / "api.sock"
         assert arguments == [
-            "--private", "--runtime-dir", f"{folder}/run", "--state-dir", f"{folder}/state",
+            "--private", "--runtime-dir", f"{folder}",
             "--cache-dir", "/cache", "--python", "/usr/bin/python3", "--profiles", "/profiles",
         ]  # fmt: skip
+        assert (tmp_path / "state").read_text() == "\n"
+        # All that lies in there is cellblockd's, which removes it.
+        assert list(folder.iterdir()) == []
         os.kill(supervisor.pid, 0)
         assert len(str(supervisor.socket_path)) < 40
     assert (tmp_path / "ended").exists()
     assert leftovers() <= before
     supervisor.stop()
+    assert supervisor.log == "said\n"
+
+
+def test_a_state_folder_of_the_users_is_passed_on_and_kept(tmp_path: Path) -> None:
+    before = leftovers()
+    state = tmp_path / "state"
+    state.mkdir()
+    # It is killed before it can remove anything: then we do.
+    bin_dir = pretend(tmp_path, f'echo "$4 $5" > {tmp_path}/arguments; echo ready "$3/api.sock"; exec cat')
+    with LocalSupervisor(bin_dir=bin_dir, state_dir=state):
+        assert (tmp_path / "arguments").read_text() == f"--state-dir {state}\n"
+    assert state.is_dir()
+    assert leftovers() <= before
 
 
 @pytest.mark.parametrize(

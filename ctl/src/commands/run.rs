@@ -193,6 +193,7 @@ impl Run {
         let mut jobs: Vec<Job> = Vec::new();
         for file in &self.files {
             let targets = self.targets(file)?;
+            targets.iter().try_for_each(|(_, path)| check_writable(path))?;
             let taken = jobs.iter().flat_map(|job| &job.targets).find(|other| targets.contains(other));
             if let Some((_, path)) = taken {
                 let message = format!("two files would be written to `{}`", path.display());
@@ -276,6 +277,19 @@ impl Run {
             print(&format!("{}\n", path.display()))?;
         }
         Ok(())
+    }
+}
+
+/// Finds before a long run what would lose its result after it.
+fn check_writable(path: &Path) -> Result<(), Fault> {
+    if path.is_dir() {
+        return Err(Fault::usage(format!("`{}` is a directory", path.display())));
+    }
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The result is written beside its name and renamed, so the folder is what must take it.
+    match tempfile::tempfile_in(folder) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::usage(format!("cannot write to directory `{}`: {error}", folder.display()))),
     }
 }
 

@@ -49,14 +49,19 @@ class LocalSupervisor:
         # In /tmp, because a socket's path has 107 bytes and TMPDIR can be any length.
         self._folder = Path(tempfile.mkdtemp(prefix="cb-", dir="/tmp"))
         try:
-            command = [str(program), "--private", "--runtime-dir", str(self._folder / "run")]
-            command += ["--state-dir", str(state_dir or self._folder / "state")]
+            command = [str(program), "--private", "--runtime-dir", str(self._folder)]
+            # Without one it keeps its state below that folder, and removes all of it at its end, which
+            # comes even when we are killed. So nothing of ours lies in there.
+            if state_dir is not None:
+                command += ["--state-dir", os.fspath(state_dir)]
             # What takes seconds to make is the same for all of a user's private daemons.
             command += ["--cache-dir", str(_cache_folder())]
             for option, value in (("--python", python), ("--profiles", profiles)):
                 if value is not None:
                     command += [option, os.fspath(value)]
-            self._log = self._folder / "cellblockd.log"
+            self._log = _open_log(self._folder)
+            # For as long as this object: what it logged can be read after its end too.
+            weakref.finalize(self, os.close, self._log)
             self._process = _start(command, self._log)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -77,7 +82,8 @@ class LocalSupervisor:
     @property
     def log(self) -> str:
         """What cellblockd wrote to stderr so far."""
-        return self._log.read_text(errors="replace")
+        # At a place: reading on from the file's own would move where cellblockd writes.
+        return os.pread(self._log, os.fstat(self._log).st_size, 0).decode(errors="replace")
 
     def client(self, *, timeout: float | None = 10.0) -> Client:
         """A client of it. It does not try to reconnect: nobody starts a private cellblockd again."""
@@ -136,22 +142,31 @@ def _find_program(bin_dir: StrPath | None) -> Path:
     raise SupervisorStartFailed("no cellblockd on PATH: install it, or say where with CELLBLOCK_BIN_DIR")
 
 
-def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    # The socket lies in our folder, whatever the system's cellblockd was told by the same variable.
-    environment = {name: value for name, value in os.environ.items() if name != "CELLBLOCK_SOCKET"}
-    # The log is a file: a pipe that nobody reads would stop cellblockd when it is full.
-    with log.open("wb") as stderr:
-        try:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                bufsize=0,
-                env=environment,
-            )
-        except OSError as error:
-            raise SupervisorStartFailed(f"failed to start `{command[0]}`: {error}") from error
+def _open_log(folder: Path) -> int:
+    """A file without a name, which nobody needs to remove.
+
+    It is a file because a pipe that nobody reads would stop cellblockd when it is full.
+    """
+    descriptor, name = tempfile.mkstemp(dir=folder)
+    os.unlink(name)
+    return descriptor
+
+
+def _start(command: list[str], log: int) -> subprocess.Popen[bytes]:
+    # Socket and state lie in our folder, whatever the system's cellblockd was told by variables.
+    ours = {"CELLBLOCK_SOCKET", "CELLBLOCK_STATE_DIR"}
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            bufsize=0,
+            env=environment,
+        )
+    except OSError as error:
+        raise SupervisorStartFailed(f"failed to start `{command[0]}`: {error}") from error
 
 
 def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -166,6 +181,7 @@ def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
             harder()
     process.wait()
     _pipe(process.stdout).close()
+    # Mostly it is gone by now: cellblockd removes it itself, unless it was killed.
     shutil.rmtree(folder, ignore_errors=True)
 
 
