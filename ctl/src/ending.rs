@@ -2,9 +2,12 @@
 
 use cellblock_proto::execution::{Death, End, Limit, Outcome, Variables};
 
-use crate::show::without_ansi;
+use crate::show::one_line;
 
 /// A name in the manner of an exception's, and a sentence. `None` for `Ok`.
+///
+/// An exception is as the code raised it; all else is in our words, where names that the code chose
+/// and reasons that come from the worker are cleaned of control characters.
 pub(crate) fn describe(outcome: &Outcome) -> Option<(String, String)> {
     let (name, mut sentence) = match &outcome.end {
         End::Ok => return None,
@@ -19,10 +22,10 @@ pub(crate) fn describe(outcome: &Outcome) -> Option<(String, String)> {
         sentence.push_str("; its variables are lost");
         if !names.is_empty() {
             sentence.push_str(": ");
-            sentence.push_str(&without_ansi(&names.join(", ")));
+            sentence.push_str(&names.join(", "));
         }
     }
-    Some((name.to_owned(), sentence))
+    Some((name.to_owned(), one_line(&sentence)))
 }
 
 fn limit_words(limit: Limit, allowed: u64, reached: u64) -> String {
@@ -124,5 +127,13 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn names_chosen_by_the_code_cannot_write_to_the_terminal() {
+        let lost = Variables::Lost { names: vec!["x\x1b]0;title\x07y\r\n[cellblock] ok".into()] };
+        let reason = "out\x1b[2Jside".into();
+        let (_, sentence) = describe(&outcome(End::Cancelled { reason }, lost)).unwrap();
+        assert_eq!(sentence, "never began: outside; its variables are lost: xy  [cellblock] ok");
     }
 }

@@ -52,7 +52,7 @@ impl Screen {
                 self.stderr.write(&mut io::stderr(), text.as_bytes())
             }
             Output::Truncated { .. } | Output::Notice { .. } => {
-                let text = without_ansi(&words(output).unwrap_or_default());
+                let text = words(output).unwrap_or_default();
                 self.stderr.write(&mut io::stderr(), text.as_bytes())
             }
             Output::ClearOutput { .. } | Output::InputRequest { .. } => Ok(()),
@@ -205,6 +205,12 @@ pub(crate) fn without_ansi(text: &str) -> String {
     out + rest
 }
 
+/// The text on one line and without control characters: names and reasons that are shown between
+/// our own words must not pass for more of them.
+pub(crate) fn one_line(text: &str) -> String {
+    without_ansi(text).trim_end().replace(char::is_control, " ")
+}
+
 #[cfg(test)]
 mod tests {
     use cellblock_proto::execution::{Part, Span};
@@ -224,6 +230,11 @@ mod tests {
     #[test]
     fn text_without_colours_is_the_text() {
         assert_eq!(without_ansi("\x1b[1;31mred\x1b[0m\nx"), "red\nx");
+    }
+
+    #[test]
+    fn words_between_our_own_stay_on_their_line() {
+        assert_eq!(one_line("a\x1b[2K\x1b[31mb\rc\x08d\ne\x1b]0;t\x07\u{9b}f\n"), "ab c d ef");
     }
 
     #[test]

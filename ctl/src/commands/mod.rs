@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::cli::Command;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::show::one_line;
 
 pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
     match command {
@@ -51,15 +52,18 @@ fn say(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Columns as wide as their widest cell, two spaces between; the last one is as it comes.
+/// Columns as wide as their widest cell, two spaces between; the last one is as it comes. Names of
+/// variables and versions come from code that is not trusted, so every cell is cleaned.
 fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(&format!("{cell:<width$}  "));
@@ -99,4 +103,16 @@ pub(crate) fn state_mark(state: BarrierState) -> &'static str {
 fn dim(text: &str) -> String {
     let style = Style::new().dimmed();
     format!("{style}{text}{style:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_lets_no_control_character_through() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["VARIABLE", "TYPE"]), row(["x\x1b]52;c;ZXZpbA==\x07\ny", "in\x1b[31mt\u{9b}"])];
+        assert_eq!(table(&rows), "VARIABLE  TYPE\nx y       int\n");
+    }
 }

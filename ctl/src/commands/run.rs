@@ -346,3 +346,28 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
 fn at_terminal() -> bool {
     io::stderr().is_terminal()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_that_could_not_be_written_are_refused_and_others_left_as_they_are() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        fs::create_dir(path("folder.ipynb")).unwrap();
+        fs::write(path("old.ipynb"), "old").unwrap();
+        let refusal = |path: &Path| check_writable(path).map_err(|fault| (fault.exit(), fault.to_string()));
+        let (exit, message) = refusal(&path("folder.ipynb")).unwrap_err();
+        assert_eq!(exit, Exit::Usage);
+        assert!(message.ends_with("folder.ipynb` is a directory"), "{message}");
+        // Root may write everywhere but here.
+        let (exit, message) = refusal("/proc/a.ipynb".as_ref()).unwrap_err();
+        assert_eq!(exit, Exit::Usage);
+        assert!(message.starts_with("cannot write to directory `/proc`: "), "{message}");
+        assert_eq!(refusal(&path("old.ipynb")), Ok(()));
+        assert_eq!(refusal(&path("new.ipynb")), Ok(()));
+        assert_eq!(fs::read_to_string(path("old.ipynb")).unwrap(), "old");
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
+    }
+}

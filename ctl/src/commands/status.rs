@@ -11,7 +11,6 @@ use crate::ending::bytes;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::session::{Session, SocketArgs};
-use crate::show::without_ansi;
 
 /// Show one notebook: its worker, queue, variables and sandbox
 ///
@@ -58,9 +57,7 @@ fn text(status: &NotebookStatus) -> String {
     if !status.names.is_empty() {
         let mut rows = vec![["VARIABLE", "TYPE", "SIZE"].map(str::to_owned).to_vec()];
         rows.extend(status.names.iter().map(|name| {
-            // Names are the notebook's own, and a terminal does what it is told.
-            let [name_text, kind] = [&name.name, &name.kind].map(|text| without_ansi(text));
-            vec![name_text, kind, name.bytes.map(bytes).unwrap_or_default()]
+            vec![name.name.clone(), name.kind.clone(), name.bytes.map(bytes).unwrap_or_default()]
         }));
         let _ = write!(text, "\n{}", table(&rows));
     }

@@ -63,6 +63,7 @@ impl Notebook {
             return Err(NotebookError::Shape { what: "`cells` is not a list of cells" });
         }
         notebook.refuse_other_languages()?;
+        notebook.refuse_sources_that_are_no_text()?;
         notebook.add_missing_ids();
         notebook.strip_outputs();
         Ok(notebook)
@@ -179,6 +180,17 @@ impl Notebook {
         }
     }
 
+    /// A cell that is not run because nobody can read it must not look like one that was.
+    fn refuse_sources_that_are_no_text(&self) -> Result<(), NotebookError> {
+        let wrong = |cell: &Value| {
+            cell["cell_type"] == "code" && cell.get("source").is_some_and(|source| !is_text(source))
+        };
+        match self.cells().iter().position(wrong) {
+            Some(index) => Err(NotebookError::Source { cell: index + 1 }),
+            None => Ok(()),
+        }
+    }
+
     /// Since nbformat 4.5 a cell without id is invalid; hand-made notebooks often lack them.
     fn add_missing_ids(&mut self) {
         if self.document.get("nbformat_minor").and_then(Value::as_u64).unwrap_or(0) < 5 {
@@ -218,6 +230,14 @@ pub(crate) fn joined(value: &Value) -> String {
     }
 }
 
+/// Whether [`joined`] leaves nothing out.
+fn is_text(value: &Value) -> bool {
+    match value {
+        Value::Array(lines) => lines.iter().all(Value::is_string),
+        other => other.is_string(),
+    }
+}
+
 fn has_tag(cell: &Value, tag: &str) -> bool {
     cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|found| found == tag))
 }
@@ -229,6 +249,8 @@ pub(crate) enum NotebookError {
     Json(serde_json::Error),
     #[error("it is not a notebook: {what}")]
     Shape { what: &'static str },
+    #[error("the source of cell {cell} is neither text nor a list of lines")]
+    Source { cell: usize },
     #[error("it is of nbformat {found}; 3 and 4 are known")]
     Version { found: u64 },
     #[error("its language is `{found}`; cellblock runs Python")]

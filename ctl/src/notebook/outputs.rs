@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::Notebook;
 use super::text::Utf8Decoder;
 use crate::ending::describe;
+use crate::show::one_line;
 
 /// Puts the outputs of one cell after the other into a notebook.
 #[derive(Debug, Default)]
@@ -175,10 +176,11 @@ impl Collector {
     }
 }
 
-/// A notice or a truncation as the line that people read; `None` for other outputs.
+/// A notice or a truncation as the line that people read; `None` for other outputs. It may name
+/// variables, which are the code's to choose, so it is cleaned.
 pub(crate) fn words(output: &Output) -> Option<String> {
     match output {
-        Output::Notice { text, .. } => Some(format!("[cellblock] {text}\n")),
+        Output::Notice { text, .. } => Some(format!("[cellblock] {}\n", one_line(text))),
         Output::Truncated { stream, dropped_bytes, reason } => {
             let what = match stream {
                 Some(StreamName::Stdout) => "stdout",
@@ -186,7 +188,7 @@ pub(crate) fn words(output: &Output) -> Option<String> {
                 None => "output",
             };
             let size = crate::ending::bytes(*dropped_bytes);
-            Some(format!("[cellblock] {size} of {what} left out here: {reason}\n"))
+            Some(format!("[cellblock] {size} of {what} left out here: {}\n", one_line(reason)))
         }
         _ => None,
     }

@@ -90,6 +90,29 @@ fn files_that_cannot_be_run_are_refused_by_name() {
 }
 
 #[test]
+fn a_code_cell_whose_source_is_no_text_is_refused_by_number() {
+    for source in [json!(5), Value::Null, json!({"a": 1}), json!(["1", 5])] {
+        let text = json!({"cell_type": "markdown", "source": 5});
+        let four = json!({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
+            text, {"cell_type": "code", "metadata": {}, "source": source},
+        ]});
+        let three = json!({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [
+            {"cells": [text, {"cell_type": "code", "input": source}]},
+        ]});
+        for document in [four, three] {
+            let error = Notebook::parse(document.to_string().as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, "the source of cell 2 is neither text nor a list of lines", "{source}");
+        }
+    }
+    let file = tempfile::Builder::new().suffix(".ipynb").tempfile().unwrap();
+    let wrong = r#"{"nbformat": 4, "cells": [{"cell_type": "code", "source": 5}]}"#;
+    std::fs::write(file.path(), wrong).unwrap();
+    let fault = Notebook::read(file.path()).unwrap_err();
+    assert_eq!(fault.exit(), crate::exit::Exit::Usage);
+    assert!(fault.to_string().contains(".ipynb`: the source of cell 1 is"), "{fault}");
+}
+
+#[test]
 fn scripts_are_cut_at_their_markers() {
     let notebook = script::notebook(
         "import os\n# %%\nx = 1\n\n# %%time\n# %% [markdown]\n# # Title\n#\n# words\n#%%\n\n# %% named\nx\n",

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::joined;
+use super::{is_text, joined};
 
 /// Turns a version 3 document into a version 4 one. Parts of the wrong shape are left out.
 pub(super) fn upgrade(mut document: Map<String, Value>) -> Map<String, Value> {
@@ -38,7 +38,10 @@ pub(super) fn upgrade(mut document: Map<String, Value>) -> Map<String, Value> {
 fn upgrade_cell(mut cell: Map<String, Value>) -> Map<String, Value> {
     let kind = cell.get("cell_type").and_then(Value::as_str).unwrap_or("code").to_owned();
     let metadata = cell.shift_remove("metadata").filter(Value::is_object).unwrap_or_else(|| json!({}));
-    let source = joined(cell.get(if kind == "code" { "input" } else { "source" }).unwrap_or(&Value::Null));
+    let written = cell.get(if kind == "code" { "input" } else { "source" });
+    // What is no text stays, so that it is refused like that of a version 4 file.
+    let not_text = written.filter(|value| !is_text(value)).cloned();
+    let source = written.map(joined).unwrap_or_default();
     let (kind, source) = match kind.as_str() {
         "heading" => {
             let level = cell.get("level").and_then(Value::as_u64).unwrap_or(1).clamp(1, 6);
@@ -59,6 +62,6 @@ fn upgrade_cell(mut cell: Map<String, Value>) -> Map<String, Value> {
         upgraded.insert("execution_count".into(), Value::Null);
         upgraded.insert("outputs".into(), json!([]));
     }
-    upgraded.insert("source".into(), json!(source));
+    upgraded.insert("source".into(), not_text.unwrap_or_else(|| json!(source)));
     upgraded
 }

@@ -148,7 +148,7 @@ def _open_log(folder: Path) -> int:
     It is a file because a pipe that nobody reads would stop cellblockd when it is full.
     """
     descriptor, name = tempfile.mkstemp(dir=folder)
-    os.unlink(name)
+    Path(name).unlink()
     return descriptor
 
 

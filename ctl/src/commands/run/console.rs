@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::notebook::CodeCell;
 use crate::runner::{Summary, Watcher};
-use crate::show::{Screen, without_ansi};
+use crate::show::{Screen, one_line};
 
 /// Longest piece of an exception's text in the line at the end, in characters.
 const MESSAGE_CHARS: usize = 200;
@@ -57,9 +57,9 @@ impl Console {
         let elapsed = time(u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX));
         say(&format!("{}: {} of {} cells, {elapsed}, {how}\n", self.file, summary.done, summary.cells));
         for failure in &summary.failures {
-            let sentence = without_ansi(failure.sentence.lines().next().unwrap_or_default());
+            let sentence = one_line(failure.sentence.lines().next().unwrap_or_default());
             let sentence: String = sentence.chars().take(MESSAGE_CHARS).collect();
-            say(&format!("  cell {}: {}: {sentence}\n", failure.cell, without_ansi(&failure.name)));
+            say(&format!("  cell {}: {}: {sentence}\n", failure.cell, one_line(&failure.name)));
         }
     }
 }
@@ -67,7 +67,7 @@ impl Console {
 impl Watcher for Console {
     fn begins(&mut self, cell: &CodeCell) {
         let first = cell.source.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let first = without_ansi(first);
+        let first = one_line(first);
         if self.screen.is_some() && at_terminal() {
             say(&format!("{}\n", dim(&format!("── cell {}: {first}", cell.index + 1))));
         }
