@@ -87,7 +87,7 @@ fn python_tests(variables: &Variables) -> Result<()> {
     let mut failed = Vec::new();
     for folder in test_folders()? {
         let mut command = Command::new(python_env::dev_env(None)?);
-        command.current_dir(&root).env("PYTHONPATH", &search);
+        command.current_dir(root).env("PYTHONPATH", &search);
         command.args(["-m", "pytest", "-c", "pyproject.toml", "--rootdir", "."]).arg(&folder);
         if let Err(error) = run_command(with(&mut command, variables)) {
             eprintln!("error: {error:#}");
