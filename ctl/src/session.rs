@@ -36,7 +36,7 @@ pub(crate) struct DaemonArgs {
 
     /// Run the code with this Python, e.g. an environment's bin/python; implies --private
     ///
-    /// It needs IPython and dill.
+    /// It needs IPython.
     #[arg(long, value_name = "PATH")]
     pub(crate) python: Option<PathBuf>,
 

@@ -43,7 +43,7 @@ pub(crate) struct Args {
 
     /// Python to run notebooks with: a program, or an environment's bin/python [default: python3]
     ///
-    /// It needs IPython and dill. It is found by reading files and never run outside a sandbox.
+    /// It needs IPython. It is found by reading files and never run outside a sandbox.
     #[arg(long, value_name = "PATH", env = "CELLBLOCK_PYTHON")]
     pub(crate) python: Option<PathBuf>,
 

@@ -31,7 +31,7 @@ class LocalSupervisor:
         with cellblock.LocalSupervisor() as supervisor, supervisor.client() as client:
             print(client.open("scratch").execute("1 + 1").result().outputs)
 
-    `python` is the interpreter of its workers (needs IPython and dill), `state_dir` where notebooks
+    `python` is the interpreter of its workers (needs IPython), `state_dir` where notebooks
     and their files are kept (by default nowhere: they go with it), `bin_dir` where the programs are
     (else `CELLBLOCK_BIN_DIR`, else `PATH`), `profiles` a folder of profiles.
     """
