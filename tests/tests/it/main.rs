@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod bad_input;
+mod barriers;
 mod browser;
 mod cli;
 mod endings;
 mod hostile;
 mod isolation;
 mod leaks;
+mod limits;
 mod order;
 mod outputs;
 mod requests;

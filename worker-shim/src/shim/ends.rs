@@ -7,6 +7,7 @@ use cellblock_proto::shim::{EventBody, StartFailure};
 
 use super::Shim;
 use super::executions::{Cause, Queued};
+use super::memory::Memory;
 use crate::sandbox::InitEvent;
 
 impl Shim {
@@ -91,6 +92,7 @@ impl Shim {
         if let Some(worker) = &mut self.worker {
             // Dropping the sandbox waits for init, and with init everybody who could still write.
             self.sandbox = None;
+            self.memory = Memory::default();
             worker.read_to_end(&mut self.sequencer);
         }
         let pieces = self.sequencer.take_all();

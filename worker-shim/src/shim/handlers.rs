@@ -10,6 +10,7 @@ use cellblock_proto::shim::{Command, EventBody, ShimState, StartFailure};
 use cellblock_proto::worker::{WorkerCommand, WorkerEventBody};
 
 use super::executions::{Cause, Queued};
+use super::memory::Memory;
 use super::text::{Gap, Ready};
 use super::{Shim, report};
 use crate::pump::{Pending, Piece};
@@ -299,6 +300,7 @@ impl Shim {
         }
         match report::report(&self.spec.steps, &sandbox.missing, worker.pid) {
             Ok(report) => {
+                self.memory = Memory::of(worker.pid);
                 let worker_pid = worker.pid.as_raw_pid().cast_unsigned();
                 let (named, reported) = (python.clone(), report.clone());
                 self.outbox

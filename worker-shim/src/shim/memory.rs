@@ -1,19 +1,146 @@
 //! The memory of a sandbox, summed from outside: the tier for hosts where no cgroup does it.
 //!
-//! Not seen here: memory that no process maps (unmapped memfds, files on the sandbox's tmpfs).
+//! Counted are the processes' own and shared memory, memfds held by any thread's descriptors, the
+//! sandbox's tmpfs, and SysV segments. Not seen: pipes, socket buffers, and a memfd that is at this
+//! moment in a socket's queue and mapped by nobody.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::Pid;
+use rustix::thread::LinkNameSpaceType;
 
-/// Bytes of anonymous and shared memory of init and all its descendants.
-///
-/// First the cheap sum, which counts pages twice that processes share after a fork; only when that
-/// is above `limit` the exact one, which costs the kernel a walk over the page tables.
-pub fn of_tree(init: Pid, limit: u64) -> u64 {
-    let pids = tree(init.as_raw_pid());
-    let cheap: u64 = pids.iter().map(|pid| status_bytes(*pid)).sum();
-    if cheap <= limit { cheap } else { pids.iter().map(|pid| proportional_bytes(*pid)).sum() }
+/// The places in a sandbox that are memory.
+const TMPFS: [&str; 2] = ["tmp", "dev/shm"];
+
+/// What of a sandbox's memory no process needs to map.
+#[derive(Default)]
+pub struct Memory {
+    /// The sandbox's own tmpfs.
+    tmpfs: Vec<OwnedFd>,
+    /// We are in the sandbox's ipc namespace, so its SysV segments are listed to us.
+    sysv: bool,
+    /// The device of all memory that has an inode and no name.
+    device: Option<u64>,
+}
+
+impl Memory {
+    /// To be called before `worker` has run any user code: its paths are still what we made.
+    pub fn of(worker: Pid) -> Self {
+        let process = format!("/proc/{}", worker.as_raw_pid());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = |path: &&str| rustix::fs::open(format!("{process}/root/{path}"), flags, Mode::empty());
+        // We own nothing in an ipc namespace, so which one we are in changes only what we are shown.
+        let sysv = fs::File::open(format!("{process}/ns/ipc")).is_ok_and(|ipc| {
+            rustix::thread::move_into_link_name_space(
+                ipc.as_fd(),
+                Some(LinkNameSpaceType::InterProcessCommunication),
+            )
+            .is_ok()
+        });
+        let memfd = rustix::fs::memfd_create("device", MemfdFlags::CLOEXEC);
+        let device = memfd.and_then(|memfd| rustix::fs::fstat(&memfd)).ok().map(|stat| stat.st_dev);
+        Memory { tmpfs: TMPFS.iter().filter_map(|path| open(path).ok()).collect(), sysv, device }
+    }
+
+    /// Bytes of memory of init, all its descendants, and what they keep without mapping it.
+    ///
+    /// First the cheap sum, which counts pages twice that processes share or map from a file; only
+    /// when that is above `limit` the exact one, which costs the kernel a walk over the page tables.
+    pub fn used(&self, init: Pid, limit: u64) -> u64 {
+        let pids = tree(init.as_raw_pid());
+        let files = self.files(&pids);
+        let kept = files.values().sum::<u64>() + self.tmpfs_bytes() + self.sysv_bytes();
+        let cheap: u64 = pids.iter().map(|pid| status_bytes(*pid)).sum();
+        if cheap + kept <= limit {
+            return cheap + kept;
+        }
+        kept + pids.iter().map(|pid| self.proportional_bytes(*pid, &files)).sum::<u64>()
+    }
+
+    /// Bytes of each memfd that a descriptor holds, by inode. Threads may have tables of their own.
+    fn files(&self, pids: &[i32]) -> BTreeMap<u64, u64> {
+        let mut files = BTreeMap::new();
+        let Some(device) = self.device else { return files };
+        for task in pids.iter().flat_map(|pid| entries(&format!("/proc/{pid}/task"))) {
+            for descriptor in entries(&format!("{task}/fd")) {
+                if let Ok(file) = fs::metadata(descriptor)
+                    && file.dev() == device
+                {
+                    files.insert(file.ino(), file.blocks() * 512);
+                }
+            }
+        }
+        files
+    }
+
+    fn tmpfs_bytes(&self) -> u64 {
+        let used = |place: &OwnedFd| {
+            let stat = rustix::fs::fstatvfs(place).ok()?;
+            Some(stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize)
+        };
+        self.tmpfs.iter().filter_map(used).sum()
+    }
+
+    fn sysv_bytes(&self) -> u64 {
+        if !self.sysv {
+            return 0;
+        }
+        let text = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+        // The last two columns: bytes in memory, bytes in swap.
+        let row = |line: &str| -> u64 {
+            line.split_ascii_whitespace().rev().take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
+        };
+        text.lines().skip(1).map(row).sum()
+    }
+
+    /// The process's share of what it maps, without what has been counted already.
+    fn proportional_bytes(&self, pid: i32, files: &BTreeMap<u64, u64>) -> u64 {
+        let task = living_task(pid);
+        let all = sum_fields(&format!("{task}/smaps_rollup"), &["Pss_Anon:", "Pss_Shmem:", "SwapPss:"]);
+        // A tmpfs file that is mapped has its pages in the tmpfs's sum too.
+        let places: Vec<u64> =
+            self.tmpfs.iter().filter_map(|fd| Some(rustix::fs::fstat(fd).ok()?.st_dev)).collect();
+        let text = fs::read_to_string(format!("{task}/smaps")).unwrap_or_default();
+        let (mut counted, mut inside) = (0, false);
+        for line in text.lines() {
+            let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+            if !first.ends_with(':') {
+                inside = is_counted(line, self.device, &places, files);
+            } else if inside && first == "Pss:" {
+                let kb = rest.split_ascii_whitespace().next().and_then(|kb| kb.parse::<u64>().ok());
+                counted += kb.unwrap_or(0) * 1024;
+            }
+        }
+        all.saturating_sub(counted)
+    }
+}
+
+/// Whether a line of smaps is the head of a mapping whose file has been counted.
+fn is_counted(head: &str, memfds: Option<u64>, places: &[u64], files: &BTreeMap<u64, u64>) -> bool {
+    let words: Vec<&str> = head.split_ascii_whitespace().collect();
+    // Private mappings hold pages of their own; how many of the file's is not said.
+    let [_, access, _, device, inode, name @ ..] = words.as_slice() else { return false };
+    let number = |text: &str| u32::from_str_radix(text, 16).ok();
+    let device = device
+        .split_once(':')
+        .and_then(|(major, minor)| Some(rustix::fs::makedev(number(major)?, number(minor)?)));
+    if !access.ends_with('s') || device.is_none() {
+        return false;
+    }
+    if device == memfds {
+        let segment = name.first().is_some_and(|name| name.starts_with("/SYSV"));
+        return segment || inode.parse().is_ok_and(|inode: u64| files.contains_key(&inode));
+    }
+    device.is_some_and(|device| places.contains(&device))
+}
+
+fn entries(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(format!("{folder}/{}", entry.file_name().to_str()?))).collect()
 }
 
 /// All processes of the tree. One that ends meanwhile is simply not there.
@@ -21,9 +148,8 @@ fn tree(root: i32) -> Vec<i32> {
     let mut found = vec![root];
     let mut at = 0;
     while at < found.len() {
-        let tasks = fs::read_dir(format!("/proc/{}/task", found[at])).into_iter().flatten().flatten();
-        for task in tasks {
-            if let Ok(children) = fs::read_to_string(task.path().join("children")) {
+        for task in entries(&format!("/proc/{}/task", found[at])) {
+            if let Ok(children) = fs::read_to_string(format!("{task}/children")) {
                 found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
             }
         }
@@ -32,13 +158,17 @@ fn tree(root: i32) -> Vec<i32> {
     found
 }
 
-/// `RssAnon` + `RssShmem` + `VmSwap`.
-fn status_bytes(pid: i32) -> u64 {
-    sum_fields(&format!("/proc/{pid}/status"), &["RssAnon:", "RssShmem:", "VmSwap:"])
+/// A thread that still has the process's memory: the first one may have ended and left it to others.
+fn living_task(pid: i32) -> String {
+    let lives = |task: &String| {
+        fs::read_to_string(format!("{task}/status")).is_ok_and(|text| text.contains("\nVmSize:"))
+    };
+    entries(&format!("/proc/{pid}/task")).into_iter().find(lives).unwrap_or_else(|| format!("/proc/{pid}"))
 }
 
-fn proportional_bytes(pid: i32) -> u64 {
-    sum_fields(&format!("/proc/{pid}/smaps_rollup"), &["Pss_Anon:", "Pss_Shmem:", "SwapPss:"])
+/// `RssAnon` + `RssShmem` + `VmSwap`.
+fn status_bytes(pid: i32) -> u64 {
+    sum_fields(&format!("{}/status", living_task(pid)), &["RssAnon:", "RssShmem:", "VmSwap:"])
 }
 
 /// Sums fields given in kB.
