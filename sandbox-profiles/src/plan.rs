@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ids;
+use crate::profile::Network;
 use crate::step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
 use crate::{Host, Profile};
 
@@ -293,6 +294,16 @@ fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
     steps.require(worker, Barrier::FileDescriptors, Action::CloseFiles, close);
     let workspace = Action::ChangeDirectory { path: "/workspace".into() };
     steps.require(worker, Barrier::Workspace, workspace, "relative paths of the notebook are its own");
+    let restrict = Action::Restrict {
+        writable: ["/workspace", "/tmp", "/dev/shm"].map(PathBuf::from).to_vec(),
+        // Of /proc, what is a process's own; the rest is frozen or belongs to nobody in here.
+        files: DEVICES.iter().copied().chain(["/proc"]).map(PathBuf::from).collect(),
+        tcp: profile.network != Network::None,
+    };
+    let last = "after all that opens or mounts; in the worker alone, so that signals to init are refused too";
+    steps.require(worker, Barrier::Landlock, restrict, last);
+    let proof = "a barrier that was asked for and does not hold ends the start, not the host";
+    steps.require(worker, Barrier::Capabilities, Action::Prove, proof);
     let watch = Action::WatchMemory { bytes: limits.memory_bytes };
     let sum = "limits of one process do not bound the sum";
     // Carried out by the shim while the worker lives; it stands last because it never ends.

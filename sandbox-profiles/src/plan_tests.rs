@@ -61,6 +61,12 @@ proptest! {
         }
         prop_assert!(position(&steps, |a| *a == Action::NoNewPrivileges) < drop);
 
+        let restrict = position(&steps, |a| matches!(a, Action::Restrict { .. }));
+        let prove = position(&steps, |a| *a == Action::Prove);
+        prop_assert!(drop < restrict && restrict < prove, "proven before everything holds");
+        let watch = position(&steps, |a| matches!(a, Action::WatchMemory { .. }));
+        prop_assert!(prove + 1 == watch && watch + 1 == steps.len(), "something comes after the proof");
+
         let clone = position(&steps, |a| matches!(a, Action::Clone { .. }));
         let enter = position(&steps, |a| *a == Action::EnterOuter);
         prop_assert!(enter < clone, "the shim made the sandbox with rights on the host");

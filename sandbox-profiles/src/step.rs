@@ -78,6 +78,8 @@ pub enum Barrier {
     Memory,
     /// A session keyring of its own: the daemon's would hold keys of the host.
     Keyring,
+    /// Rules on paths, TCP, signals and abstract sockets that outlive every mount trick.
+    Landlock,
 }
 
 impl Barrier {
@@ -100,6 +102,7 @@ impl Barrier {
             Barrier::FileDescriptors => "file descriptors",
             Barrier::Memory => "memory",
             Barrier::Keyring => "keyring",
+            Barrier::Landlock => "landlock",
         }
     }
 }
@@ -290,6 +293,18 @@ pub enum Action {
         /// The limit.
         bytes: u64,
     },
+    /// Landlock: read and execute everywhere, write only below `writable`; skipped where the kernel
+    /// has none that is of use, which the report says.
+    Restrict {
+        /// May be written, without making devices.
+        writable: Vec<PathBuf>,
+        /// Existing files that may be written.
+        files: Vec<PathBuf>,
+        /// TCP may be used.
+        tcp: bool,
+    },
+    /// Try what must be refused: mounting, a namespace, a capability.
+    Prove,
 }
 
 impl fmt::Display for Step {
@@ -348,6 +363,10 @@ impl fmt::Display for Action {
             Action::CloseFiles => write!(out, "close all other descriptors"),
             Action::ChangeDirectory { path } => write!(out, "go to {}", path.display()),
             Action::WatchMemory { bytes } => write!(out, "watch memory, at most {bytes} bytes"),
+            Action::Restrict { tcp, .. } => {
+                write!(out, "restrict by landlock{}", if *tcp { "" } else { ", no TCP" })
+            }
+            Action::Prove => write!(out, "prove that mounts, namespaces and capabilities are refused"),
         }
     }
 }

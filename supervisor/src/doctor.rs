@@ -134,8 +134,18 @@ fn memory() -> DoctorLine {
 }
 
 fn landlock() -> DoctorLine {
-    let detail = "not used yet; what a worker may touch is held by its private root alone";
-    line("landlock", BarrierState::Missing, detail, None)
+    let lsm = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    if !lsm.is_empty() && !lsm.trim().split(',').any(|name| name == "landlock") {
+        let detail = "not among the kernel's security modules: the private root stands alone";
+        return line("landlock", BarrierState::Missing, detail, Some("boot with lsm=landlock,..."));
+    }
+    let detail = "used in each worker as far as the kernel knows it; its ABI stands in a notebook's report";
+    line(
+        "landlock",
+        if lsm.is_empty() { BarrierState::Degraded } else { BarrierState::Enforced },
+        detail,
+        None,
+    )
 }
 
 fn python(daemon: &Daemon) -> DoctorLine {

@@ -16,7 +16,7 @@ use rustix::process::{DumpableBehavior, Gid, Resource as SystemResource, Rlimit,
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
 use sandbox_profiles::{Action, Resource, Step};
 
-use super::Trees;
+use super::{Trees, landlock};
 use crate::sys;
 
 /// Where the new root is built: a folder that every host has, in a mount namespace of our own.
@@ -116,6 +116,8 @@ pub fn worker_step(step: &Step) -> io::Result<()> {
         Action::DropCapabilities => drop_capabilities(),
         Action::CloseFiles => Ok(()), // `install_files` did, before the first of these steps.
         Action::ChangeDirectory { path } => Ok(rustix::process::chdir(path)?),
+        Action::Restrict { writable, files, tcp } => landlock::restrict(writable, files, *tcp),
+        Action::Prove => prove(),
         Action::WatchMemory { .. } => Ok(()), // The shim's, from outside, for as long as we live.
         _ => Err(io::Error::other("not a step of the worker")),
     }
@@ -176,6 +178,23 @@ fn drop_capabilities() -> io::Result<()> {
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+/// Tries, as the worker will be, what must be refused. Whatever succeeds here ends with this process.
+fn prove() -> io::Result<()> {
+    let held = |what: &str| Err(io::Error::other(format!("{what}, and it must not be")));
+    let sets = rustix::thread::capabilities(None)?;
+    if !(sets.effective | sets.permitted | sets.inheritable).is_empty() {
+        return held("a capability is held");
+    }
+    #[expect(deprecated, reason = "this process has one thread, for which unshare is sound")]
+    if rustix::thread::unshare(UnshareFlags::NEWUSER).is_ok() {
+        return held("a user namespace can be made");
+    }
+    if rustix::mount::mount("none", "/tmp", "tmpfs", MountFlags::empty(), None).is_ok() {
+        return held("something can be mounted");
+    }
+    Ok(())
 }
 
 fn tmpfs(bytes: u64, inodes: u64, mode: u32, flags: MountAttrFlags) -> io::Result<OwnedFd> {

@@ -5,6 +5,7 @@
 
 mod host;
 mod inside;
+pub mod landlock;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -6,7 +6,8 @@ use std::fs;
 use rustix::process::Pid;
 use sandbox_profiles::{Action, Barrier, BarrierReport, BarrierState, SandboxReport, Step};
 
-use crate::sandbox::Missing;
+use crate::sandbox::{Missing, landlock};
+use crate::sys;
 
 /// What `/proc/PID/status` must say of a worker: the kernel's own account.
 const PROOF: [(&str, &str); 6] = [
@@ -67,13 +68,38 @@ pub fn report(steps: &[Step], missing: &[Missing], worker: Pid) -> Result<Sandbo
     }
     if let Some(memory) = lines.get_mut(&Barrier::Memory) {
         memory.state = BarrierState::Degraded;
-        memory.detail += "; no cgroup is used, so a fast writer overshoots by what it touches meanwhile";
+        memory.detail += "; no cgroup is used, so a fast writer overshoots by what it touches between two looks, 50 ms apart or more";
+    }
+    let tcp = steps.iter().any(|step| matches!(&step.action, Action::Restrict { tcp: true, .. }));
+    if let Some(line) = lines.get_mut(&Barrier::Landlock) {
+        (line.state, line.detail) = landlock_line(sys::landlock_abi(), tcp);
     }
     let seccomp = status.get("Seccomp").map_or("?", String::as_str);
     if let Some(line) = lines.get_mut(&Barrier::NoNewPrivileges) {
         line.detail = format!("set-uid programs give nothing (Seccomp: {seccomp}, by design)");
     }
     Ok(SandboxReport { barriers: lines.into_values().collect() })
+}
+
+/// The worker has applied what its kernel knows, or has not been started; this says what that is.
+fn landlock_line(abi: u32, tcp: bool) -> (BarrierState, String) {
+    let Some(rights) = landlock::rights(abi, tcp) else {
+        let detail = format!("the kernel has ABI {abi}, at least 2 is of use: the private root stands alone");
+        return (BarrierState::Missing, detail);
+    };
+    let mut detail =
+        format!("ABI {abi}: writes only in /workspace, /tmp, /dev/shm, devices and /proc; no device made");
+    let mut state = BarrierState::Enforced;
+    for (has, text) in [(rights.net != 0 || tcp, "TCP"), (rights.scopes != 0, "signals and abstract sockets")]
+    {
+        if !has {
+            state = BarrierState::Degraded;
+            detail += &format!("; {text} not restricted by this ABI");
+        } else if text != "TCP" || !tcp {
+            detail += &format!("; {text} held in");
+        }
+    }
+    (state, detail)
 }
 
 fn detail(step: &Step) -> String {
