@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod chromium;
 mod demo;
+mod fuzz;
 mod host;
 mod interpreter;
 mod pip;
@@ -43,6 +44,14 @@ enum Task {
     },
     /// Check format, lints, documentation, licences, types and file lengths
     Check,
+    /// Run the fuzz targets, each for a bounded time
+    Fuzz {
+        /// Seconds for each target
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        /// Only this target
+        target: Option<String>,
+    },
     /// Measure cellblock against its peers
     Bench {
         /// Arguments for bench/run.py
@@ -85,6 +94,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test { runner_args } => test::run(&runner_args),
         Task::Check => check::run(),
+        Task::Fuzz { seconds, target } => {
+            fuzz::run(target.as_deref(), std::time::Duration::from_secs(seconds))
+        }
         Task::Bench { args } => bench::run(&args),
         Task::Vectors => {
             let example = ["run", "--quiet", "--package", "cellblock-proto", "--example", "vectors"];

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::process::{cargo, in_ci, on_path, run as run_command, say, seconds};
-use crate::{chromium, host, python_env, tree};
+use crate::{chromium, fuzz, host, python_env, tree};
 
 /// Variables that tell tests where things are.
 type Variables = Vec<(&'static str, OsString)>;
@@ -37,6 +37,7 @@ pub(crate) fn run(runner_args: &[String]) -> Result<()> {
             run_command(with(cargo().args(["test", "--quiet", "--workspace", "--doc"]), &variables)),
         );
         part("Python tests", python_tests(&variables));
+        part("fuzz targets", fuzz::run(None, fuzz::TEST_TIME));
     }
     if !failed.is_empty() {
         bail!("failed: {} ({})", failed.join(", "), seconds(started.elapsed()));
