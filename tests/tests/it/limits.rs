@@ -68,11 +68,11 @@ fn memory_that_no_process_maps_counts(setup: Setup) {
 fn memory_that_is_seen_twice_counts_once(setup: Setup) {
     let daemon = small(setup);
     let mut notebook = daemon.notebook_under("a", "small");
-    // 120 MB each time; by the sum of what each process and each place says it is 600 MB.
+    // 160 MB each time; by the sum of what each process and each place says it is 960 MB.
     let shared = "
 def share(fd):
-    os.ftruncate(fd, 120_000_000)
-    shared = mmap.mmap(fd, 120_000_000)
+    os.ftruncate(fd, 160_000_000)
+    shared = mmap.mmap(fd, 160_000_000)
     for at in range(0, len(shared), 4096): shared[at] = 1
     children = []
     for _ in range(4):
