@@ -28,6 +28,15 @@ const EXHAUSTED: [&str; 9] = [
     "max_fanotify_groups",
 ];
 
+/// What may be left of System V and POSIX ipc; bytes in segments are the memory watch's. The first two
+/// numbers of `sem` are semaphores in one set and in all.
+const OBJECTS: [(&str, &str); 4] = [
+    ("user/max_inotify_watches", "0"),
+    ("kernel/msgmni", "16"),
+    ("kernel/sem", "32 1024 32 16"),
+    ("fs/mqueue/queues_max", "0"),
+];
+
 /// Parts of `/proc` that act on the whole machine.
 const FROZEN: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
 
@@ -237,6 +246,11 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
     for name in EXHAUSTED {
         let surface = "takes away the kernel code that only a new namespace reaches";
         steps.push(init, Barrier::NamespaceQuota, Need::BestEffort, knob(name, "0"), surface);
+    }
+    for (key, value) in OBJECTS {
+        let knob = Action::Sysctl { key: key.to_owned(), value: value.to_owned() };
+        let kernel = "objects of the kernel that hold memory and belong to no process";
+        steps.push(init, Barrier::ResourceLimits, Need::BestEffort, knob, kernel);
     }
     for path in FROZEN {
         let freeze = Action::Freeze { path: path.into() };

@@ -6,7 +6,7 @@ use cellblock_tests::daemon::Daemon;
 use cellblock_tests::in_every_mode;
 use cellblock_tests::setup::Setup;
 
-in_every_mode!(landlock_refuses_what_no_other_barrier_does,);
+in_every_mode!(landlock_refuses_what_no_other_barrier_does, ipc_objects_are_few,);
 
 fn landlock_refuses_what_no_other_barrier_does(setup: Setup) {
     let daemon = Daemon::start(setup);
@@ -32,4 +32,15 @@ fn landlock_refuses_what_no_other_barrier_does(setup: Setup) {
         print(subprocess.run(['./s'], capture_output=True).stdout)";
     let ran = daemon.notebook("works").run(works);
     assert_eq!(ran.ok().stdout(), "b'y\\n'\n[1, 2]\n-15\nb'script\\n'\n");
+}
+
+fn ipc_objects_are_few(setup: Setup) {
+    let daemon = Daemon::start(setup);
+    let code = "import ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\n\
+        made = [libc.msgget(0, 0o1600) for _ in range(17)]\nerror = ctypes.get_errno()\n\
+        for number in made:\n    libc.msgctl(number, 0, None)\n\
+        print(sum(number >= 0 for number in made), made[-1] < 0 and error == errno.ENOSPC)";
+    assert_eq!(daemon.notebook("probe").run(code).ok().stdout(), "16 True\n");
+    let output = Command::new(&daemon.setup().python).args(["-c", code]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "17 False\n", "the control");
 }
