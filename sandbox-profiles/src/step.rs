@@ -303,7 +303,7 @@ pub enum Action {
         /// TCP may be used.
         tcp: bool,
     },
-    /// Try what must be refused: mounting, a namespace, a capability.
+    /// Try what must be refused: mounting, a namespace, a capability, a packet socket.
     Prove,
 }
 
@@ -366,7 +366,9 @@ impl fmt::Display for Action {
             Action::Restrict { tcp, .. } => {
                 write!(out, "restrict by landlock{}", if *tcp { "" } else { ", no TCP" })
             }
-            Action::Prove => write!(out, "prove that mounts, namespaces and capabilities are refused"),
+            Action::Prove => {
+                write!(out, "prove that mounts, namespaces, packet sockets and capabilities are refused")
+            }
         }
     }
 }

@@ -139,13 +139,17 @@ fn landlock() -> DoctorLine {
         let detail = "not among the kernel's security modules: the private root stands alone";
         return line("landlock", BarrierState::Missing, detail, Some("boot with lsm=landlock,..."));
     }
+    if lsm.is_empty() {
+        let detail = "whether this kernel has it cannot be read here; `cellctl status NOTEBOOK` says what its worker got";
+        return line(
+            "landlock",
+            BarrierState::Degraded,
+            detail,
+            Some("mount -t securityfs none /sys/kernel/security"),
+        );
+    }
     let detail = "used in each worker as far as the kernel knows it; its ABI stands in a notebook's report";
-    line(
-        "landlock",
-        if lsm.is_empty() { BarrierState::Degraded } else { BarrierState::Enforced },
-        detail,
-        None,
-    )
+    line("landlock", BarrierState::Enforced, detail, None)
 }
 
 fn python(daemon: &Daemon) -> DoctorLine {

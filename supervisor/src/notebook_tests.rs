@@ -318,9 +318,9 @@ async fn nothing_is_taken_that_a_client_who_left_may_come_back_for() {
     shim.taken(unread).await;
 }
 
-#[tokio::test]
-async fn slow_reader_does_not_keep_an_interrupt_from_the_shim() {
-    let (_temp, daemon, mut shims) = daemon().await;
+/// A shim that nobody reads from any more, because its client reads nothing, and another client.
+async fn beside_a_slow_reader() -> (impl Sized, Peer, Shim) {
+    let (temp, daemon, mut shims) = daemon().await;
     let mut slow = Peer::connect(&daemon).await;
     slow.open().await;
     slow.execute("e").await;
@@ -328,7 +328,13 @@ async fn slow_reader_does_not_keep_an_interrupt_from_the_shim() {
     shim.ready().await;
     shim.begin("e").await;
     shim.fill("e").await;
-    let mut other = Peer::connect(&daemon).await;
+    let other = Peer::connect(&daemon).await;
+    ((temp, daemon, shims, slow), other, shim)
+}
+
+#[tokio::test]
+async fn slow_reader_does_not_keep_an_interrupt_from_the_shim() {
+    let (_kept, mut other, mut shim) = beside_a_slow_reader().await;
     other.send(&Request::Interrupt { notebook: notebook() }, b"").await;
     assert_eq!(other.reply().await.1, Reply::Done);
     assert_eq!(shim.command().await.1, Command::Interrupt);
@@ -336,15 +342,7 @@ async fn slow_reader_does_not_keep_an_interrupt_from_the_shim() {
 
 #[tokio::test]
 async fn shim_is_read_from_again_when_its_worker_is_to_end_though_a_client_reads_nothing() {
-    let (_temp, daemon, mut shims) = daemon().await;
-    let mut slow = Peer::connect(&daemon).await;
-    slow.open().await;
-    slow.execute("e").await;
-    let mut shim = Shim::next(&mut shims).await;
-    shim.ready().await;
-    shim.begin("e").await;
-    shim.fill("e").await;
-    let mut other = Peer::connect(&daemon).await;
+    let (_kept, mut other, mut shim) = beside_a_slow_reader().await;
     other.send(&Request::Restart { notebook: notebook() }, b"").await;
     assert!(matches!(shim.command().await.1, Command::End { .. }));
     // As much as no socket holds; what was torn is its beginning.

@@ -19,7 +19,11 @@ const TYPED: [&str; 4] = ["clients/python", "clients/jupyter", "worker-shim/pyth
 type Step = (&'static str, fn() -> Result<()>);
 
 const STEPS: [Step; 8] = [
-    ("format", || run_command(cargo().args(["fmt", "--all", "--check"]))),
+    ("format", || {
+        run_command(cargo().args(["fmt", "--all", "--check"]))?;
+        // A workspace of its own.
+        run_command(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
+    }),
     ("clippy", || {
         run_command(cargo().args([
             "clippy",

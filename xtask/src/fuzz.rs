@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{cargo, in_ci, on_path, say, show};
-use crate::tree;
+use crate::process::{cargo, in_ci, say, show};
+use crate::{apt, tree};
 
 const TARGETS: [&str; 4] = ["frame", "codec", "messages", "profile"];
+
+const PACKAGES: [&str; 2] = ["g++", "libc6-dev"];
 
 /// Within `cargo xtask test`: enough to replay the corpus and to find again what was found once.
 pub(crate) const TEST_TIME: Duration = Duration::from_secs(3);
@@ -24,11 +26,14 @@ const BOUNDS: [&str; 3] = ["-timeout=5", "-rss_limit_mb=1024", "-max_len=4096"];
 /// # Errors
 /// An unknown target, a build that fails, or a finding: the message names the input that shows it.
 pub(crate) fn run(target: Option<&str>, time: Duration) -> Result<()> {
-    if on_path("c++").is_none() {
+    if apt::program(&["c++"], &PACKAGES, "the fuzz targets").is_none() {
+        let cure = apt::command(&PACKAGES);
+        let sentence =
+            format!("no C++ compiler on PATH, which libFuzzer needs; `{cure}` as root installs it");
         if in_ci() {
-            bail!("failed to find a C++ compiler, which the fuzz targets need: install g++ or clang");
+            bail!("{sentence}");
         }
-        say("fuzzing is skipped: no C++ compiler (install g++ or clang)");
+        say(format!("{sentence}; fuzzing is skipped"));
         return Ok(());
     }
     if let Some(unknown) = target.filter(|target| !TARGETS.contains(target)) {

@@ -5,6 +5,7 @@ use std::process::Command;
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::in_every_mode;
 use cellblock_tests::setup::Setup;
+use sandbox_profiles::{Barrier, BarrierState};
 
 in_every_mode!(landlock_refuses_what_no_other_barrier_does, ipc_objects_are_few,);
 
@@ -32,6 +33,12 @@ fn landlock_refuses_what_no_other_barrier_does(setup: Setup) {
         print(subprocess.run(['./s'], capture_output=True).stdout)";
     let ran = daemon.notebook("works").run(works);
     assert_eq!(ran.ok().stdout(), "b'y\\n'\n[1, 2]\n-15\nb'script\\n'\n");
+    let report = daemon.notebook("works").status().report.unwrap();
+    let line = |barrier| report.barriers.iter().find(|line| line.barrier == barrier).unwrap();
+    let landlock = line(Barrier::Landlock);
+    assert_eq!(landlock.state, BarrierState::Enforced, "{landlock:?}");
+    assert!(landlock.detail.contains("TCP held in; signals and abstract sockets held in"), "{landlock:?}");
+    assert!(!line(Barrier::Memory).detail.contains("not seen"), "{report:?}");
 }
 
 fn ipc_objects_are_few(setup: Setup) {
@@ -39,8 +46,9 @@ fn ipc_objects_are_few(setup: Setup) {
     let code = "import ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\n\
         made = [libc.msgget(0, 0o1600) for _ in range(17)]\nerror = ctypes.get_errno()\n\
         for number in made:\n    libc.msgctl(number, 0, None)\n\
-        print(sum(number >= 0 for number in made), made[-1] < 0 and error == errno.ENOSPC)";
-    assert_eq!(daemon.notebook("probe").run(code).ok().stdout(), "16 True\n");
+        many = libc.semget(0, 33, 0o1600)\nlibc.semctl(many, 0, 0)\n\
+        print(sum(number >= 0 for number in made), made[-1] < 0 and error == errno.ENOSPC, many < 0)";
+    assert_eq!(daemon.notebook("probe").run(code).ok().stdout(), "16 True True\n");
     let output = Command::new(&daemon.setup().python).args(["-c", code]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "17 False\n", "the control");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "17 False False\n", "the control");
 }

@@ -298,9 +298,10 @@ impl Shim {
         if self.ready.is_some() {
             return self.protocol_broken("ready for a second time".to_owned());
         }
-        match report::report(&self.spec.steps, &sandbox.missing, worker.pid) {
+        self.memory = Memory::of(worker.pid);
+        let unseen = self.memory.unseen();
+        match report::report(&self.spec.steps, &sandbox.missing, worker.pid, &unseen) {
             Ok(report) => {
-                self.memory = Memory::of(worker.pid);
                 let worker_pid = worker.pid.as_raw_pid().cast_unsigned();
                 let (named, reported) = (python.clone(), report.clone());
                 self.outbox

@@ -46,6 +46,16 @@ impl Memory {
         Memory { tmpfs: TMPFS.iter().filter_map(|path| open(path).ok()).collect(), sysv, device }
     }
 
+    /// What of this host's sandboxes cannot be counted, for the report.
+    pub fn unseen(&self) -> Vec<&'static str> {
+        let parts = [
+            (self.device.is_some(), "memfds"),
+            (self.tmpfs.len() == TMPFS.len(), "/tmp and /dev/shm"),
+            (self.sysv, "SysV segments"),
+        ];
+        parts.into_iter().filter(|(seen, _)| !seen).map(|(_, name)| name).collect()
+    }
+
     /// Bytes of memory of init, all its descendants, and what they keep without mapping it.
     ///
     /// First the cheap sum, which counts pages twice that processes share or map from a file; only

@@ -19,11 +19,16 @@ const PROOF: [(&str, &str); 6] = [
     ("CapAmb", "0000000000000000"),
 ];
 
-/// The report of a sandbox whose worker is `worker`.
+/// The report of a sandbox whose worker is `worker`, of whose memory `unseen` is not counted.
 ///
 /// # Errors
 /// The kernel's account of the worker differs from what must hold; the sandbox must not be used.
-pub fn report(steps: &[Step], missing: &[Missing], worker: Pid) -> Result<SandboxReport, String> {
+pub fn report(
+    steps: &[Step],
+    missing: &[Missing],
+    worker: Pid,
+    unseen: &[&str],
+) -> Result<SandboxReport, String> {
     let status = status(worker);
     for (key, wanted) in PROOF {
         let found = status.get(key).map_or("nothing", String::as_str);
@@ -69,6 +74,9 @@ pub fn report(steps: &[Step], missing: &[Missing], worker: Pid) -> Result<Sandbo
     if let Some(memory) = lines.get_mut(&Barrier::Memory) {
         memory.state = BarrierState::Degraded;
         memory.detail += "; no cgroup is used, so a fast writer overshoots by what it touches between two looks, 50 ms apart or more";
+        if !unseen.is_empty() {
+            memory.detail += &format!("; not seen on this host: {}", unseen.join(", "));
+        }
     }
     let tcp = steps.iter().any(|step| matches!(&step.action, Action::Restrict { tcp: true, .. }));
     if let Some(line) = lines.get_mut(&Barrier::Landlock) {
@@ -119,7 +127,7 @@ fn detail(step: &Step) -> String {
         (_, Barrier::Capabilities) => "all five sets empty, securebits locked",
         (_, Barrier::FileDescriptors) => "/dev/null, two pipes, the frame channel, the interrupt word",
         (_, Barrier::Keyring) => "a new, empty one",
-        (_, Barrier::Memory) => "the shim sums the processes' memory and ends the sandbox above the limit",
+        (_, Barrier::Memory) => "the shim sums the sandbox's memory and ends the sandbox above the limit",
         _ => step.reason.as_str(),
     };
     text.to_owned()
