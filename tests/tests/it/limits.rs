@@ -23,10 +23,11 @@ def fill(fd):
     for _ in range(200):
         os.write(fd, block)
         time.sleep(0.004)
-    time.sleep(60)
+    time.sleep(10)
 ";
 
-/// 800 MB each, slowly enough for a watcher, in places that no process's own numbers show.
+/// 800 MB each, slowly enough for a watcher, in places that no process's own numbers show. Whoever is not
+/// stopped ends by itself soon after, so that the test can name him.
 const HOARDS: [(&str, &str); 6] = [
     ("a memfd", "fill(os.memfd_create('a'))"),
     ("a memfd of a child", "pid = os.fork()\nif pid == 0: fill(os.memfd_create('a'))\nos.waitpid(pid, 0)"),
@@ -41,7 +42,7 @@ const HOARDS: [(&str, &str); 6] = [
         "SysV segments that nobody has attached",
         "libc.shmat.restype = ctypes.c_void_p\nfor _ in range(200):\n    \
          at = libc.shmat(libc.shmget(0, 4 << 20, 0o1600), None, 0)\n    \
-         ctypes.memset(at, 1, 4 << 20)\n    libc.shmdt(ctypes.c_void_p(at))\n    time.sleep(0.004)\ntime.sleep(60)",
+         ctypes.memset(at, 1, 4 << 20)\n    libc.shmdt(ctypes.c_void_p(at))\n    time.sleep(0.004)\ntime.sleep(10)",
     ),
 ];
 

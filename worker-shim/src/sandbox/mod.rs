@@ -50,14 +50,16 @@ impl StepError {
 
     /// The failure as a client sees it.
     pub fn failure(self) -> StartFailure {
-        let cure = match Errno::from_raw_os_error(self.errno) {
-            Errno::PERM | Errno::ACCESS => {
+        // What we found out ourselves has no number, and rustix knows no error 0.
+        let errno = (self.errno != 0).then(|| Errno::from_raw_os_error(self.errno));
+        let cure = match errno {
+            Some(Errno::PERM | Errno::ACCESS) => {
                 Some("run `cellctl doctor`: it names what this host forbids".to_owned())
             }
-            Errno::NOSPC => Some(
+            Some(Errno::NOSPC) => Some(
                 "a limit of namespaces or inodes is used up: see sysctl user.max_user_namespaces".to_owned(),
             ),
-            Errno::NOENT => Some("check that the path exists on the host".to_owned()),
+            Some(Errno::NOENT) => Some("check that the path exists on the host".to_owned()),
             _ => None,
         };
         StartFailure::Step { step: self.step, error: self.error, cure }
@@ -218,3 +220,15 @@ pub fn execute_steps(
 
 /// Trees taken from the host, by the place they go to.
 pub type Trees = BTreeMap<PathBuf, OwnedFd>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_that_no_system_call_reported_is_told_too() {
+        let failed = StepError::new(&"prove", &io::Error::other("a capability is held"));
+        let StartFailure::Step { step, error, cure } = failed.failure() else { panic!("another failure") };
+        assert_eq!((&*step, &*error, cure), ("prove", "a capability is held", None));
+    }
+}

@@ -15,7 +15,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
 use crate::pump::{Pending, Sequencer};
-use crate::sandbox::{Sandbox, StepError};
+use crate::sandbox::{InitEvent, Sandbox, StepError};
 use crate::sys::SharedWord;
 use crate::wire::{self, ReceiveError};
 
@@ -56,7 +56,14 @@ impl Worker {
         };
         let files = [&ends.null, &ends.stdout.1, &ends.stderr.1, &ends.channel.1, &ends.word];
         let pidfd = sandbox.start(&files.map(AsFd::as_fd))?;
-        Ok(ends.into_worker(pidfd))
+        let worker = ends.into_worker(pidfd);
+        // It has ended already, and perhaps said why.
+        if worker.is_err()
+            && let Some(InitEvent::NotStarted(error)) = sandbox.next_event()
+        {
+            return Err(error);
+        }
+        Ok(worker)
     }
 
     /// The descriptors to wait for, by what they are.
@@ -205,8 +212,13 @@ impl Ends {
 fn pid_of(pidfd: &OwnedFd) -> io::Result<Pid> {
     use std::os::fd::AsRawFd;
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.and_then(Pid::from_raw).ok_or_else(|| io::Error::other("the worker ended as it began"))
+    living_pid(&info).ok_or_else(|| io::Error::other("the worker ended as it began"))
+}
+
+/// From the fdinfo of a pidfd: -1 there is a process that has been reaped, 0 one we cannot see.
+fn living_pid(info: &str) -> Option<Pid> {
+    let pid: i32 = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())?;
+    Pid::from_raw(pid.max(0))
 }
 
 /// Random bytes for the marks, and their form in the environment.
@@ -216,4 +228,17 @@ pub fn nonce(spec: &mut StartSpec) -> io::Result<[u8; 16]> {
     let text: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
     spec.environment.push(("CELLBLOCK_NONCE".to_owned(), text));
     Ok(nonce)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_that_has_been_reaped_has_no_number() {
+        assert_eq!(living_pid("pos:\t0\nPid:\t17\nNSpid:\t17\n"), Pid::from_raw(17));
+        assert_eq!(living_pid("pos:\t0\nPid:\t-1\n"), None);
+        assert_eq!(living_pid("pos:\t0\nPid:\t0\n"), None);
+        assert_eq!(living_pid(""), None);
+    }
 }
