@@ -95,6 +95,7 @@ pub(crate) fn outcome(end: End, variables: Variables) -> Outcome {
         variables,
         names: Default::default(),
         expressions: Vec::new(),
+        usage: Default::default(),
     }
 }
 

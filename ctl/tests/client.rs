@@ -88,6 +88,7 @@ fn outcome() -> Reply {
             variables: Variables::Kept,
             names: NameChanges::default(),
             expressions: Vec::new(),
+            usage: Default::default(),
         },
     }
 }

@@ -1,7 +1,7 @@
 //! Client and cellblockd. The first frame on a connection is [`Request::Hello`], in JSON; what
 //! follows may be interleaved freely, by request id.
 
-use sandbox_profiles::SandboxReport;
+use sandbox_profiles::{SandboxReport, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Codec;
@@ -105,6 +105,52 @@ pub enum Request {
     },
     /// Ends cellblockd; with it all workers when it is private. Answer: [`Reply::Done`].
     Shutdown,
+    /// The profiles that a notebook can be opened with. Answer: [`Reply::Profiles`].
+    Profiles,
+    /// The steps that make a sandbox of this profile on this host. Answer: [`Reply::Plan`].
+    Plan {
+        /// The profile; `default` when absent.
+        #[serde(default)]
+        profile: Option<String>,
+    },
+    /// The names in a folder of the workspace. Answer: [`Reply::Files`].
+    ListFiles {
+        /// Whose workspace.
+        notebook: NotebookId,
+        /// The folder, relative to the workspace; empty for the workspace itself. See [`FileInfo::name`].
+        #[serde(default)]
+        path: String,
+    },
+    /// A part of a file of the workspace. Answer: [`Reply::File`], the bytes as payload.
+    ReadFile {
+        /// Whose workspace.
+        notebook: NotebookId,
+        /// The file, relative to the workspace.
+        path: String,
+        /// The first byte wanted.
+        #[serde(default)]
+        offset: u64,
+        /// At most so many bytes; fewer come at the file's end.
+        bytes: u32,
+    },
+    /// Writes the payload into a file of the workspace, and makes the folders above it. Answer:
+    /// [`Reply::Done`].
+    WriteFile {
+        /// Whose workspace.
+        notebook: NotebookId,
+        /// The file, relative to the workspace.
+        path: String,
+        /// Where the payload goes; 0 begins the file anew, and what it held is gone.
+        #[serde(default)]
+        offset: u64,
+    },
+    /// Removes a file, or a folder with all that is in it. Answer: [`Reply::Done`].
+    RemoveFile {
+        /// Whose workspace.
+        notebook: NotebookId,
+        /// What, relative to the workspace.
+        path: String,
+    },
 }
 
 /// What opens a connection.
@@ -181,6 +227,28 @@ pub enum Reply {
     },
     /// It is done.
     Done,
+    /// To `Profiles`, sorted by name.
+    Profiles {
+        /// Them.
+        profiles: Vec<ProfileInfo>,
+    },
+    /// To `Plan`.
+    Plan {
+        /// The steps in order.
+        steps: Vec<Step>,
+    },
+    /// To `ListFiles`, sorted by name.
+    Files {
+        /// Them.
+        files: Vec<FileInfo>,
+        /// There are more than are listed.
+        truncated: bool,
+    },
+    /// To `ReadFile`.
+    File {
+        /// The whole file's size in bytes.
+        bytes: u64,
+    },
 }
 
 /// Why a request was not done.
@@ -216,6 +284,8 @@ pub enum ErrorCode {
     ShuttingDown,
     /// A fault of ours; the log has more.
     Internal,
+    /// No such file in the workspace, or it is no file, or no folder, or a link.
+    File,
 }
 
 /// A notebook in one line.
@@ -266,6 +336,47 @@ pub struct NotebookStatus {
     pub python: Option<String>,
     /// What the sandbox enforces.
     pub report: Option<SandboxReport>,
+}
+
+/// A profile in one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileInfo {
+    /// Its name.
+    pub name: String,
+    /// What it is for; what is wrong with it when it cannot be used.
+    pub description: String,
+    /// Whether a notebook can be opened with it.
+    pub usable: bool,
+    /// It comes with cellblock; else it is a file of the operator's.
+    pub builtin: bool,
+}
+
+/// A name in a folder of a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInfo {
+    /// The name. Bytes that are no UTF-8 and control characters stand as `\xNN`, a backslash as `\\`;
+    /// paths in requests are written the same way.
+    pub name: String,
+    /// What it is.
+    pub kind: FileKind,
+    /// Size in bytes; 0 for what is no file.
+    pub bytes: u64,
+    /// When it was last changed, in milliseconds since 1970.
+    pub modified_ms: i64,
+}
+
+/// What a name in a workspace stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link; it is never followed.
+    Link,
+    /// A pipe, a socket or a device; it is never opened.
+    Special,
 }
 
 /// One line of `doctor`.

@@ -260,6 +260,21 @@ pub struct Outcome {
     /// Results of `user_expressions`, in their order.
     #[serde(default)]
     pub expressions: Vec<ExpressionResult>,
+    /// What it took of the machine.
+    #[serde(default)]
+    pub usage: Usage,
+}
+
+/// What an Execution took of the machine, all processes of the sandbox together, measured from
+/// outside. All 0 when the code never began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time, in microseconds.
+    pub cpu_us: u64,
+    /// The most memory that was in use at once while it ran, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Bytes written to the disk's files (not to memory, pipes or sockets).
+    pub written_bytes: u64,
 }
 
 /// How an Execution ended.

@@ -73,6 +73,7 @@ pub fn plan(profile: &Profile, host: &Host) -> Vec<Step> {
     shim_steps(&mut steps, host, &trees);
     init_steps(&mut steps, profile, host, &trees);
     worker_steps(&mut steps, profile, host);
+    watch_steps(&mut steps, profile);
     steps.0
 }
 
@@ -318,10 +319,15 @@ fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
     steps.require(worker, Barrier::Landlock, restrict, last);
     let proof = "a barrier that was asked for and does not hold ends the start, not the host";
     steps.require(worker, Barrier::Capabilities, Action::Prove, proof);
-    let watch = Action::WatchMemory { bytes: limits.memory_bytes };
+}
+
+fn watch_steps(steps: &mut Steps, profile: &Profile) {
+    let watch = Actor::Watch;
+    let verify = "from outside, before the first cell: what the sandbox says of itself proves nothing";
+    steps.require(watch, Barrier::Capabilities, Action::Verify, verify);
+    let memory = Action::WatchMemory { bytes: profile.limits.memory_bytes };
     let sum = "limits of one process do not bound the sum";
-    // Carried out by the shim while the worker lives; it stands last because it never ends.
-    steps.push(Actor::Worker, Barrier::Memory, Need::BestEffort, watch, sum);
+    steps.push(watch, Barrier::Memory, Need::BestEffort, memory, sum);
 }
 
 #[cfg(test)]

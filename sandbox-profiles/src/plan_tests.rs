@@ -64,8 +64,9 @@ proptest! {
         let restrict = position(&steps, |a| matches!(a, Action::Restrict { .. }));
         let prove = position(&steps, |a| *a == Action::Prove);
         prop_assert!(drop < restrict && restrict < prove, "proven before everything holds");
-        let watch = position(&steps, |a| matches!(a, Action::WatchMemory { .. }));
-        prop_assert!(prove + 1 == watch && watch + 1 == steps.len(), "something comes after the proof");
+        let verify = position(&steps, |a| *a == Action::Verify);
+        prop_assert!(prove + 1 == verify, "something comes between the proof and the first look from outside");
+        prop_assert!(steps[verify..].iter().all(|step| step.actor == Actor::Watch), "something comes after");
 
         let clone = position(&steps, |a| matches!(a, Action::Clone { .. }));
         let enter = position(&steps, |a| *a == Action::EnterOuter);

@@ -38,6 +38,8 @@ pub enum Network {
     /// Nothing: an empty network namespace, its loopback down.
     #[default]
     None,
+    /// The sandbox's own loopback, up: processes of the notebook reach each other, and nothing else.
+    Loopback,
 }
 
 /// A folder shown read-only.
@@ -59,6 +61,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Wall time of one Execution, in milliseconds.
     pub wall_ms: u64,
+    /// Processor time of one Execution, all processes together, in milliseconds.
+    pub cpu_ms: u64,
     /// From the interrupt to the kill, in milliseconds.
     pub interrupt_grace_ms: u64,
     /// How long `input()` waits for an answer, in milliseconds. The wall clock stops meanwhile.
@@ -75,6 +79,8 @@ pub struct Limits {
     pub tmp_bytes: u64,
     /// Files and folders in each of them.
     pub tmp_inodes: u64,
+    /// Files in the workspace, in bytes.
+    pub workspace_bytes: u64,
     /// Stdout and stderr of one Execution, in bytes; beyond it the tail alone is kept.
     pub output_bytes: u64,
 }
@@ -84,6 +90,7 @@ impl Default for Limits {
         Limits {
             memory_bytes: 4 << 30,
             wall_ms: 10 * 60 * 1000,
+            cpu_ms: 60 * 60 * 1000,
             interrupt_grace_ms: 5_000,
             input_ms: 10 * 60 * 1000,
             processes: 256,
@@ -92,6 +99,7 @@ impl Default for Limits {
             stack_bytes: 8 << 20,
             tmp_bytes: 1 << 30,
             tmp_inodes: 100_000,
+            workspace_bytes: 10 << 30,
             output_bytes: 256 << 20,
         }
     }
@@ -129,6 +137,7 @@ impl Limits {
         for (key, value, least) in [
             ("memory_bytes", self.memory_bytes, 64 << 20),
             ("wall_ms", self.wall_ms, 1),
+            ("cpu_ms", self.cpu_ms, 1),
             ("interrupt_grace_ms", self.interrupt_grace_ms, 10),
             ("processes", self.processes, 8),
             ("open_files", self.open_files, 32),
@@ -136,6 +145,7 @@ impl Limits {
             ("stack_bytes", self.stack_bytes, 256 << 10),
             ("tmp_bytes", self.tmp_bytes, 1 << 20),
             ("tmp_inodes", self.tmp_inodes, 64),
+            ("workspace_bytes", self.workspace_bytes, 4 << 20),
             ("output_bytes", self.output_bytes, 64 << 10),
         ] {
             if value < least {

@@ -30,6 +30,8 @@ pub enum Actor {
     Init,
     /// The process that becomes the worker.
     Worker,
+    /// The shim again, for as long as the worker lives.
+    Watch,
 }
 
 /// What happens when a step fails.
@@ -305,6 +307,10 @@ pub enum Action {
     },
     /// Try what must be refused: mounting, a namespace, a capability, a packet socket.
     Prove,
+    /// Bring the sandbox's own loopback up.
+    LoopbackUp,
+    /// Compare the kernel's own account of the worker with what must hold.
+    Verify,
 }
 
 impl fmt::Display for Step {
@@ -369,6 +375,8 @@ impl fmt::Display for Action {
             Action::Prove => {
                 write!(out, "prove that mounts, namespaces, packet sockets and capabilities are refused")
             }
+            Action::LoopbackUp => write!(out, "bring the loopback up"),
+            Action::Verify => write!(out, "compare the kernel's account of the worker with this plan"),
         }
     }
 }

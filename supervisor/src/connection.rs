@@ -337,6 +337,14 @@ impl Connection {
                 responder.refuse(ErrorCode::Unsupported, message);
             }
             Request::Shutdown => self.shut_down(responder).await,
+            Request::Profiles
+            | Request::Plan { .. }
+            | Request::ListFiles { .. }
+            | Request::ReadFile { .. }
+            | Request::WriteFile { .. }
+            | Request::RemoveFile { .. } => {
+                responder.refuse(ErrorCode::Unsupported, "not available yet");
+            }
         }
     }
 

@@ -42,6 +42,7 @@ pub(crate) fn unmeasured(end: End, variables: Variables) -> Outcome {
         variables,
         names: NameChanges::default(),
         expressions: Vec::new(),
+        usage: Default::default(),
     }
 }
 

@@ -257,6 +257,7 @@ fn outcome(end: End) -> Outcome {
             ..NameChanges::default()
         },
         expressions: Vec::new(),
+        usage: Default::default(),
     }
 }
 

@@ -26,8 +26,9 @@ macro_rules! variants {
 }
 
 variants!(request, REQUESTS, Request: Hello OpenNotebook Execute Attach Interrupt Cancel Input Query Restart Close
-    Delete Notebooks Status Doctor Comm Shutdown);
-variants!(reply, REPLIES, Reply: Hello Error Notebook Accepted Output Outcome Answer Notebooks Status Doctor Done);
+    Delete Notebooks Status Doctor Comm Shutdown Profiles Plan ListFiles ReadFile WriteFile RemoveFile);
+variants!(reply, REPLIES, Reply: Hello Error Notebook Accepted Output Outcome Answer Notebooks Status Doctor Done
+    Profiles Plan Files File);
 variants!(output, OUTPUTS, Output: Stream Display Result Error ClearOutput InputRequest Truncated Notice);
 variants!(end, ENDS, End: Ok Error TimedOut Interrupted LimitHit WorkerDied Cancelled);
 variants!(death, DEATHS, Death: Exited Signalled Ended ShimLost Protocol);

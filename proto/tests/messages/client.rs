@@ -1,13 +1,14 @@
 //! The client's hop.
 
 use cellblock_proto::client::{
-    DoctorLine, ErrorCode, Hello, NotebookInfo, NotebookStatus, Reply, Request, WorkerState,
+    DoctorLine, ErrorCode, FileInfo, FileKind, Hello, NotebookInfo, NotebookStatus, ProfileInfo, Reply,
+    Request, WorkerState,
 };
 use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::{
     Bundle, Cause, Death, Echo, End, ErrorFrame, ErrorReport, ExecuteOptions, ExpressionResult,
     ExpressionValue, Limit, NameChanges, NameInfo, NoticeTopic, Outcome, Output, OutputFrame, Part, Span,
-    StreamName, Variables,
+    StreamName, Usage, Variables,
 };
 use cellblock_proto::frame::FLAG_LAST;
 use cellblock_proto::query::{Answer, Completeness, Match, Query};
@@ -66,6 +67,24 @@ pub(super) fn requests() -> Vec<Sample> {
         make("doctor", Request::Doctor),
         make("comm", Request::Comm { target: "jupyter.widget".into() }),
         make("shutdown", Request::Shutdown),
+        make("profiles", Request::Profiles),
+        make("plan", Request::Plan { profile: Some("strict".into()) }),
+        make("list_files", Request::ListFiles { notebook: id("analysis"), path: "data".into() }),
+        make(
+            "read_file",
+            Request::ReadFile {
+                notebook: id("analysis"),
+                path: "data/gr\u{fc}n.csv".into(),
+                offset: 4_294_967_296,
+                bytes: 1 << 20,
+            },
+        ),
+        make(
+            "write_file",
+            Request::WriteFile { notebook: id("analysis"), path: "data/x.csv".into(), offset: 0 },
+        )
+        .payload(b"a,b\n1,2\n"),
+        make("remove_file", Request::RemoveFile { notebook: id("analysis"), path: "odd\\xff".into() }),
     ]
 }
 
@@ -90,6 +109,10 @@ pub(super) fn replies() -> Vec<Sample> {
         last("status_without_worker", Reply::Status(idle_status())),
         last("doctor", Reply::Doctor { checks: doctor() }),
         last("done", Reply::Done),
+        last("profiles", Reply::Profiles { profiles: profiles() }),
+        last("plan", Reply::Plan { steps: super::shim::steps() }),
+        last("files", Reply::Files { files: files(), truncated: true }),
+        last("file", Reply::File { bytes: 9 }).payload(b"a,b\n1,2\n"),
     ];
     all.extend(error_codes().map(|(name, code)| last(name, refusal(code))));
     // The connection itself is refused: no request is answered.
@@ -111,6 +134,30 @@ pub(super) fn replies() -> Vec<Sample> {
             .map(|(name, answer, payload)| last(name, Reply::Answer(answer)).payload(&payload)),
     );
     all
+}
+
+fn profiles() -> Vec<ProfileInfo> {
+    let info = |name: &str, description: &str, usable, builtin| ProfileInfo {
+        name: name.into(),
+        description: description.into(),
+        usable,
+        builtin,
+    };
+    vec![
+        info("default", "compute within limits, no network", true, true),
+        info("mine", "line 3: unknown key `memory_mb`", false, false),
+    ]
+}
+
+fn files() -> Vec<FileInfo> {
+    let kinds = [FileKind::File, FileKind::Folder, FileKind::Link, FileKind::Special];
+    let info = |(name, kind): (&str, FileKind)| FileInfo {
+        name: name.into(),
+        kind,
+        bytes: if kind == FileKind::File { 4_294_967_296 } else { 0 },
+        modified_ms: 1_794_000_000_000,
+    };
+    ["a.csv", "data", "link", "odd\\xff"].into_iter().zip(kinds).map(info).collect()
 }
 
 pub(super) fn every_option() -> ExecuteOptions {
@@ -238,6 +285,7 @@ pub(super) fn outcome(end: End) -> Outcome {
         variables,
         names: NameChanges::default(),
         expressions: Vec::new(),
+        usage: Usage { cpu_us: 1_204_000, memory_peak_bytes: 48 << 20, written_bytes: 4096 },
     }
 }
 
@@ -360,7 +408,7 @@ fn refusal(code: ErrorCode) -> Reply {
     Reply::Error { code, message: "which thing, and the cure".into() }
 }
 
-fn error_codes() -> [(&'static str, ErrorCode); 14] {
+fn error_codes() -> [(&'static str, ErrorCode); 15] {
     [
         ("error_bad_request", ErrorCode::BadRequest),
         ("error_version", ErrorCode::Version),
@@ -376,5 +424,6 @@ fn error_codes() -> [(&'static str, ErrorCode); 14] {
         ("error_storage", ErrorCode::Storage),
         ("error_shutting_down", ErrorCode::ShuttingDown),
         ("error_internal", ErrorCode::Internal),
+        ("error_file", ErrorCode::File),
     ]
 }

@@ -91,7 +91,7 @@ fn start() -> StartSpec {
 }
 
 /// One step per actor and shape of action; the list of all actions is the plan's business.
-fn steps() -> Vec<Step> {
+pub(super) fn steps() -> Vec<Step> {
     let step = |actor, barrier, need, action| Step {
         actor,
         barrier,

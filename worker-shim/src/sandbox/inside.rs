@@ -119,7 +119,6 @@ pub fn worker_step(step: &Step) -> io::Result<()> {
         Action::ChangeDirectory { path } => Ok(rustix::process::chdir(path)?),
         Action::Restrict { writable, files, tcp } => landlock::restrict(writable, files, *tcp),
         Action::Prove => prove(),
-        Action::WatchMemory { .. } => Ok(()), // The shim's, from outside, for as long as we live.
         _ => Err(io::Error::other("not a step of the worker")),
     }
 }

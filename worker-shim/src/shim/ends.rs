@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use cellblock_proto::execution::{Death, End, ExpressionResult, NameChanges, NameInfo, Outcome, Variables};
+use cellblock_proto::execution::{
+    Death, End, ExpressionResult, NameChanges, NameInfo, Outcome, Usage, Variables,
+};
 use cellblock_proto::shim::{EventBody, StartFailure};
 
 use super::Shim;
@@ -35,6 +37,7 @@ impl Shim {
             variables,
             names,
             expressions,
+            usage: Usage::default(),
         };
         let execution = running.execution;
         let outputs = self.executions.output_count(&execution);
@@ -64,6 +67,7 @@ impl Shim {
             variables: Variables::Kept,
             names: NameChanges::default(),
             expressions: Vec::new(),
+            usage: Default::default(),
         };
         let execution = queued.execution;
         let outputs = self.executions.output_count(&execution);
