@@ -82,6 +82,14 @@ pub enum Barrier {
     Keyring,
     /// Rules on paths, TCP, signals and abstract sockets that outlive every mount trick.
     Landlock,
+    /// The kernel's own accounts of the sandbox, and its limits on them.
+    Cgroup,
+    /// Inodes of its own over what sandboxes share read-only: no lock and no watch crosses.
+    Overlay,
+    /// Bytes in the workspace.
+    WorkspaceQuota,
+    /// Processor time of one Execution, watched by the shim.
+    Processor,
 }
 
 impl Barrier {
@@ -105,6 +113,10 @@ impl Barrier {
             Barrier::Memory => "memory",
             Barrier::Keyring => "keyring",
             Barrier::Landlock => "landlock",
+            Barrier::Cgroup => "cgroup",
+            Barrier::Overlay => "overlay",
+            Barrier::WorkspaceQuota => "workspace quota",
+            Barrier::Processor => "processor time",
         }
     }
 }
