@@ -40,6 +40,12 @@ pub enum AnchorReply {
         build: String,
         /// The first host uid of the range that workers use; absent when rootless.
         first_uid: Option<u32>,
+        /// How much of cgroups its sandboxes have.
+        #[serde(default)]
+        cgroup: CgroupTier,
+        /// What that is, and why it is no more; one sentence.
+        #[serde(default)]
+        cgroup_detail: String,
     },
     /// To `Spawn`.
     Started {
@@ -58,4 +64,17 @@ pub enum AnchorReply {
         /// Why.
         reason: String,
     },
+}
+
+/// How much of cgroups an anchor's sandboxes have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupTier {
+    /// v2 with the controllers of memory and processes.
+    Full,
+    /// The controllers of v1, and of v2 what needs none.
+    Hybrid,
+    /// The shim watches memory and processor time itself.
+    #[default]
+    None,
 }

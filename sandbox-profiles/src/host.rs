@@ -7,8 +7,10 @@ use std::path::PathBuf;
 pub struct Host {
     /// Whether the outer user namespace maps a range of ids (made by root) or the one user's own.
     pub rootful: bool,
-    /// Folders and files of the system to show, each at its own path.
+    /// Folders of the system to show, each at its own path.
     pub system: Vec<PathBuf>,
+    /// Small files of the system to copy, each to its own path.
+    pub files: Vec<PathBuf>,
     /// Symbolic links of the root folder, e.g. `/bin` to `usr/bin`.
     pub links: Vec<(PathBuf, PathBuf)>,
     /// The Python to run.
@@ -39,4 +41,23 @@ pub struct Tree {
     pub source: PathBuf,
     /// In the sandbox.
     pub target: PathBuf,
+}
+
+/// The parts of `/proc` that are covered by other mounts, from the text of `/proc/self/mountinfo`.
+pub fn proc_covers(mountinfo: &str) -> Vec<&str> {
+    let points = mountinfo.lines().filter_map(|mount| mount.split(' ').nth(4));
+    // Mounting binfmt_misc there covers an empty folder, which the kernel does not mind.
+    points.filter(|point| point.starts_with("/proc/") && *point != "/proc/sys/fs/binfmt_misc").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binfmt_misc_covers_nothing_and_a_mask_does() {
+        let info = "1 0 0:1 / /proc rw - proc proc rw\n2 1 0:2 / /proc/sys/fs/binfmt_misc rw - x x rw\n\
+                    3 1 0:3 / /proc/acpi ro - tmpfs tmpfs ro\n";
+        assert_eq!(proc_covers(info), ["/proc/acpi"]);
+    }
 }

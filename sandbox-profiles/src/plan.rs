@@ -12,7 +12,7 @@ use crate::{Host, Profile};
 pub const PATH_IN_SANDBOX: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The root holds directories, links and a few small files: mount points, in effect.
-const ROOT_BYTES: u64 = 1 << 20;
+const ROOT_BYTES: u64 = 4 << 20;
 const ROOT_INODES: u64 = 1024;
 
 /// Namespaces nobody in the sandbox may make. User namespaces are set apart: one more is ours.
@@ -59,6 +59,16 @@ const MASKED: [&str; 13] = [
 
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
+/// Names in `/dev` that are links into `/proc`.
+const DEVICE_LINKS: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+
+const HARMLESS: &str = "programs expect them, and they give nothing away";
+
 /// Programs that look a user or host up find one, and only one.
 const PASSWD: &str =
     "root:x:0:0:root:/:/usr/sbin/nologin\nnotebook:x:1000:1000:notebook:/workspace:/bin/sh\n";
@@ -70,7 +80,7 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\n";
 pub fn plan(profile: &Profile, host: &Host) -> Vec<Step> {
     let mut steps = Steps(Vec::new());
     let trees = trees(profile, host);
-    shim_steps(&mut steps, host, &trees);
+    shim_steps(&mut steps, profile, host, &trees);
     init_steps(&mut steps, profile, host, &trees);
     worker_steps(&mut steps, profile, host);
     watch_steps(&mut steps, profile);
@@ -136,9 +146,9 @@ fn trees(profile: &Profile, host: &Host) -> Vec<Planned> {
             "what would cost seconds to make each time",
         ));
     }
-    for device in DEVICES {
-        let device = Path::new(device);
-        trees.push(tree(Barrier::Devices, device, device, "programs expect it, and it gives nothing away"));
+    // Only root can make nodes; an ordinary user shares the host's, and with them what a lock on one tells.
+    for device in DEVICES.iter().filter(|_| !host.rootful).map(Path::new) {
+        trees.push(tree(Barrier::Devices, device, device, HARMLESS));
     }
     trees.push(tree(
         Barrier::Workspace,
@@ -160,8 +170,12 @@ impl<'a> From<&'a crate::Tree> for Tree<'a> {
     }
 }
 
-fn shim_steps(steps: &mut Steps, host: &Host, trees: &[Planned]) {
+fn shim_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planned]) {
     let shim = Actor::Shim;
+    let cgroup =
+        Action::Cgroup { memory_bytes: profile.limits.memory_bytes, processes: profile.limits.processes };
+    let sum = "the kernel's own account of all processes together, which nobody inside can escape";
+    steps.push(shim, Barrier::Cgroup, Need::BestEffort, cgroup, sum);
     let enter = "a shim is never root of the host while a worker lives";
     // As root the trees are taken first, with rights that end at the next step. An ordinary user
     // has no right to take any before he is root of Z, in the mount namespace that Z owns.
@@ -171,6 +185,20 @@ fn shim_steps(steps: &mut Steps, host: &Host, trees: &[Planned]) {
     for tree in trees {
         steps.require(shim, tree.barrier, tree.action.clone(), tree.reason);
     }
+    for path in &host.files {
+        let take = Action::TakeFile { path: path.clone() };
+        steps.require(shim, Barrier::ReadOnlySystem, take, "a copy is nobody else's, not even its locks");
+    }
+    if host.rootful {
+        let name = |path: &str| path.trim_start_matches("/dev/").to_owned();
+        let make = Action::MakeDevices {
+            target: "/dev".into(),
+            names: DEVICES.map(name).to_vec(),
+            links: DEVICE_LINKS.map(|(path, target)| (name(path), target.into())).to_vec(),
+            folders: vec!["shm".to_owned()],
+        };
+        steps.require(shim, Barrier::Devices, make, HARMLESS);
+    }
     if host.rootful {
         steps.require(shim, Barrier::UserIds, Action::EnterOuter, enter);
     }
@@ -178,7 +206,7 @@ fn shim_steps(steps: &mut Steps, host: &Host, trees: &[Planned]) {
     steps.require(
         shim,
         Barrier::Namespaces,
-        Action::Clone { namespaces: vec![User, Pid, Mount, Network, Ipc, Uts, Cgroup] },
+        Action::Clone { namespaces: vec![User, Pid, Mount, Network, Ipc, Uts] },
         "one call, so that the new user namespace owns all the others",
     );
     let ids = if host.rootful {
@@ -192,6 +220,10 @@ fn shim_steps(steps: &mut Steps, host: &Host, trees: &[Planned]) {
 fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planned]) {
     let init = Actor::Init;
     let root = Barrier::PrivateRoot;
+    let born = "cgroup v1 knows no birth into a group";
+    steps.push(init, Barrier::Cgroup, Need::BestEffort, Action::JoinCgroup, born);
+    let groups = "after it is in its group, which is its view's root";
+    steps.require(init, Barrier::Namespaces, Action::NewCgroupNamespace, groups);
     steps.require(init, Barrier::UserIds, Action::BecomeInit, "no group and no terminal comes along");
     let keys = "a session keyring is inherited: the daemon's would open the host's keys to every notebook";
     steps.require(init, Barrier::Keyring, Action::NewKeyring, keys);
@@ -213,6 +245,14 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
         let file = Action::WriteFile { path: path.into(), content: content.to_owned() };
         steps.require(init, root, file, "one user, one host");
     }
+    for path in &host.files {
+        let put = Action::PutFile { path: path.clone() };
+        steps.require(init, Barrier::ReadOnlySystem, put, "programs and libraries look at it");
+    }
+    if host.rootful {
+        let attach = Action::Attach { target: "/dev".into() };
+        steps.require(init, Barrier::Devices, attach, "before what is mounted in it");
+    }
     // Before the trees: an interpreter may live below /tmp, and must not be covered.
     for (target, executable) in [("/tmp", true), ("/dev/shm", false)] {
         let tmpfs = Action::MountTmpfs {
@@ -228,12 +268,11 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
         let attach = Action::Attach { target: tree.target.clone() };
         steps.require(init, tree.barrier, attach, tree.reason);
     }
-    for (path, target) in [
-        ("/dev/fd", "/proc/self/fd"),
-        ("/dev/stdin", "/proc/self/fd/0"),
-        ("/dev/stdout", "/proc/self/fd/1"),
-        ("/dev/stderr", "/proc/self/fd/2"),
-    ] {
+    let targets = covered(trees);
+    let overlay = Action::Overlay { targets };
+    let locks = "what is shared read-only would carry locks and watches from one sandbox to the next";
+    steps.push(init, Barrier::Overlay, Need::BestEffort, overlay, locks);
+    for (path, target) in DEVICE_LINKS.iter().filter(|_| !host.rootful) {
         let link = Action::Symlink { path: path.into(), target: target.into() };
         steps.require(init, Barrier::Devices, link, "programs expect it");
     }
@@ -264,6 +303,15 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
     steps.require(init, root, Action::Pivot, "after the masks, so that there is no moment without them");
     let seal = Action::ReadOnly { path: "/".into() };
     steps.require(init, root, seal, "nothing is added to the root any more");
+}
+
+/// Read-only folders that no other of them lies above.
+fn covered(trees: &[Planned]) -> Vec<PathBuf> {
+    trees
+        .iter()
+        .filter(|tree| tree.barrier == Barrier::ReadOnlySystem)
+        .map(|tree| tree.target.clone())
+        .collect()
 }
 
 fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
@@ -316,7 +364,7 @@ fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
         tcp: profile.network != Network::None,
     };
     let last = "after all that opens or mounts; in the worker alone, so that signals to init are refused too";
-    steps.require(worker, Barrier::Landlock, restrict, last);
+    steps.push(worker, Barrier::Landlock, Need::BestEffort, restrict, last);
     let proof = "a barrier that was asked for and does not hold ends the start, not the host";
     steps.require(worker, Barrier::Capabilities, Action::Prove, proof);
 }
@@ -328,6 +376,9 @@ fn watch_steps(steps: &mut Steps, profile: &Profile) {
     let memory = Action::WatchMemory { bytes: profile.limits.memory_bytes };
     let sum = "limits of one process do not bound the sum";
     steps.push(watch, Barrier::Memory, Need::BestEffort, memory, sum);
+    let processor = Action::WatchProcessor { limit_ms: profile.limits.cpu_ms };
+    let age = "of one Execution: RLIMIT_CPU counts a process's whole life, and a notebook would die of age";
+    steps.push(watch, Barrier::Processor, Need::Required, processor, age);
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ fn host(rootful: bool, slot: u32, cache: bool) -> Host {
     Host {
         rootful,
         system: vec!["/usr".into(), "/etc/ssl".into()],
+        files: vec!["/etc/ld.so.cache".into()],
         links: vec![("/bin".into(), "usr/bin".into())],
         interpreter: Interpreter {
             program: "/opt/env/bin/python".into(),

@@ -32,4 +32,7 @@ pub struct BarrierReport {
 pub struct SandboxReport {
     /// The barriers, in the order of the plan.
     pub barriers: Vec<BarrierReport>,
+    /// How long it took to make, without the start of Python, in microseconds.
+    #[serde(default)]
+    pub made_us: u64,
 }

@@ -307,8 +307,8 @@ pub enum Action {
         /// The limit.
         bytes: u64,
     },
-    /// Landlock: read and execute everywhere, write only below `writable`; skipped where the kernel
-    /// has none that is of use, which the report says.
+    /// Landlock: read and execute everywhere, write only below `writable`. Where the kernel has
+    /// none that is of use, it fails.
     Restrict {
         /// May be written, without making devices.
         writable: Vec<PathBuf>,
@@ -319,6 +319,49 @@ pub enum Action {
     },
     /// Try what must be refused: mounting, a namespace, a capability, a packet socket.
     Prove,
+    /// A group of its own in the kernel's accounts, with its limits; in whichever of cgroup v2 and v1
+    /// this host lets us make one.
+    Cgroup {
+        /// Memory, what is kept in memory as files included.
+        memory_bytes: u64,
+        /// Processes and threads, init included.
+        processes: u64,
+    },
+    /// Init enters those groups that nobody could be born into.
+    JoinCgroup,
+    /// From here on, the group is what the sandbox sees as the root of all groups.
+    NewCgroupNamespace,
+    /// Read a small file of the host, so that the sandbox has its own copy.
+    TakeFile {
+        /// On the host, and in the sandbox.
+        path: PathBuf,
+    },
+    /// Write the copy that was taken.
+    PutFile {
+        /// As in `TakeFile`.
+        path: PathBuf,
+    },
+    /// Device nodes made for this sandbox alone, in a folder in memory.
+    MakeDevices {
+        /// The folder in the sandbox.
+        target: PathBuf,
+        /// The nodes' names: harmless ones, which every Linux has.
+        names: Vec<String>,
+        /// Links beside them: name and target.
+        links: Vec<(String, PathBuf)>,
+        /// Folders beside them, to mount on.
+        folders: Vec<String>,
+    },
+    /// An overlay over each of these folders, which has nothing of its own but the inodes.
+    Overlay {
+        /// In the sandbox.
+        targets: Vec<PathBuf>,
+    },
+    /// Read the processor time of the sandbox, and interrupt what takes more.
+    WatchProcessor {
+        /// The limit of one Execution, in milliseconds.
+        limit_ms: u64,
+    },
     /// Bring the sandbox's own loopback up.
     LoopbackUp,
     /// Compare the kernel's own account of the worker with what must hold.
@@ -386,6 +429,23 @@ impl fmt::Display for Action {
             }
             Action::Prove => {
                 write!(out, "prove that mounts, namespaces, packet sockets and capabilities are refused")
+            }
+            Action::Cgroup { memory_bytes, processes } => {
+                write!(out, "make a cgroup of at most {memory_bytes} bytes, {processes} processes")
+            }
+            Action::JoinCgroup => write!(out, "enter the cgroup"),
+            Action::NewCgroupNamespace => write!(out, "make the cgroup the root of all that is seen"),
+            Action::TakeFile { path } => write!(out, "read {}", path.display()),
+            Action::PutFile { path } => write!(out, "write a copy of {}", path.display()),
+            Action::MakeDevices { target, names, .. } => {
+                write!(out, "make {} with {}", target.display(), names.join(", "))
+            }
+            Action::Overlay { targets } => {
+                write!(out, "cover with an overlay")?;
+                targets.iter().try_for_each(|target| write!(out, " {}", target.display()))
+            }
+            Action::WatchProcessor { limit_ms } => {
+                write!(out, "watch processor time, at most {limit_ms} ms an execution")
             }
             Action::LoopbackUp => write!(out, "bring the loopback up"),
             Action::Verify => write!(out, "compare the kernel's account of the worker with this plan"),

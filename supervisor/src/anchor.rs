@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
+use cellblock_proto::anchor::{AnchorReply, AnchorRequest, CgroupTier};
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::{FrameReader, Kind, Limits};
 use cellblock_proto::id::WorkerId;
@@ -38,6 +38,7 @@ pub(crate) struct Anchor {
     socket: Arc<Mutex<OwnedFd>>,
     build: String,
     first_uid: Option<u32>,
+    cgroup: (CgroupTier, String),
 }
 
 /// Why the anchor could not help.
@@ -66,11 +67,12 @@ impl Anchor {
         shim: &Path,
         socket: &Path,
         first_uid: Option<u32>,
+        cgroup: &str,
     ) -> Result<Self, AnchorError> {
         let connected = match connect(socket) {
             Ok(connected) => connected,
             Err(_) => {
-                process::start_anchor(shim, socket, first_uid).await?;
+                process::start_anchor(shim, socket, first_uid, cgroup).await?;
                 connect(socket).map_err(|source| AnchorError::Connect { path: socket.to_owned(), source })?
             }
         };
@@ -78,7 +80,9 @@ impl Anchor {
         let program = process::find(shim)?;
         let shim = File::open(&program).map_err(|source| AnchorError::Program { program, source })?;
         match call(&socket, AnchorRequest::Hello, Vec::new()).await? {
-            AnchorReply::Hello { build, first_uid } => Ok(Anchor { shim, socket, build, first_uid }),
+            AnchorReply::Hello { build, first_uid, cgroup, cgroup_detail } => {
+                Ok(Anchor { shim, socket, build, first_uid, cgroup: (cgroup, cgroup_detail) })
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -91,6 +95,11 @@ impl Anchor {
     /// The first host uid of the workers; `None` when rootless.
     pub(crate) fn first_uid(&self) -> Option<u32> {
         self.first_uid
+    }
+
+    /// How much of cgroups there is, and why no more.
+    pub(crate) fn cgroup(&self) -> (CgroupTier, &str) {
+        (self.cgroup.0, &self.cgroup.1)
     }
 
     /// Starts a shim whose standard input is `stdin`.
@@ -133,7 +142,13 @@ impl Anchor {
     /// An anchor at the other end of a socket.
     pub(crate) fn with_socket(socket: OwnedFd) -> Self {
         let shim = File::open("/dev/null").unwrap();
-        Anchor { shim, socket: Arc::new(Mutex::new(socket)), build: "test".to_owned(), first_uid: None }
+        Anchor {
+            shim,
+            socket: Arc::new(Mutex::new(socket)),
+            build: "test".to_owned(),
+            first_uid: None,
+            cgroup: (CgroupTier::None, String::new()),
+        }
     }
 }
 

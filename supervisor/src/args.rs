@@ -73,6 +73,14 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u32).range(FIRST_UIDS))]
     pub(crate) first_uid: Option<u32>,
 
+    /// Where to make the workers' cgroups: auto, none, or a group of v2 that is ours, e.g. /cellblock
+    ///
+    /// With auto, below the daemon's own group when that was delegated to it (systemd's Delegate=), else,
+    /// as root, below the top. Without cgroups the daemon itself watches memory and processor time.
+    #[arg(long, value_name = "WHERE", env = "CELLBLOCK_CGROUP", default_value = "auto",
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) cgroup: String,
+
     /// Be the daemon of one program: end, with all workers, when standard input ends
     ///
     /// Prints the line `ready SOCKET` when it listens.

@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::Path;
 
+use cellblock_proto::anchor::CgroupTier;
 use cellblock_proto::client::DoctorLine;
-use sandbox_profiles::{BarrierState, ids};
+use sandbox_profiles::{BarrierState, ids, proc_covers};
 
 use crate::daemon::Daemon;
+use crate::doctor_kernel;
 use crate::host;
 use crate::interpreter;
 use crate::log::chain;
@@ -17,24 +19,25 @@ const LITTLE_SPACE_BYTES: u64 = 1 << 30;
 
 /// Examines the host; reads files and nothing else.
 pub(crate) fn examine(daemon: &Daemon) -> Vec<DoctorLine> {
-    vec![
-        user_namespaces(),
-        user_ids(daemon),
-        proc(),
-        io_uring(),
-        memory(),
-        landlock(),
-        python(daemon),
-        storage(&daemon.state),
-        anchor(daemon),
-    ]
+    let mut lines = vec![user_namespaces(), user_ids(daemon), proc(daemon)];
+    lines.extend(cgroup(daemon));
+    lines.extend([landlock(), overlay(), devices()]);
+    lines.extend(doctor_kernel::examine());
+    lines.extend([python(daemon), storage(&daemon.state), anchor(daemon)]);
+    lines
 }
 
-fn line(name: &str, state: BarrierState, detail: impl Into<String>, cure: Option<&str>) -> DoctorLine {
+pub(crate) fn line(
+    name: &str,
+    state: BarrierState,
+    detail: impl Into<String>,
+    cure: Option<&str>,
+) -> DoctorLine {
     DoctorLine { name: name.to_owned(), state, detail: detail.into(), cure: cure.map(str::to_owned) }
 }
 
-fn knob(path: &str) -> Option<i64> {
+/// A number below `/proc/sys`.
+pub(crate) fn knob(path: &str) -> Option<i64> {
     fs::read_to_string(Path::new("/proc/sys").join(path)).ok()?.trim().parse().ok()
 }
 
@@ -77,60 +80,54 @@ fn user_ids(daemon: &Daemon) -> DoctorLine {
 }
 
 /// A new `/proc` can be mounted in a user namespace only where the existing one is whole.
-fn proc() -> DoctorLine {
+fn proc(daemon: &Daemon) -> DoctorLine {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let covered: Vec<&str> = mounts
-        .lines()
-        .filter_map(|mount| mount.split(' ').nth(4))
-        // Mounting binfmt_misc there covers an empty folder, which the kernel does not mind.
-        .filter(|point| point.starts_with("/proc/") && *point != "/proc/sys/fs/binfmt_misc")
-        .collect();
+    let covered = proc_covers(&mounts);
     if covered.is_empty() {
         return line("proc", BarrierState::Enforced, "each worker sees a /proc of its own, with masks", None);
     }
-    let detail = format!(
-        "parts of /proc are covered here ({}), so a worker's own cannot be mounted",
-        covered.join(", ")
-    );
-    let cure = "start cellblockd where /proc is whole: in a container, without masked paths; in a unit, without ProtectKernelTunables=";
+    let covered = covered.join(", ");
+    if daemon.anchor.first_uid().is_some() {
+        let detail = format!(
+            "parts of /proc are covered here ({covered}); the anchor has a whole one for the workers"
+        );
+        return line("proc", BarrierState::Enforced, detail, None);
+    }
+    let detail = format!("parts of /proc are covered here ({covered}), so a worker's own cannot be mounted");
+    let cure = "run cellblockd as root, or where /proc is whole: in a container, without masked paths; in a unit, without ProtectKernelTunables=";
     line("proc", BarrierState::Missing, detail, Some(cure))
 }
 
-fn io_uring() -> DoctorLine {
-    let name = "io_uring";
-    if matches!(knob("kernel/io_uring_disabled"), Some(2)) {
-        return line(name, BarrierState::Enforced, "off for everybody on this host", None);
-    }
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy();
-    // From 5.12 to about 6.13 rings are charged elsewhere than to locked memory.
-    if (5, 12) <= version(&release) && version(&release) < (6, 14) {
-        let detail = format!(
-            "on kernel {release} it does not need locked memory, so RLIMIT_MEMLOCK=0 does not stop it"
-        );
-        return line(name, BarrierState::Degraded, detail, Some("sysctl kernel.io_uring_disabled=2"));
-    }
-    line(name, BarrierState::Enforced, "stopped by RLIMIT_MEMLOCK=0 in each worker", None)
-}
-
-fn version(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
-fn memory() -> DoctorLine {
-    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let found = if controllers.split_whitespace().any(|name| name == "memory") {
-        "cgroup v2 with controllers"
-    } else if groups.lines().any(|group| group.contains(":memory:")) {
-        "cgroup v1 memory controller"
+/// Memory, processes and processor time: by the kernel, or as well as the shim can.
+fn cgroup(daemon: &Daemon) -> [DoctorLine; 3] {
+    let (tier, detail) = daemon.anchor.cgroup();
+    let cure = if host::is_rootful() {
+        "run it where cgroups can be made: systemd's Delegate=yes, or cellblockd --cgroup PATH"
     } else {
-        "no memory controller"
+        "run it in a user unit with Delegate=yes: systemd-run --user -p Delegate=yes cellblockd"
     };
-    let detail =
-        format!("by rlimits, and by the shim summing what the sandbox uses; {found} here, not used yet");
-    line("memory", BarrierState::Degraded, detail, None)
+    let held = |name, by_kernel: &str, by_shim: &str| match tier {
+        CgroupTier::Full | CgroupTier::Hybrid => line(name, BarrierState::Enforced, by_kernel, None),
+        CgroupTier::None => line(name, BarrierState::Degraded, by_shim, Some(cure)),
+    };
+    let group = match tier {
+        CgroupTier::Full => line("cgroup", BarrierState::Enforced, detail, None),
+        CgroupTier::Hybrid => line("cgroup", BarrierState::Enforced, format!("v1 beside v2: {detail}"), None),
+        CgroupTier::None => line("cgroup", BarrierState::Missing, detail, Some(cure)),
+    };
+    [
+        group,
+        held(
+            "memory",
+            "the kernel counts all of a sandbox's memory and ends it above the limit",
+            "the shim sums what a sandbox uses every 50 ms: a fast writer overshoots",
+        ),
+        held(
+            "processor time",
+            "of all processes of a sandbox, counted by the kernel",
+            "the shim sums the processes' times: short-lived ones that nobody waits for are not counted",
+        ),
+    ]
 }
 
 fn landlock() -> DoctorLine {
@@ -150,6 +147,30 @@ fn landlock() -> DoctorLine {
     }
     let detail = "used in each worker as far as the kernel knows it; its ABI stands in a notebook's report";
     line("landlock", BarrierState::Enforced, detail, None)
+}
+
+fn overlay() -> DoctorLine {
+    let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if systems.lines().any(|line| line.split_whitespace().last() == Some("overlay")) {
+        let detail = "each worker has inodes of its own over the shared system: no lock and no watch crosses";
+        return line("overlay", BarrierState::Enforced, detail, None);
+    }
+    let detail =
+        "the kernel has no overlayfs (loaded): workers can signal to each other by locks on shared files";
+    line("overlay", BarrierState::Missing, detail, Some("modprobe overlay"))
+}
+
+fn devices() -> DoctorLine {
+    if host::is_rootful() {
+        return line(
+            "devices",
+            BarrierState::Enforced,
+            "each worker has nodes of its own: null, zero, full, random, urandom",
+            None,
+        );
+    }
+    let detail = "workers share the host's nodes of null, zero, full, random, urandom, and so locks on them";
+    line("devices", BarrierState::Degraded, detail, Some("run cellblockd as root"))
 }
 
 fn python(daemon: &Daemon) -> DoctorLine {
@@ -194,16 +215,4 @@ fn anchor(daemon: &Daemon) -> DoctorLine {
     let detail =
         format!("build {theirs}, older or newer than the daemon's {ours}: new workers are of its build");
     line("anchor", BarrierState::Degraded, detail, Some("cellctl shutdown, then end the anchor's process"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernel_release_is_read_as_two_numbers() {
-        assert_eq!(version("6.18.0-rc1"), (6, 18));
-        assert_eq!(version("5.10.0-39-amd64"), (5, 10));
-        assert_eq!(version(""), (0, 0));
-    }
 }

@@ -11,21 +11,25 @@ const ETC: [&str; 6] =
 const ROOTS: [&str; 5] = ["/bin", "/sbin", "/lib", "/lib64", "/lib32"];
 
 /// What of the system every sandbox sees.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct System {
-    /// Shown at their own paths, read-only.
+    /// Folders shown at their own paths, read-only.
     pub(crate) paths: Vec<PathBuf>,
+    /// Files copied to their own paths.
+    pub(crate) files: Vec<PathBuf>,
     /// Links as the host has them: (link, target).
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Looks at the host. Nothing is resolved: a link is shown as a link.
 pub(crate) fn system() -> System {
-    let mut system = System { paths: vec![PathBuf::from("/usr")], links: Vec::new() };
+    let mut system = System { paths: vec![PathBuf::from("/usr")], ..System::default() };
     for path in ROOTS.iter().chain(&ETC).map(Path::new) {
         let Ok(found) = fs::symlink_metadata(path) else { continue };
-        if !found.is_symlink() {
+        if found.is_dir() {
             system.paths.push(path.to_owned());
+        } else if found.is_file() {
+            system.files.push(path.to_owned());
         } else if let Ok(target) = fs::read_link(path) {
             system.links.push((path.to_owned(), target));
         }

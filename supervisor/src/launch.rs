@@ -165,6 +165,7 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
     let host = Host {
         rootful: host::is_rootful(),
         system: daemon.system.paths.clone(),
+        files: daemon.system.files.clone(),
         links: daemon.system.links.clone(),
         interpreter: order.python.interpreter,
         payload: daemon.payload.clone(),

@@ -75,13 +75,20 @@ pub(crate) async fn start_anchor(
     shim: &Path,
     socket: &Path,
     first_uid: Option<u32>,
+    cgroup: &str,
 ) -> Result<(), ProcessError> {
     let job = "--anchor";
     let log_path = socket.with_file_name("anchor.log");
     let log =
         File::create(&log_path).map_err(|source| ProcessError::Log { path: log_path.clone(), source })?;
     let mut command = command(shim);
-    command.arg(job).arg("--socket").arg(socket).stdout(Stdio::piped()).stderr(log);
+    command
+        .arg(job)
+        .arg("--socket")
+        .arg(socket)
+        .args(["--cgroup", cgroup])
+        .stdout(Stdio::piped())
+        .stderr(log);
     if let Some(first_uid) = first_uid {
         command.arg("--first-uid").arg(first_uid.to_string());
     }

@@ -108,7 +108,7 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     let swept = [workspace::notebooks(&state), cache.clone()];
     // Nobody waits for it, however much it is.
     std::thread::spawn(move || swept.iter().for_each(|folder| removal::sweep(folder)));
-    let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args.first_uid).await?;
+    let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args.first_uid, &args.cgroup).await?;
     tracing::info!(build = anchor.build(), rootful = host::is_rootful(), "anchor found");
     Ok(Ground { anchor, state, cache, payload })
 }

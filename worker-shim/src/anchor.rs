@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
@@ -17,16 +17,29 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitOptions};
 use sandbox_profiles::ids;
 
+use crate::cgroup::{Tree, Wanted};
 use crate::outer::{self, Outer};
 use crate::sys::{self, Forked};
 use crate::wire;
 
+/// What an anchor is told at its start.
+pub struct Arguments {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Where the range of host ids begins, as root.
+    pub first_uid: Option<u32>,
+    /// What is to be had of cgroups.
+    pub cgroup: Wanted,
+}
+
 /// Makes Z, listens, says `ready` on standard output, and serves until it is told to end.
-pub fn run(socket: &Path, first_uid: Option<u32>) -> anyhow::Result<()> {
-    let first_uid = first_uid.unwrap_or(ids::DEFAULT_FIRST_HOST_UID);
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let socket = &arguments.socket;
+    let first_uid = arguments.first_uid.unwrap_or(ids::DEFAULT_FIRST_HOST_UID);
     if first_uid == 0 {
         bail!("--first-uid 0 would map the host's root into sandboxes: choose an unused range");
     }
+    outer::see_whole_proc().context("failed to mount a /proc without masks for the sandboxes")?;
     let outer = outer::make(first_uid).context(
         "failed to make the outer user namespace; are user namespaces allowed here? \
          (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
@@ -36,7 +49,8 @@ pub fn run(socket: &Path, first_uid: Option<u32>) -> anyhow::Result<()> {
     // A session of its own: a terminal's Ctrl-C is for the program in front, not for this.
     let _ = rustix::process::setsid();
     println_ready()?;
-    Anchor { outer, shims: BTreeMap::new(), connections: Vec::new() }.serve(&listener)?;
+    let groups = Tree::make(&arguments.cgroup, outer.first_host_uid);
+    Anchor { outer, groups, shims: BTreeMap::new(), connections: Vec::new() }.serve(&listener)?;
     let _ = std::fs::remove_file(socket);
     Ok(())
 }
@@ -48,6 +62,7 @@ struct Shim {
 
 struct Anchor {
     outer: Outer,
+    groups: Tree,
     shims: BTreeMap<WorkerId, Shim>,
     connections: Vec<OwnedFd>,
 }
@@ -62,9 +77,10 @@ impl Anchor {
             // while it was idle leaves nothing behind.
             let alone = self.shims.is_empty() && self.connections.is_empty();
             let patience = Timespec { tv_sec: ALONE_SECONDS, tv_nsec: 0 };
-            let timeout = alone.then_some(&patience);
+            let soon = Timespec { tv_sec: 0, tv_nsec: TIDY_NANOSECONDS };
+            let timeout = if self.groups.tidy() { Some(&soon) } else { alone.then_some(&patience) };
             let count = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, timeout))?;
-            if count == 0 {
+            if count == 0 && timeout == Some(&patience) {
                 return Ok(());
             }
             let woken: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
@@ -93,8 +109,14 @@ impl Anchor {
     }
 
     fn reap(&mut self) {
-        self.shims.retain(|_, shim| {
-            !matches!(rustix::process::waitpid(Some(shim.pid), WaitOptions::NOHANG), Ok(Some(_)) | Err(_))
+        let Anchor { shims, groups, .. } = self;
+        shims.retain(|worker, shim| {
+            let ended = rustix::process::waitpid(Some(shim.pid), WaitOptions::NOHANG);
+            let lives = matches!(ended, Ok(None));
+            if !lives {
+                groups.remove(worker);
+            }
+            lives
         });
     }
 
@@ -108,6 +130,8 @@ impl Anchor {
             AnchorRequest::Hello => AnchorReply::Hello {
                 build: cellblock_proto::BUILD.to_owned(),
                 first_uid: self.outer.first_host_uid,
+                cgroup: self.groups.tier(),
+                cgroup_detail: self.groups.detail.clone(),
             },
             AnchorRequest::Spawn { worker } => match self.spawn(&worker, fds) {
                 Ok(pid) => AnchorReply::Started { pid: pid.as_raw_pid().cast_unsigned() },
@@ -131,8 +155,9 @@ impl Anchor {
                 for shim in self.shims.values() {
                     let _ = rustix::process::pidfd_send_signal(&shim.pidfd, Signal::KILL);
                 }
-                for shim in self.shims.values() {
+                for (worker, shim) in &self.shims {
                     let _ = rustix::process::waitpid(Some(shim.pid), WaitOptions::empty());
+                    self.groups.remove(worker);
                 }
                 AnchorReply::Done
             }
@@ -149,13 +174,16 @@ impl Anchor {
         let null = File::options().write(true).open("/dev/null").context("failed to open /dev/null")?;
         let mut arguments = vec![format!("/proc/self/fd/{SHIM_BINARY_FD}")];
         arguments.extend(["--worker".to_owned(), worker.to_string()]);
-        arguments.extend(self.outer.first_host_uid.map(|uid| uid.to_string()));
+        arguments.push(self.outer.first_host_uid.map_or("rootless".to_owned(), |uid| uid.to_string()));
+        arguments.extend(self.groups.kinds().map(|kind| kind.name().to_owned()));
+        let groups =
+            self.groups.group(worker, self.outer.first_host_uid).context("failed to make its cgroups")?;
         let stderr = std::io::stderr();
         // Rootless shims get the mount namespace at 4; rootful ones have no use for a second copy.
         let mount = self.outer.mount.as_ref().map_or(self.outer.user.as_fd(), AsFd::as_fd);
-        match sys::clone(0).context("failed to fork")? {
-            Forked::Child => {
-                let files = [
+        match sys::clone(0, None) {
+            Ok(Forked::Child) => {
+                let mut files = vec![
                     stdin.as_fd(),
                     null.as_fd(),
                     stderr.as_fd(),
@@ -163,15 +191,20 @@ impl Anchor {
                     mount,
                     binary.as_fd(),
                 ];
+                files.extend(groups.iter().map(AsFd::as_fd));
                 if sys::install_files(&files).is_err() || sys::reset_signals().is_err() {
                     sys::exit_now(70);
                 }
                 let _ = sys::exec(&arguments, &[]);
                 sys::exit_now(70);
             }
-            Forked::Parent { pidfd, pid } => {
+            Ok(Forked::Parent { pidfd, pid }) => {
                 self.shims.insert(worker.clone(), Shim { pid, pidfd });
                 Ok(pid)
+            }
+            Err(error) => {
+                self.groups.remove(worker);
+                Err(error).context("failed to fork")
             }
         }
     }
@@ -180,8 +213,11 @@ impl Anchor {
 /// How long an anchor waits for a daemon that may be restarting.
 const ALONE_SECONDS: i64 = 60;
 
-/// Where a shim finds its own binary; behind the two namespaces.
+/// Where a shim finds its own binary; behind the two namespaces, before its cgroups.
 const SHIM_BINARY_FD: i32 = 5;
+
+/// Between two attempts to remove the cgroup of something that is still dying.
+const TIDY_NANOSECONDS: i64 = 20_000_000;
 
 enum After {
     Stay,

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use sandbox_profiles::Actor;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::sandbox::{InitCommand, InitEvent, StepError, Trees, execute_steps, init_step, worker_step};
+use crate::sandbox::{InitCommand, InitEvent, StepError, Taken, execute_steps, init_step, worker_step};
 use crate::sys::{self, Forked};
 
 /// Longest message between shim and init, in bytes; a step's text is the longest part.
@@ -26,8 +26,8 @@ const MESSAGE_BYTES: usize = 16 << 10;
 const NOT_STARTED: i32 = 71;
 
 /// Runs init. Never returns.
-pub fn run(spec: &StartSpec, mut trees: Trees, channel: OwnedFd) -> ! {
-    let code = match serve(spec, &mut trees, &channel) {
+pub fn run(spec: &StartSpec, mut taken: Taken, channel: OwnedFd) -> ! {
+    let code = match serve(spec, &mut taken, &channel) {
         Ok(()) => 0,
         // There is nobody to tell but the shim, which sees the channel close.
         Err(_) => NOT_STARTED,
@@ -35,11 +35,11 @@ pub fn run(spec: &StartSpec, mut trees: Trees, channel: OwnedFd) -> ! {
     sys::exit_now(code)
 }
 
-fn serve(spec: &StartSpec, trees: &mut Trees, channel: &OwnedFd) -> io::Result<()> {
+fn serve(spec: &StartSpec, taken: &mut Taken, channel: &OwnedFd) -> io::Result<()> {
     sys::block_signals()?;
     // The shim has written the id maps when it says so; without them we are nobody.
     let Some((InitCommand::Go, _)) = hear(channel.as_fd())? else { return Ok(()) };
-    match execute_steps(&spec.steps, Actor::Init, |step| init_step(step, trees)) {
+    match execute_steps(&spec.steps, Actor::Init, |step| init_step(step, taken)) {
         Ok(missing) => say(channel.as_fd(), &InitEvent::Made { missing }, &[])?,
         Err(error) => return say(channel.as_fd(), &InitEvent::Failed(error), &[]),
     }
@@ -95,7 +95,7 @@ fn reap(worker: Option<Pid>) -> Option<i32> {
 }
 
 fn start(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> io::Result<Pid> {
-    match sys::clone(0)? {
+    match sys::clone(0, None)? {
         Forked::Child => become_worker(spec, files, channel),
         Forked::Parent { pidfd, pid } => {
             say(channel.as_fd(), &InitEvent::Started, &[pidfd.as_fd()])?;
@@ -113,17 +113,24 @@ fn become_worker(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> ! {
     };
     let error = match execute_steps(&spec.steps, Actor::Worker, worker_step) {
         Err(error) => error,
-        Ok(_) => match sys::reset_signals() {
-            Err(error) => StepError::new(&"reset the signals", &error.into()),
-            Ok(()) => {
-                let error = io::Error::from(sys::exec(&spec.argv, &spec.environment));
-                let program = spec.argv.first().map_or("nothing", String::as_str);
-                StepError::new(&format!("execute {program}"), &error)
+        Ok(missing) => {
+            match tell_missing(channel.as_fd(), missing).and_then(|()| Ok(sys::reset_signals()?)) {
+                Err(error) => StepError::new(&"reset the signals", &error),
+                Ok(()) => {
+                    let error = io::Error::from(sys::exec(&spec.argv, &spec.environment));
+                    let program = spec.argv.first().map_or("nothing", String::as_str);
+                    StepError::new(&format!("execute {program}"), &error)
+                }
             }
-        },
+        }
     };
     let _ = say(channel.as_fd(), &InitEvent::NotStarted(error), &[]);
     sys::exit_now(NOT_STARTED)
+}
+
+/// Says what of the worker's plan did not hold, before it is anybody else.
+fn tell_missing(channel: BorrowedFd<'_>, missing: Vec<(u32, String)>) -> io::Result<()> {
+    if missing.is_empty() { Ok(()) } else { say(channel, &InitEvent::Lacks { missing }, &[]) }
 }
 
 /// Sends one message of the shim-init channel.

@@ -1,7 +1,7 @@
 //! `cellblock-shim`: one binary, three jobs, all of them started by other programs of cellblock.
 //!
-//! - without arguments it is the **shim**: standard input is the supervisor's socket, descriptor 3
-//!   the outer user namespace (and 4 the mount namespace that goes with it, when rootless);
+//! - `--worker` makes it a **shim**: standard input is the supervisor's socket, descriptor 3 the outer
+//!   user namespace (and 4 the mount namespace that goes with it, when rootless), then its cgroups;
 //! - `--anchor` makes it the **anchor**, which outlives the supervisor and starts shims;
 //! - `--unpack DIR` writes the worker's Python and native code, which this binary carries, so that
 //!   versions cannot be mixed, to a folder below DIR and prints the folder's name.
@@ -9,6 +9,7 @@
 //! Invariant: single-threaded in every job. See `sys.rs`.
 
 mod anchor;
+mod cgroup;
 mod init;
 mod outer;
 mod payload;
@@ -18,10 +19,13 @@ mod shim;
 mod sys;
 mod wire;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+
+use crate::cgroup::Wanted;
 
 /// Exit code: it went as it should.
 const OK: u8 = 0;
@@ -33,14 +37,15 @@ const FAILED: u8 = 70;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let job = match arguments.next() {
-        None => shim::run(&[]),
+        None => {
+            eprintln!("cellblock-shim is started by cellblockd; use cellctl instead");
+            return ExitCode::from(USAGE);
+        }
         Some(verb) => {
             let rest: Vec<_> = arguments.collect();
             match verb.to_str() {
                 Some("--worker") => shim::run(&rest),
-                Some("--anchor") => {
-                    anchor_arguments(&rest).and_then(|(socket, first)| anchor::run(&socket, first))
-                }
+                Some("--anchor") => anchor_arguments(&rest).and_then(|anchor| anchor::run(&anchor)),
                 Some("--unpack") if rest.len() == 1 => payload::unpack(Path::new(&rest[0])),
                 Some("--version") => {
                     eprintln!("cellblock-shim {}", cellblock_proto::BUILD);
@@ -62,20 +67,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// `--socket PATH [--first-uid N]`
-fn anchor_arguments(rest: &[std::ffi::OsString]) -> anyhow::Result<(PathBuf, Option<u32>)> {
+/// `--socket PATH [--first-uid N] [--cgroup auto|none|PATH]`
+fn anchor_arguments(rest: &[OsString]) -> anyhow::Result<anchor::Arguments> {
     let mut socket = None;
-    let mut first = None;
+    let mut first_uid = None;
+    let mut cgroup = Wanted::Auto;
     let mut pairs = rest.chunks_exact(2);
     for pair in pairs.by_ref() {
+        let value = &pair[1];
         match pair[0].to_str() {
-            Some("--socket") => socket = Some(PathBuf::from(&pair[1])),
+            Some("--socket") => socket = Some(PathBuf::from(value)),
             Some("--first-uid") => {
-                let text = pair[1].to_string_lossy();
-                first = Some(text.parse().with_context(|| format!("--first-uid {text:?} is no number"))?);
+                let text = value.to_string_lossy();
+                first_uid = Some(text.parse().with_context(|| format!("--first-uid {text:?} is no number"))?);
+            }
+            Some("--cgroup") => {
+                cgroup = match value.to_str() {
+                    Some("auto") => Wanted::Auto,
+                    Some("none") => Wanted::Nothing,
+                    _ => Wanted::Below(PathBuf::from(value)),
+                };
             }
             _ => bail!("unknown argument {:?} of --anchor", pair[0]),
         }
     }
-    Ok((socket.context("--anchor needs --socket PATH")?, first))
+    Ok(anchor::Arguments { socket: socket.context("--anchor needs --socket PATH")?, first_uid, cgroup })
 }

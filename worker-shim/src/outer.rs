@@ -9,9 +9,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::{Pid, Signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
-use sandbox_profiles::ids;
+use sandbox_profiles::{ids, proc_covers};
 
 use crate::sys::{self, Forked};
 
@@ -56,6 +57,22 @@ pub fn idmap(pairs: &[(u32, u32)]) -> io::Result<OwnedFd> {
     Ok(File::open(format!("/proc/{}/ns/user", holder.pid.as_raw_pid()))?.into())
 }
 
+/// A new `/proc` can be mounted in a user namespace only where a whole one is to be seen. Where parts of
+/// it are covered (in a container, behind systemd's `ProtectKernelTunables=`), root mounts a whole one
+/// over it, in a mount namespace of our own that our shims inherit. An ordinary user cannot.
+pub fn see_whole_proc() -> io::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    if !rustix::process::geteuid().is_root() || proc_covers(&mounts).is_empty() {
+        return Ok(());
+    }
+    #[expect(deprecated, reason = "the anchor has one thread, for which unshare is sound")]
+    rustix::thread::unshare(UnshareFlags::NEWNS)?;
+    // What the host mounts later is to be seen here; what is mounted here is nobody else's.
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    Ok(rustix::mount::mount("proc", "/proc", "proc", flags, None)?)
+}
+
 /// Joins Z and becomes its root.
 pub fn enter(outer: &Outer) -> Result<(), Errno> {
     rustix::thread::move_into_link_name_space(outer.user.as_fd(), Some(LinkNameSpaceType::User))?;
@@ -79,7 +96,7 @@ struct Holder {
 impl Holder {
     fn start(flags: UnshareFlags) -> io::Result<Self> {
         let (mut ready, mut say) = io::pipe()?;
-        match sys::clone(0)? {
+        match sys::clone(0, None)? {
             Forked::Child => {
                 drop(ready);
                 // PDEATHSIG is not needed: the child waits for nothing but our signal, and we are

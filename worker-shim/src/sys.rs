@@ -37,13 +37,21 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
-/// fork(2) into new namespaces (`CLONE_NEW*` flags; 0 for a plain fork), with a pidfd.
-pub fn clone(namespaces: u64) -> Result<Forked, Errno> {
+/// `CLONE_INTO_CGROUP` of clone3(2), which libc knows as a signed number.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// fork(2) into new namespaces (`CLONE_NEW*` flags; 0 for a plain fork), with a pidfd. `cgroup` is the
+/// folder of a cgroup (v2) that the child is born into.
+pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
     let mut pidfd: RawFd = -1;
     let args = CloneArgs {
-        flags: namespaces | libc::CLONE_PIDFD as u64,
+        flags: namespaces | libc::CLONE_PIDFD as u64 | cgroup.map_or(0, |_| INTO_CGROUP),
+        cgroup: cgroup.map_or(0, |folder| folder.as_raw_fd() as u64),
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
@@ -297,5 +305,19 @@ pub fn landlock_allow(rules: BorrowedFd<'_>, place: BorrowedFd<'_>, access: u64)
 pub fn landlock_restrict(rules: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: takes a descriptor and no pointer.
     let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Brings the loopback of our network namespace up.
+pub fn loopback_up() -> Result<(), Errno> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    // SAFETY: all zero is a valid ifreq: a name, and a union of plain numbers.
+    let mut request = unsafe { std::mem::zeroed::<libc::ifreq>() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, which lives until after the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }

@@ -1,6 +1,6 @@
 //! The hops whose other side is Python or the anchor: shim and worker, cellblockd and anchor.
 
-use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
+use cellblock_proto::anchor::{AnchorReply, AnchorRequest, CgroupTier};
 use cellblock_proto::execution::{Echo, End, ExpressionResult, ExpressionValue, NameChanges};
 use cellblock_proto::frame::FLAG_MEMFD;
 use cellblock_proto::query::Query;
@@ -91,7 +91,12 @@ fn anchor_requests() -> Vec<Sample> {
 
 fn anchor_replies() -> Vec<Sample> {
     let make = |name, reply| Sample::new(name, Message::AnchorReply(reply), 1);
-    let hello = |first_uid| AnchorReply::Hello { build: "0.1.0+1".into(), first_uid };
+    let hello = |first_uid| AnchorReply::Hello {
+        build: "0.1.0+1".into(),
+        first_uid,
+        cgroup: CgroupTier::Hybrid,
+        cgroup_detail: "v2 without controllers, v1 memory, v1 pids".into(),
+    };
     vec![
         make("hello", hello(Some(1_000_000))),
         make("hello_rootless", hello(None)),

@@ -1,6 +1,7 @@
 //! The shim's own steps: what needs rights on the host, then the clone.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 use cellblock_proto::shim::StartSpec;
@@ -10,20 +11,37 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 use sandbox_profiles::{Action, Namespace, Step, ids};
 
-use super::{InitCommand, Sandbox, Trees};
+use super::{InitCommand, Making, Sandbox, devices};
+use crate::cgroup::Group;
 use crate::init;
-use crate::outer::{self, Outer};
+use crate::outer;
 use crate::sys::{self, Forked};
 
+/// A file that is copied has at most so many bytes; the root that it goes to has few more.
+const COPY_BYTES: u64 = 1 << 20;
+
 /// Executes one step of the shim.
-pub fn execute(
-    step: &Step,
-    spec: &StartSpec,
-    outer: &Outer,
-    trees: &mut Trees,
-    sandbox: &mut Option<Sandbox>,
-) -> io::Result<()> {
+pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Result<()> {
+    let outer = making.outer;
     match &step.action {
+        Action::Cgroup { memory_bytes, processes } => {
+            making.taken.group = Some(Group::open(making.groups, *memory_bytes, *processes)?);
+            Ok(())
+        }
+        Action::TakeFile { path } => {
+            let mut content = Vec::new();
+            File::open(path)?.take(COPY_BYTES + 1).read_to_end(&mut content)?;
+            if content.len() as u64 > COPY_BYTES {
+                return Err(io::Error::other(format!("it has more than {COPY_BYTES} bytes")));
+            }
+            making.taken.files.insert(path.clone(), content);
+            Ok(())
+        }
+        Action::MakeDevices { target, names, links, folders } => {
+            let folder = devices::make(names, links, folders)?;
+            making.taken.trees.insert(target.clone(), folder);
+            Ok(())
+        }
         Action::OpenTree { source, target, writable, devices, idmap } => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -48,7 +66,7 @@ pub fn execute(
                 let names = outer::idmap(&[(0, init), (first, worker)])?;
                 sys::mount_setattr(tree.as_fd(), false, 0, Some(names.as_fd()))?;
             }
-            trees.insert(target.clone(), tree);
+            making.taken.trees.insert(target.clone(), tree);
             Ok(())
         }
         Action::EnterOuter => {
@@ -64,21 +82,28 @@ pub fn execute(
                 SocketFlags::CLOEXEC,
                 None,
             )?;
-            match sys::clone(flags)? {
+            let birth = making.taken.group.as_ref().and_then(Group::birth);
+            match sys::clone(flags, birth)? {
                 Forked::Child => {
                     drop(ours);
-                    init::run(spec, std::mem::take(trees), inits)
+                    init::run(spec, std::mem::take(&mut making.taken), inits)
                 }
                 Forked::Parent { pidfd, pid } => {
                     drop(inits);
-                    *sandbox =
-                        Some(Sandbox { init: pidfd, init_pid: pid, channel: ours, missing: Vec::new() });
+                    making.sandbox = Some(Sandbox {
+                        init: pidfd,
+                        init_pid: pid,
+                        channel: ours,
+                        missing: Vec::new(),
+                        group: making.taken.group.take().unwrap_or_default(),
+                    });
                     Ok(())
                 }
             }
         }
         Action::MapIds { ids } => {
-            let sandbox = sandbox.as_ref().ok_or_else(|| io::Error::other("ids mapped before the clone"))?;
+            let sandbox =
+                making.sandbox.as_ref().ok_or_else(|| io::Error::other("ids mapped before the clone"))?;
             let map: String = ids.iter().map(|(inside, outside)| format!("{inside} {outside} 1\n")).collect();
             outer::write_maps(sandbox.init_pid, &map, &map, false)?;
             rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;

@@ -17,7 +17,8 @@ use rustix::process::{DumpableBehavior, Gid, Resource as SystemResource, Rlimit,
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
 use sandbox_profiles::{Action, Resource, Step};
 
-use super::{Trees, landlock};
+use super::{Taken, landlock, overlay};
+use crate::cgroup::Group;
 use crate::sys;
 
 /// Where the new root is built: a folder that every host has, in a mount namespace of our own.
@@ -29,8 +30,14 @@ fn at(path: &Path) -> PathBuf {
 }
 
 /// Executes one step of init.
-pub fn init_step(step: &Step, trees: &mut Trees) -> io::Result<()> {
+pub fn init_step(step: &Step, taken: &mut Taken) -> io::Result<()> {
     match &step.action {
+        Action::JoinCgroup => taken.group.as_ref().map_or(Ok(()), Group::join),
+        Action::NewCgroupNamespace =>
+        {
+            #[expect(deprecated, reason = "init has one thread, for which unshare is sound")]
+            Ok(rustix::thread::unshare(UnshareFlags::NEWCGROUP)?)
+        }
         Action::BecomeInit => become_init(),
         Action::NewKeyring => Ok(sys::new_session_keyring()?),
         Action::Hostname { name } => Ok(rustix::system::sethostname(name.as_bytes())?),
@@ -54,7 +61,7 @@ pub fn init_step(step: &Step, trees: &mut Trees) -> io::Result<()> {
             file.write_all(content.as_bytes())
         }
         Action::Attach { target } => {
-            let tree = trees.remove(target).ok_or(Errno::NOENT)?;
+            let tree = taken.trees.remove(target).ok_or(Errno::NOENT)?;
             let place = at(target);
             let is_folder = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&tree)?.st_mode)
                 == rustix::fs::FileType::Directory;
@@ -70,6 +77,20 @@ pub fn init_step(step: &Step, trees: &mut Trees) -> io::Result<()> {
             mount_point(&place, true)?;
             attach(tmpfs(*bytes, *inodes, *mode, flags)?.as_fd(), &place)
         }
+        Action::PutFile { path } => {
+            let content = taken.files.remove(path).ok_or(Errno::NOENT)?;
+            let path = at(path);
+            folder_above(&path)?;
+            File::options().write(true).create_new(true).mode(0o644).open(path)?.write_all(&content)
+        }
+        Action::Overlay { targets } => {
+            overlay::cover(&targets.iter().map(|path| at(path)).collect::<Vec<_>>(), {
+                let empty = at(Path::new("/proc"));
+                mount_point(&empty, true)?;
+                empty
+            })
+        }
+        Action::LoopbackUp => Ok(sys::loopback_up()?),
         Action::MountProc => {
             let proc = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
             rustix::mount::fsconfig_create(&proc)?;

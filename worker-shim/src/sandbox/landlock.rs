@@ -54,7 +54,10 @@ pub fn rights(abi: u32, tcp: bool) -> Option<Rights> {
 
 /// Restricts this thread and what it becomes. Needs no_new_privs.
 pub fn restrict(writable: &[PathBuf], files: &[PathBuf], tcp: bool) -> io::Result<()> {
-    let Some(rights) = rights(sys::landlock_abi(), tcp) else { return Ok(()) };
+    let abi = sys::landlock_abi();
+    let rights = rights(abi, tcp).ok_or_else(|| {
+        io::Error::other(format!("the kernel has ABI {abi} of it, at least {USEFUL} is of use"))
+    })?;
     let rules = sys::landlock_ruleset(rights.files, rights.net, rights.scopes)?;
     let allow = |path: &Path, access: u64| -> io::Result<()> {
         let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

@@ -3,9 +3,11 @@
 //! Making the sandbox and starting Python in it are two things: [`Sandbox::make`] ends with an
 //! init that has nothing to do, [`Sandbox::start`] gives it a worker.
 
+mod devices;
 mod host;
 mod inside;
 pub mod landlock;
+mod overlay;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use inside::{init_step, worker_step};
 
+use crate::cgroup::{Group, Kind};
 use crate::init;
 use crate::outer::Outer;
 
@@ -79,6 +82,28 @@ pub struct Sandbox {
     channel: OwnedFd,
     /// Best-effort steps that failed.
     pub missing: Vec<Missing>,
+    /// Its cgroups; without any, an empty one.
+    pub group: Group,
+}
+
+/// A sandbox while the shim makes it.
+pub struct Making<'a> {
+    outer: &'a Outer,
+    /// The folders that the anchor has made for it.
+    groups: &'a [(Kind, OwnedFd)],
+    taken: Taken,
+    sandbox: Option<Sandbox>,
+}
+
+/// What was taken from the host, on its way in.
+#[derive(Default)]
+pub struct Taken {
+    /// Trees by the place they go to.
+    pub trees: BTreeMap<PathBuf, OwnedFd>,
+    /// Contents of small files, likewise.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// The groups that init is to enter.
+    pub group: Option<Group>,
 }
 
 /// What init tells.
@@ -95,6 +120,11 @@ pub enum InitEvent {
     Started,
     /// A step of the worker, or its exec, failed; the process ends.
     NotStarted(StepError),
+    /// These best-effort steps of the worker failed, by position in the plan. It goes on.
+    Lacks {
+        /// Position and the kernel's answer.
+        missing: Vec<(u32, String)>,
+    },
     /// The worker has ended; init ends now.
     Ended {
         /// Exit code, or the signal negated.
@@ -115,39 +145,35 @@ pub enum InitCommand {
 
 impl Sandbox {
     /// Executes the shim's steps and init's.
-    pub fn make(spec: &StartSpec, outer: &Outer) -> Result<Sandbox, StepError> {
-        let mut trees = BTreeMap::new();
-        let mut sandbox = None;
-        for step in spec.steps.iter().filter(|step| step.actor == Actor::Shim) {
-            let done = host::execute(step, spec, outer, &mut trees, &mut sandbox);
-            // The shim's own steps have no best-effort among them: without a tree or a namespace
-            // there is nothing to go on with.
-            done.map_err(|error| StepError::new(step, &error))?;
-        }
-        let mut sandbox = sandbox.ok_or(StepError {
+    pub fn make(spec: &StartSpec, outer: &Outer, groups: &[(Kind, OwnedFd)]) -> Result<Sandbox, StepError> {
+        let mut making = Making { outer, groups, taken: Taken::default(), sandbox: None };
+        let missing = execute_steps(&spec.steps, Actor::Shim, |step| host::execute(step, spec, &mut making))?;
+        let mut sandbox = making.sandbox.ok_or(StepError {
             step: "clone".to_owned(),
             error: "the plan has no such step".to_owned(),
             errno: 0,
         })?;
-        drop(trees);
+        drop(making.taken);
+        sandbox.note(spec, missing)?;
         sandbox.await_made(spec)?;
         Ok(sandbox)
     }
 
+    /// Keeps which best-effort steps failed.
+    pub fn note(&mut self, spec: &StartSpec, missing: Vec<(u32, String)>) -> Result<(), StepError> {
+        for (at, error) in missing {
+            let step = spec
+                .steps
+                .get(at as usize)
+                .ok_or_else(|| lost("a step was named that is not in the plan"))?;
+            self.missing.push((step.clone(), error));
+        }
+        Ok(())
+    }
+
     fn await_made(&mut self, spec: &StartSpec) -> Result<(), StepError> {
-        let lost = |error: &str| StepError {
-            step: "make the sandbox".to_owned(),
-            error: error.to_owned(),
-            errno: 0,
-        };
         match init::hear(self.channel.as_fd()).map_err(|error| lost(&error.to_string()))? {
-            Some((InitEvent::Made { missing }, _)) => {
-                for (at, error) in missing {
-                    let step = spec.steps.get(at as usize).ok_or(lost("init named no step of the plan"))?;
-                    self.missing.push((step.clone(), error));
-                }
-                Ok(())
-            }
+            Some((InitEvent::Made { missing }, _)) => self.note(spec, missing),
             Some((InitEvent::Failed(error), _)) => Err(error),
             Some((other, _)) => Err(lost(&format!("init said {other:?}"))),
             None => Err(lost("init ended without a word")),
@@ -184,6 +210,9 @@ impl Sandbox {
 
     /// Ends everything in the sandbox; does not wait.
     pub fn kill(&self) {
+        // Both: the group's kill stops forks at once, but a process that a hostile v1 host let out of
+        // the group still belongs to init.
+        self.group.kill();
         let _ = rustix::process::pidfd_send_signal(&self.init, Signal::KILL);
     }
 }
@@ -198,6 +227,10 @@ impl Drop for Sandbox {
         let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut ended, Some(&patience)));
         let _ = rustix::process::waitpid(Some(self.init_pid), rustix::process::WaitOptions::NOHANG);
     }
+}
+
+fn lost(error: &str) -> StepError {
+    StepError { step: "make the sandbox".to_owned(), error: error.to_owned(), errno: 0 }
 }
 
 /// Executes the steps of one actor; returns the best-effort ones that failed.
@@ -217,9 +250,6 @@ pub fn execute_steps(
     }
     Ok(missing)
 }
-
-/// Trees taken from the host, by the place they go to.
-pub type Trees = BTreeMap<PathBuf, OwnedFd>;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cellblock_proto::execution::{
-    Death, End, ExpressionResult, NameChanges, NameInfo, Outcome, Usage, Variables,
+    Death, End, ExpressionResult, Limit, NameChanges, NameInfo, Outcome, Variables,
 };
 use cellblock_proto::shim::{EventBody, StartFailure};
 
@@ -26,7 +26,15 @@ impl Shim {
         self.flush_text();
         let tails = self.text.close_gap();
         tails.into_iter().for_each(|ready| self.output(ready));
-        let Some(running) = self.executions.running.take() else { return };
+        let usage = self.usage();
+        let Some(mut running) = self.executions.running.take() else { return };
+        if matches!(said, End::Error { .. }) && running.interrupted.is_none() {
+            // What the exception is about, more often than not, and the exception itself is told as well.
+            running.interrupted = self.limit_met().map(|cause| (cause, Instant::now()));
+        }
+        if let Some((Cause::Limit(Limit::Cpu, _, reached), _)) = &mut running.interrupted {
+            *reached = usage.cpu_us / 1000;
+        }
         let end = running.end(said, &self.spec.limits);
         let failed = end != End::Ok;
         let outcome = Outcome {
@@ -37,7 +45,7 @@ impl Shim {
             variables,
             names,
             expressions,
-            usage: Usage::default(),
+            usage,
         };
         let execution = running.execution;
         let outputs = self.executions.output_count(&execution);
@@ -78,6 +86,7 @@ impl Shim {
     pub(super) fn hear_init(&mut self) {
         let Some(sandbox) = &self.sandbox else { return };
         match sandbox.next_event() {
+            Some(InitEvent::Lacks { missing }) => self.worker_lacks(missing),
             Some(InitEvent::NotStarted(error)) => self.fail_to_start(error.failure()),
             Some(InitEvent::Ended { status }) => {
                 let death = if status < 0 {
@@ -92,7 +101,21 @@ impl Shim {
         }
     }
 
+    /// Said by the process that is to become the worker, so it is the plan's and nobody else's word.
+    fn worker_lacks(&mut self, missing: Vec<(u32, String)>) {
+        if let Some(sandbox) = &mut self.sandbox
+            && let Err(error) = sandbox.note(&self.spec, missing)
+        {
+            self.fail_to_start(error.failure());
+        }
+    }
+
     fn worker_ended(&mut self, death: Death) {
+        // While the sandbox's accounts are there.
+        if self.ending.is_none() {
+            self.ending = self.memory_hit();
+        }
+        self.usage();
         if let Some(worker) = &mut self.worker {
             // Dropping the sandbox waits for init, and with init everybody who could still write.
             self.sandbox = None;

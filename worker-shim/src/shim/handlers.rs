@@ -166,7 +166,8 @@ impl Shim {
         let now = Instant::now();
         let Some((queued, run)) = self.executions.begin(now) else { return };
         let Queued { execution, options, notice, code, .. } = queued;
-        self.memory_at = now;
+        (self.memory_at, self.processor_at) = (now, now);
+        self.begin_meter();
         self.outbox.push(EventBody::Started { execution: execution.clone() }, Vec::new());
         if let Some(notice) = notice {
             self.output((execution.clone(), notice, Vec::new()));
@@ -299,8 +300,15 @@ impl Shim {
             return self.protocol_broken("ready for a second time".to_owned());
         }
         self.memory = Memory::of(worker.pid);
-        let unseen = self.memory.unseen();
-        match report::report(&self.spec.steps, &sandbox.missing, worker.pid, &unseen) {
+        let facts = report::Facts {
+            steps: &self.spec.steps,
+            missing: &sandbox.missing,
+            worker: worker.pid,
+            unseen: self.memory.unseen(),
+            group: &sandbox.group,
+            made_in: self.made_in,
+        };
+        match report::report(&facts) {
             Ok(report) => {
                 let worker_pid = worker.pid.as_raw_pid().cast_unsigned();
                 let (named, reported) = (python.clone(), report.clone());

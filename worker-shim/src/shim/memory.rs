@@ -13,6 +13,8 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::Pid;
 use rustix::thread::LinkNameSpaceType;
 
+use super::processes::{entries, tree};
+
 /// The places in a sandbox that are memory.
 const TMPFS: [&str; 2] = ["tmp", "dev/shm"];
 
@@ -61,7 +63,7 @@ impl Memory {
     /// First the cheap sum, which counts pages twice that processes share or map from a file; only
     /// when that is above `limit` the exact one, which costs the kernel a walk over the page tables.
     pub fn used(&self, init: Pid, limit: u64) -> u64 {
-        let pids = tree(init.as_raw_pid());
+        let pids = tree(init);
         let files = self.files(&pids);
         let kept = files.values().sum::<u64>() + self.tmpfs_bytes() + self.sysv_bytes();
         let cheap: u64 = pids.iter().map(|pid| status_bytes(*pid)).sum();
@@ -146,26 +148,6 @@ fn is_counted(head: &str, memfds: Option<u64>, places: &[u64], files: &BTreeMap<
         return segment || inode.parse().is_ok_and(|inode: u64| files.contains_key(&inode));
     }
     device.is_some_and(|device| places.contains(&device))
-}
-
-fn entries(folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some(format!("{folder}/{}", entry.file_name().to_str()?))).collect()
-}
-
-/// All processes of the tree. One that ends meanwhile is simply not there.
-fn tree(root: i32) -> Vec<i32> {
-    let mut found = vec![root];
-    let mut at = 0;
-    while at < found.len() {
-        for task in entries(&format!("/proc/{}/task", found[at])) {
-            if let Ok(children) = fs::read_to_string(format!("{task}/children")) {
-                found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
-            }
-        }
-        at += 1;
-    }
-    found
 }
 
 /// A thread that still has the process's memory: the first one may have ended and left it to others.

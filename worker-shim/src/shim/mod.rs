@@ -5,18 +5,22 @@
 //! One thread, one loop: wait, read, decide, write. `handlers.rs` has what happens on each
 //! input, `ends.rs` what happens at an end.
 
+mod clocks;
 mod ends;
 mod executions;
 mod handlers;
 mod memory;
+mod meter;
 mod outbox;
+mod processes;
+mod processor;
 mod report;
 mod text;
 mod worker;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -27,36 +31,35 @@ use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::{Command, EventBody, StartFailure, StartSpec};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use sandbox_profiles::SandboxReport;
+use sandbox_profiles::{Action, SandboxReport};
 
-use self::executions::{Cause, Due, Executions};
+use self::executions::{Cause, Executions};
 use self::memory::Memory;
+use self::meter::Meter;
 use self::outbox::Outbox;
+use self::processor::Processor;
 use self::text::{Gap, Text};
 use self::worker::Worker;
+use crate::cgroup::Kind as GroupKind;
 use crate::outer::Outer;
 use crate::pump::Sequencer;
 use crate::sandbox::Sandbox;
 use crate::sys;
 
-/// How often memory is summed while something runs: a fast allocator overshoots by what it can
-/// touch in this time.
-const MEMORY_TICK: Duration = Duration::from_millis(50);
-/// And while nothing runs but what was left in the background.
-const IDLE_TICK: Duration = Duration::from_millis(500);
-/// How long a mark may stand in one pipe alone before the other counts as redirected.
-const ONE_SIDED: Duration = Duration::from_millis(20);
-/// How long Python may take to be ready. Its imports come over a cold disk the first time.
-const START_TIME: Duration = Duration::from_secs(60);
+/// Where the anchor puts our own program; its cgroups come behind it.
+const PROGRAM_FD: i32 = 5;
 
-/// Runs the shim whose arguments are the worker's id and, when rootful, the first host uid.
+/// Runs the shim whose arguments are the worker's id, the first host uid (or `rootless`), and the kinds
+/// of its cgroups.
 pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let number = |text: &OsString| text.to_str().and_then(|text| text.parse().ok());
     let first_host_uid: Option<u32> = arguments.get(1).and_then(number);
+    let groups = cgroups(arguments.get(2..).unwrap_or_default())?;
     let socket = UnixStream::from(sys::inherited(0)?);
     let user = sys::inherited(3).context("descriptor 3 must be the outer user namespace")?;
     let mount = sys::inherited(4).context("descriptor 4 must be the outer mount namespace")?;
-    sys::close_from(5)?;
+    // Our own program.
+    drop(sys::inherited(PROGRAM_FD));
     let outer = Outer { user, mount: first_host_uid.is_none().then_some(mount), first_host_uid };
     let _ = rustix::thread::set_name(c"cellblock-shim");
     let _ = rustix::process::setsid();
@@ -87,6 +90,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         startup_text: Vec::new(),
         ready: None,
         started: Instant::now(),
+        made_in: Duration::ZERO,
         names: KnownNames::default(),
         asked: BTreeSet::new(),
         ending: None,
@@ -94,14 +98,30 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         nobody_reads: false,
         memory: Memory::default(),
         memory_at: Instant::now(),
-        memory_peak: 0,
+        processor: Processor::default(),
+        processor_at: Instant::now(),
+        watches_memory: spec.steps.iter().any(|step| matches!(step.action, Action::WatchMemory { .. })),
+        watches_processor: spec.steps.iter().any(|step| matches!(step.action, Action::WatchProcessor { .. })),
+        meter: Meter::default(),
         alone_since: None,
         over: false,
         spec,
     };
-    shim.start(&outer);
-    drop(outer);
+    shim.start(&outer, &groups);
+    drop((outer, groups));
     shim.serve()
+}
+
+/// The descriptors behind our program's, by what they are for.
+fn cgroups(kinds: &[OsString]) -> anyhow::Result<Vec<(GroupKind, OwnedFd)>> {
+    let mut groups = Vec::new();
+    for (number, kind) in (PROGRAM_FD + 1..).zip(kinds) {
+        let kind: Option<GroupKind> = kind.to_str().and_then(|kind| kind.parse().ok());
+        let folder =
+            sys::inherited(number).with_context(|| format!("descriptor {number} must be a cgroup"))?;
+        groups.push((kind.context("an unknown kind of cgroup")?, folder));
+    }
+    Ok(groups)
 }
 
 fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::Result<StartSpec> {
@@ -151,6 +171,8 @@ struct Shim {
     startup_text: Vec<u8>,
     ready: Option<(String, SandboxReport)>,
     started: Instant,
+    /// How long it took to make the sandbox.
+    made_in: Duration,
     names: KnownNames,
     /// Questions the worker has not answered, by request id.
     asked: BTreeSet<u32>,
@@ -161,7 +183,13 @@ struct Shim {
     nobody_reads: bool,
     memory: Memory,
     memory_at: Instant,
-    memory_peak: u64,
+    processor: Processor,
+    processor_at: Instant,
+    /// What the plan has us watch.
+    watches_memory: bool,
+    watches_processor: bool,
+    /// What the Execution that runs has taken.
+    meter: Meter,
     /// Since when there is no supervisor.
     alone_since: Option<Instant>,
     /// The worker has ended; what remains is to have everything taken.
@@ -169,8 +197,10 @@ struct Shim {
 }
 
 impl Shim {
-    fn start(&mut self, outer: &Outer) {
-        let made = Sandbox::make(&self.spec, outer).and_then(|sandbox| {
+    fn start(&mut self, outer: &Outer, groups: &[(GroupKind, OwnedFd)]) {
+        let began = Instant::now();
+        let made = Sandbox::make(&self.spec, outer, groups).and_then(|sandbox| {
+            self.made_in = began.elapsed();
             let worker = Worker::start(&sandbox);
             worker.map(|worker| (sandbox, worker))
         });
@@ -263,104 +293,6 @@ impl Shim {
             init: woken(&polled[init_at..worker_at]),
             worker: woken(&polled[worker_at..]),
         })
-    }
-
-    /// Does what the clock demands; says when to look again.
-    fn clock(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Vec<Instant> = Vec::new();
-        for ready in self.text.flush_due(now) {
-            self.output(ready);
-        }
-        next.extend(self.text.due());
-        if self.one_sided.is_some_and(|since| now >= since + ONE_SIDED) {
-            self.one_sided = None;
-            let pieces = self.sequencer.take_all();
-            self.handle(pieces);
-        }
-        next.extend(self.one_sided.map(|since| since + ONE_SIDED));
-        next.extend(self.execution_clock(now));
-        next.extend(self.memory_clock(now));
-        next.extend(self.retention_clock(now));
-        if self.ready.is_none() && self.worker.is_some() {
-            let end = self.started + START_TIME;
-            if now >= end {
-                let detail = format!("Python was not ready after {} s", START_TIME.as_secs());
-                self.fail_to_start(StartFailure::Interpreter { detail });
-            } else {
-                next.push(end);
-            }
-        }
-        self.alone_since = match (&self.control, self.alone_since) {
-            (Some(_), _) => None,
-            (None, since) => Some(since.unwrap_or(now)),
-        };
-        next.extend(self.alone_since.map(|since| since + Duration::from_millis(self.spec.orphan_ms)));
-        next.into_iter().min()
-    }
-
-    fn execution_clock(&mut self, now: Instant) -> Option<Instant> {
-        let running = self.executions.running.as_mut()?;
-        let (due, next) = running.due(&self.spec.limits, now);
-        match due {
-            None => next,
-            Some(Due::Interrupt(cause)) => {
-                self.interrupt(cause, now);
-                Some(now)
-            }
-            Some(Due::Escalate) => {
-                running.escalated = true;
-                if let Some(sandbox) = &self.sandbox {
-                    sandbox.interrupt_all();
-                }
-                Some(now)
-            }
-            Some(Due::Kill) => {
-                if self.ending.is_none() {
-                    self.ending = running.interrupted.as_ref().map(|(cause, _)| cause.clone());
-                    self.kill();
-                }
-                None
-            }
-        }
-    }
-
-    fn memory_clock(&mut self, now: Instant) -> Option<Instant> {
-        let sandbox = self.sandbox.as_ref()?;
-        if now >= self.memory_at {
-            let limit = self.spec.limits.memory_bytes;
-            let used = self.memory.used(sandbox.init_pid, limit);
-            self.memory_peak = self.memory_peak.max(used);
-            if used > limit && self.ending.is_none() {
-                let limit_hit = cellblock_proto::execution::Limit::Memory;
-                self.ending = Some(Cause::Limit(limit_hit, limit, used));
-                self.kill();
-            }
-            let tick = if self.executions.running.is_some() { MEMORY_TICK } else { IDLE_TICK };
-            // However many threads and descriptors there are to look at, nine tenths of our time
-            // are for the output.
-            self.memory_at = now + tick.max(now.elapsed() * 9);
-        }
-        Some(self.memory_at)
-    }
-
-    /// First the writer waits; only when nobody has taken anything for the grace does it go on, with
-    /// head and tail kept.
-    fn retention_clock(&mut self, now: Instant) -> Option<Instant> {
-        if !self.is_full() {
-            self.full_since = None;
-            if std::mem::take(&mut self.nobody_reads) {
-                let ready = self.text.close_gap();
-                ready.into_iter().for_each(|ready| self.output(ready));
-            }
-            return None;
-        }
-        let grace = Duration::from_millis(self.spec.retain_grace_ms);
-        let end = *self.full_since.get_or_insert(now) + grace;
-        if now >= end {
-            self.nobody_reads = true;
-            return None;
-        }
-        Some(end)
     }
 
     /// Why text that comes now is to be dropped, if it is.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::Pid;
 use sandbox_profiles::{Action, Barrier, BarrierReport, BarrierState, SandboxReport, Step};
 
+use crate::cgroup::Group;
 use crate::sandbox::{Missing, landlock};
 use crate::sys;
 
@@ -19,63 +21,104 @@ const PROOF: [(&str, &str); 6] = [
     ("CapAmb", "0000000000000000"),
 ];
 
-/// The report of a sandbox whose worker is `worker`, of whose memory `unseen` is not counted.
+/// What a report is made of.
+pub struct Facts<'a> {
+    /// The plan.
+    pub steps: &'a [Step],
+    /// What of it failed and need not have held.
+    pub missing: &'a [Missing],
+    /// The worker.
+    pub worker: Pid,
+    /// What of the sandbox's memory is not counted, where no cgroup does it.
+    pub unseen: Vec<&'static str>,
+    /// The sandbox's cgroups.
+    pub group: &'a Group,
+    /// How long it took to make the sandbox.
+    pub made_in: Duration,
+}
+
+/// The report of a sandbox.
 ///
 /// # Errors
 /// The kernel's account of the worker differs from what must hold; the sandbox must not be used.
-pub fn report(
-    steps: &[Step],
-    missing: &[Missing],
-    worker: Pid,
-    unseen: &[&str],
-) -> Result<SandboxReport, String> {
+pub fn report(facts: &Facts<'_>) -> Result<SandboxReport, String> {
+    let Facts { steps, worker, .. } = *facts;
     let status = status(worker);
+    let mut lines: BTreeMap<Barrier, BarrierReport> = BTreeMap::new();
     if steps.iter().any(|step| step.action == Action::Verify) {
         verify(&status, worker)?;
+        let detail = match steps.iter().any(|step| step.action == Action::LoopbackUp) {
+            true => "a network namespace of its own, with nothing in it but a loopback",
+            false => "a network namespace of its own, with nothing in it but a loopback that is down",
+        };
+        let state = BarrierState::Enforced;
+        let barrier = Barrier::Network;
+        lines.insert(barrier, BarrierReport { barrier, state, detail: detail.to_owned() });
     }
-    let mut lines: BTreeMap<Barrier, BarrierReport> = BTreeMap::new();
-    lines.insert(
-        Barrier::Network,
-        BarrierReport {
-            barrier: Barrier::Network,
-            state: BarrierState::Enforced,
-            detail: "a network namespace of its own, with nothing in it but a loopback that is down"
-                .to_owned(),
-        },
-    );
     for step in steps {
-        let line = lines.entry(step.barrier).or_insert_with(|| BarrierReport {
-            barrier: step.barrier,
-            state: BarrierState::Enforced,
-            detail: detail(step),
-        });
-        if let Some((_, error)) = missing.iter().find(|(failed, _)| failed == step) {
-            line.state = BarrierState::Degraded;
-            line.detail = format!("{step}: {error}");
+        lines.entry(step.barrier).or_insert_with(|| line(step, facts, &status));
+    }
+    Ok(SandboxReport {
+        barriers: lines.into_values().collect(),
+        made_us: u64::try_from(facts.made_in.as_micros()).unwrap_or(u64::MAX),
+    })
+}
+
+/// The line of a barrier, of which this is the first step.
+fn line(first: &Step, facts: &Facts<'_>, status: &BTreeMap<String, String>) -> BarrierReport {
+    let barrier = first.barrier;
+    let mut line = BarrierReport { barrier, state: BarrierState::Enforced, detail: detail(first) };
+    let planned = facts.steps.iter().filter(|step| step.barrier == barrier).count();
+    let failed: Vec<&Missing> = facts.missing.iter().filter(|(step, _)| step.barrier == barrier).collect();
+    let tcp = facts.steps.iter().any(|step| matches!(&step.action, Action::Restrict { tcp: true, .. }));
+    let single_id =
+        facts.steps.iter().any(|step| matches!(&step.action, Action::MapIds { ids } if ids.len() == 1));
+    let own_nodes = facts.steps.iter().any(|step| matches!(&step.action, Action::MakeDevices { .. }));
+    let degraded = |detail: String| (BarrierState::Degraded, detail);
+    (line.state, line.detail) = match barrier {
+        Barrier::UserIds if single_id => degraded(
+            "rootless: on the host the worker is the daemon's own user, without its rights".to_owned(),
+        ),
+        Barrier::Devices if !own_nodes => degraded(format!(
+            "{}; the host's own nodes, so that a lock on one is seen by others",
+            line.detail
+        )),
+        Barrier::Memory => memory_line(facts),
+        Barrier::Processor if !facts.group.counts_processor() => degraded(
+            "the sum of the processes' times, read every 50 ms: what is born and gone in between and that \
+             nobody waits for is not counted"
+                .to_owned(),
+        ),
+        Barrier::Cgroup if failed.is_empty() => (line.state, facts.group.describe()),
+        Barrier::Landlock if failed.is_empty() => landlock_line(sys::landlock_abi(), tcp),
+        Barrier::NoNewPrivileges => {
+            let seccomp = status.get("Seccomp").map_or("?", String::as_str);
+            (line.state, format!("set-uid programs give nothing (Seccomp: {seccomp}, by design)"))
         }
+        _ => (line.state, line.detail),
+    };
+    if let Some((step, error)) = failed.first() {
+        // Some of it holds, unless nothing else was planned or the rest is nothing without it.
+        let all = failed.len() == planned || barrier == Barrier::Cgroup;
+        line.state = if all { BarrierState::Missing } else { BarrierState::Degraded };
+        line.detail = format!("{step}: {error}");
     }
-    let maps_one_id = |step: &Step| matches!(&step.action, Action::MapIds { ids } if ids.len() == 1);
-    if let Some(ids) = lines.get_mut(&Barrier::UserIds).filter(|_| steps.iter().any(maps_one_id)) {
-        ids.state = BarrierState::Degraded;
-        ids.detail =
-            "rootless: on the host the worker is the daemon's own user, without its rights".to_owned();
+    line
+}
+
+fn memory_line(facts: &Facts<'_>) -> (BarrierState, String) {
+    if facts.group.bounds_memory() {
+        let detail = "by its cgroup: the kernel counts all that the sandbox keeps in memory, and ends it above the limit";
+        return (BarrierState::Enforced, detail.to_owned());
     }
-    if let Some(memory) = lines.get_mut(&Barrier::Memory) {
-        memory.state = BarrierState::Degraded;
-        memory.detail += "; no cgroup is used, so a fast writer overshoots by what it touches between two looks, 50 ms apart or more";
-        if !unseen.is_empty() {
-            memory.detail += &format!("; not seen on this host: {}", unseen.join(", "));
-        }
+    let mut detail =
+        "the shim sums the sandbox's memory and ends the sandbox above the limit; a fast writer \
+                      overshoots by what it touches between two looks, 50 ms apart or more"
+            .to_owned();
+    if !facts.unseen.is_empty() {
+        detail += &format!("; not seen on this host: {}", facts.unseen.join(", "));
     }
-    let tcp = steps.iter().any(|step| matches!(&step.action, Action::Restrict { tcp: true, .. }));
-    if let Some(line) = lines.get_mut(&Barrier::Landlock) {
-        (line.state, line.detail) = landlock_line(sys::landlock_abi(), tcp);
-    }
-    let seccomp = status.get("Seccomp").map_or("?", String::as_str);
-    if let Some(line) = lines.get_mut(&Barrier::NoNewPrivileges) {
-        line.detail = format!("set-uid programs give nothing (Seccomp: {seccomp}, by design)");
-    }
-    Ok(SandboxReport { barriers: lines.into_values().collect() })
+    (BarrierState::Degraded, detail)
 }
 
 /// Compares the kernel's account of the worker with what must hold of every one.
@@ -97,11 +140,10 @@ fn verify(status: &BTreeMap<String, String>, worker: Pid) -> Result<(), String> 
     Ok(())
 }
 
-/// The worker has applied what its kernel knows, or has not been started; this says what that is.
+/// The worker has applied what its kernel knows; this says what that is.
 fn landlock_line(abi: u32, tcp: bool) -> (BarrierState, String) {
     let Some(rights) = landlock::rights(abi, tcp) else {
-        let detail = format!("the kernel has ABI {abi}, at least 2 is of use: the private root stands alone");
-        return (BarrierState::Missing, detail);
+        return (BarrierState::Missing, format!("the kernel has ABI {abi}, which is of no use"));
     };
     let mut detail =
         format!("ABI {abi}: writes only in /workspace, /tmp, /dev/shm, devices and /proc; no device made");
@@ -135,7 +177,8 @@ fn detail(step: &Step) -> String {
         (_, Barrier::Capabilities) => "all five sets empty, securebits locked",
         (_, Barrier::FileDescriptors) => "/dev/null, two pipes, the frame channel, the interrupt word",
         (_, Barrier::Keyring) => "a new, empty one",
-        (_, Barrier::Memory) => "the shim sums the sandbox's memory and ends the sandbox above the limit",
+        (_, Barrier::Overlay) => "the shared read-only trees have inodes of this sandbox's own",
+        (_, Barrier::Processor) => "of all processes, read from the cgroup",
         _ => step.reason.as_str(),
     };
     text.to_owned()

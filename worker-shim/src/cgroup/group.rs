@@ -1,0 +1,266 @@
+//! The groups of one sandbox, as its shim holds them: files opened while it had rights on the host.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::str::FromStr;
+
+use rustix::fs::{Mode, OFlags};
+
+/// The longest of the files read here is `cpu.stat`, some hundred bytes.
+const READ_BYTES: usize = 4096;
+
+/// What a folder is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// v2, with memory and processes.
+    Full,
+    /// v2 without controllers: births, kills, processor time.
+    Core,
+    /// Memory, v1.
+    Memory,
+    /// Processes, v1.
+    Processes,
+}
+
+impl Kind {
+    /// As on a shim's command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Full => "full",
+            Kind::Core => "core",
+            Kind::Memory => "memory",
+            Kind::Processes => "pids",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let all = [Kind::Full, Kind::Core, Kind::Memory, Kind::Processes];
+        all.into_iter().find(|kind| kind.name() == text).ok_or(())
+    }
+}
+
+/// The groups, opened.
+#[derive(Default)]
+pub struct Group {
+    /// v2: whom init is born into.
+    birth: Option<OwnedFd>,
+    /// v1: where init enters.
+    join: Vec<File>,
+    kill: Option<File>,
+    processor: Option<File>,
+    memory: Option<Memory>,
+    processes: Option<Processes>,
+}
+
+struct Memory {
+    now: File,
+    /// The most there has been; writing to it begins anew, where the kernel knows how.
+    peak: Option<File>,
+    resets: bool,
+    /// Where kills are counted, as `oom_kill N`.
+    kills: File,
+}
+
+struct Processes {
+    peak: Option<File>,
+    /// `max N`: how often somebody was refused.
+    refusals: Option<File>,
+}
+
+impl Group {
+    /// Opens what is needed of each folder and sets the limits. Needs rights on the folders.
+    ///
+    /// # Errors
+    /// There is no folder, or one of the files cannot be opened or written.
+    pub fn open(folders: &[(Kind, OwnedFd)], memory_bytes: u64, processes: u64) -> io::Result<Group> {
+        let mut group = Group::default();
+        for (kind, folder) in folders {
+            let place = Folder(folder.as_fd());
+            match kind {
+                Kind::Full | Kind::Core => {
+                    group.birth = Some(folder.try_clone()?);
+                    group.kill = place.open("cgroup.kill", OFlags::WRONLY).ok();
+                    group.processor = place.open("cpu.stat", OFlags::RDONLY).ok();
+                }
+                Kind::Memory | Kind::Processes => group.join.push(place.open("tasks", OFlags::WRONLY)?),
+            }
+            match kind {
+                Kind::Full => {
+                    place.write("memory.max", memory_bytes)?;
+                    // A host without swap has no such file, and nothing to bound.
+                    let _ = place.write("memory.swap.max", 0);
+                    group.memory = Some(place.memory("memory.current", "memory.peak", "memory.events")?);
+                }
+                Kind::Memory => {
+                    place.write("memory.limit_in_bytes", memory_bytes)?;
+                    let _ = place.write("memory.memsw.limit_in_bytes", memory_bytes);
+                    let peak = "memory.max_usage_in_bytes";
+                    group.memory = Some(place.memory("memory.usage_in_bytes", peak, "memory.oom_control")?);
+                }
+                Kind::Core | Kind::Processes => {}
+            }
+            if matches!(kind, Kind::Full | Kind::Processes) {
+                place.write("pids.max", processes)?;
+                group.processes = Some(Processes {
+                    peak: place.open("pids.peak", OFlags::RDONLY).ok(),
+                    refusals: place.open("pids.events", OFlags::RDONLY).ok(),
+                });
+            }
+        }
+        if folders.is_empty() {
+            return Err(io::Error::other("there are none to be had here, see `cellctl doctor`"));
+        }
+        Ok(group)
+    }
+
+    /// The folder that init is to be born into.
+    pub fn birth(&self) -> Option<BorrowedFd<'_>> {
+        self.birth.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Enters the groups that one cannot be born into. For init, while it is alone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn join(&self) -> io::Result<()> {
+        // To `tasks`, not `cgroup.procs`, and oneself: then the kernel need not stop the world.
+        for tasks in &self.join {
+            rustix::io::write(tasks, b"0")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel holds the sandbox's memory below its limit.
+    pub fn bounds_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Whether the kernel counts processes here.
+    pub fn bounds_processes(&self) -> bool {
+        self.processes.is_some()
+    }
+
+    /// Whether the kernel counts processor time here.
+    pub fn counts_processor(&self) -> bool {
+        self.processor.is_some()
+    }
+
+    /// What it is, for people.
+    pub fn describe(&self) -> String {
+        let version = if self.join.is_empty() { "v2" } else { "v1 beside v2" };
+        let held = match (self.bounds_memory(), self.bounds_processes()) {
+            (true, true) => "memory and processes are held",
+            (true, false) => "memory is held",
+            (false, true) => "processes are held",
+            (false, false) => "nothing is held by it, time is counted",
+        };
+        let kill = if self.kill.is_some() { ", all end at once" } else { "" };
+        format!("{version}: {held}{kill}")
+    }
+
+    /// Kills all at once; whether that was possible.
+    pub fn kill(&self) -> bool {
+        self.kill.as_ref().is_some_and(|kill| rustix::io::write(kill, b"1").is_ok())
+    }
+
+    /// Processor time of all that was ever in the group, in microseconds.
+    pub fn processor_us(&self) -> Option<u64> {
+        field(&read(self.processor.as_ref()?)?, "usage_usec")
+    }
+
+    /// Begins the peak of memory anew, where this kernel can.
+    pub fn reset_memory_peak(&mut self) {
+        if let Some(Memory { peak: Some(peak), resets, .. }) = &mut self.memory {
+            *resets = rustix::io::pwrite(&*peak, b"0", 0).is_ok();
+        }
+    }
+
+    /// The most memory there has been, since the last reset where that worked, and what there is now.
+    pub fn memory_bytes(&self) -> Option<(Option<u64>, u64)> {
+        let memory = self.memory.as_ref()?;
+        let number = |file: &File| read(file)?.trim().parse().ok();
+        let peak = memory.peak.as_ref().filter(|_| memory.resets).and_then(number);
+        Some((peak, number(&memory.now).unwrap_or(0)))
+    }
+
+    /// How many processes the kernel has killed here for memory.
+    pub fn memory_kills(&self) -> u64 {
+        let kills = self.memory.as_ref().and_then(|memory| field(&read(&memory.kills)?, "oom_kill"));
+        kills.unwrap_or(0)
+    }
+
+    /// How often a process was refused for the limit.
+    pub fn process_refusals(&self) -> u64 {
+        let file = self.processes.as_ref().and_then(|processes| processes.refusals.as_ref());
+        file.and_then(|file| field(&read(file)?, "max")).unwrap_or(0)
+    }
+
+    /// The most processes and threads there have been.
+    pub fn processes_peak(&self) -> Option<u64> {
+        read(self.processes.as_ref()?.peak.as_ref()?)?.trim().parse().ok()
+    }
+}
+
+/// A group's folder.
+struct Folder<'a>(BorrowedFd<'a>);
+
+impl Folder<'_> {
+    fn open(&self, name: &str, access: OFlags) -> io::Result<File> {
+        let file = rustix::fs::openat(self.0, name, access | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{name}: {error}")))?;
+        Ok(file.into())
+    }
+
+    fn write(&self, name: &str, value: u64) -> io::Result<()> {
+        let file = self.open(name, OFlags::WRONLY)?;
+        rustix::io::write(&file, value.to_string().as_bytes())
+            .map_err(|error| io::Error::other(format!("{name} = {value}: {error}")))?;
+        Ok(())
+    }
+
+    fn memory(&self, now: &str, peak: &str, kills: &str) -> io::Result<Memory> {
+        Ok(Memory {
+            now: self.open(now, OFlags::RDONLY)?,
+            // Before 6.12 the peak of v2 can only be read.
+            peak: self.open(peak, OFlags::RDWR).or_else(|_| self.open(peak, OFlags::RDONLY)).ok(),
+            resets: false,
+            kills: self.open(kills, OFlags::RDONLY)?,
+        })
+    }
+}
+
+fn read(file: &File) -> Option<String> {
+    let mut bytes = [0; READ_BYTES];
+    let count = rustix::io::pread(file, &mut bytes, 0).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..count]).into_owned())
+}
+
+/// The number behind a name, in a file of lines.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_is_that_of_the_whole_name() {
+        let text = "low 0\noom 3\noom_kill 2\noom_group_kill 7\nmax 5\n";
+        assert_eq!(
+            (field(text, "oom"), field(text, "oom_kill"), field(text, "max")),
+            (Some(3), Some(2), Some(5))
+        );
+        assert_eq!(field(text, "high"), None);
+    }
+
+    #[test]
+    fn without_a_folder_there_is_no_group() {
+        assert!(Group::open(&[], 1, 1).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! What the clock demands: the batch of text, deadlines, limits that are watched, readers that are gone.
+
+use std::time::{Duration, Instant};
+
+use cellblock_proto::execution::Limit;
+use cellblock_proto::shim::StartFailure;
+
+use super::executions::{Cause, Due};
+use super::{Shim, processes};
+
+/// How often memory is summed while something runs and no cgroup does it: a fast allocator overshoots by
+/// what it can touch in this time.
+const TICK: Duration = Duration::from_millis(50);
+/// And while nothing runs but what was left in the background.
+const IDLE_TICK: Duration = Duration::from_millis(500);
+/// Between two looks at processor time when it is nearly over.
+const SHORTEST: Duration = Duration::from_millis(2);
+/// How long a mark may stand in one pipe alone before the other counts as redirected.
+const ONE_SIDED: Duration = Duration::from_millis(20);
+/// How long Python may take to be ready. Its imports come over a cold disk the first time.
+const START_TIME: Duration = Duration::from_secs(60);
+
+impl Shim {
+    /// Does what the clock demands; says when to look again.
+    pub(super) fn clock(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Vec<Instant> = Vec::new();
+        for ready in self.text.flush_due(now) {
+            self.output(ready);
+        }
+        next.extend(self.text.due());
+        if self.one_sided.is_some_and(|since| now >= since + ONE_SIDED) {
+            self.one_sided = None;
+            let pieces = self.sequencer.take_all();
+            self.handle(pieces);
+        }
+        next.extend(self.one_sided.map(|since| since + ONE_SIDED));
+        next.extend(self.execution_clock(now));
+        next.extend(self.memory_clock(now));
+        next.extend(self.processor_clock(now));
+        next.extend(self.retention_clock(now));
+        if self.ready.is_none() && self.worker.is_some() {
+            let end = self.started + START_TIME;
+            if now >= end {
+                let detail = format!("Python was not ready after {} s", START_TIME.as_secs());
+                self.fail_to_start(StartFailure::Interpreter { detail });
+            } else {
+                next.push(end);
+            }
+        }
+        self.alone_since = match (&self.control, self.alone_since) {
+            (Some(_), _) => None,
+            (None, since) => Some(since.unwrap_or(now)),
+        };
+        next.extend(self.alone_since.map(|since| since + Duration::from_millis(self.spec.orphan_ms)));
+        next.into_iter().min()
+    }
+
+    fn execution_clock(&mut self, now: Instant) -> Option<Instant> {
+        let running = self.executions.running.as_mut()?;
+        let (due, next) = running.due(&self.spec.limits, now);
+        match due {
+            None => next,
+            Some(Due::Interrupt(cause)) => {
+                self.interrupt(cause, now);
+                Some(now)
+            }
+            Some(Due::Escalate) => {
+                running.escalated = true;
+                if let Some(sandbox) = &self.sandbox {
+                    sandbox.interrupt_all();
+                }
+                Some(now)
+            }
+            Some(Due::Kill) => {
+                if self.ending.is_none() {
+                    self.ending = running.interrupted.as_ref().map(|(cause, _)| cause.clone());
+                    self.kill();
+                }
+                None
+            }
+        }
+    }
+
+    /// Memory, where no cgroup bounds it; and the peaks that no cgroup keeps.
+    fn memory_clock(&mut self, now: Instant) -> Option<Instant> {
+        let sandbox = self.sandbox.as_ref()?;
+        let running = self.executions.running.is_some();
+        let group = &sandbox.group;
+        if group.bounds_memory() && !running {
+            return None;
+        }
+        if now >= self.memory_at {
+            let limit = self.spec.limits.memory_bytes;
+            let used = match group.memory_bytes() {
+                Some((peak, current)) => peak.unwrap_or(current),
+                None => self.memory.used(sandbox.init_pid, limit),
+            };
+            self.meter.memory_peak = self.meter.memory_peak.max(used);
+            if !group.bounds_processes() {
+                self.meter.tasks_peak = self.meter.tasks_peak.max(processes::tasks(sandbox.init_pid));
+            }
+            if self.watches_memory && !group.bounds_memory() && used > limit && self.ending.is_none() {
+                self.ending = Some(Cause::Limit(Limit::Memory, limit, used));
+                self.kill();
+            }
+            let tick = if running { TICK } else { IDLE_TICK };
+            // However many threads and descriptors there are to look at, nine tenths of our time
+            // are for the output.
+            self.memory_at = now + tick.max(now.elapsed() * 9);
+        }
+        Some(self.memory_at)
+    }
+
+    /// Processor time of what runs.
+    fn processor_clock(&mut self, now: Instant) -> Option<Instant> {
+        let (sandbox, running) = (self.sandbox.as_ref()?, self.executions.running.as_ref()?);
+        if !self.watches_processor || running.interrupted.is_some() {
+            return None;
+        }
+        if now >= self.processor_at {
+            let limit_ms = self.spec.limits.cpu_ms;
+            let used = self.processor.used(sandbox).saturating_sub(self.meter.processor_before);
+            let left = (Duration::from_millis(limit_ms)).saturating_sub(used);
+            if left.is_zero() {
+                let used_ms = u64::try_from(used.as_millis()).unwrap_or(u64::MAX);
+                self.interrupt(Cause::Limit(Limit::Cpu, limit_ms, used_ms), now);
+                return Some(now);
+            }
+            // It cannot be over before all processors have worked on nothing else for so long.
+            let soonest = left / self.processor.parallel();
+            self.processor_at =
+                now + soonest.max(if sandbox.group.processor_us().is_some() { SHORTEST } else { TICK });
+        }
+        Some(self.processor_at)
+    }
+
+    /// First the writer waits; only when nobody has taken anything for the grace does it go on, with
+    /// head and tail kept.
+    fn retention_clock(&mut self, now: Instant) -> Option<Instant> {
+        if !self.is_full() {
+            self.full_since = None;
+            if std::mem::take(&mut self.nobody_reads) {
+                let ready = self.text.close_gap();
+                ready.into_iter().for_each(|ready| self.output(ready));
+            }
+            return None;
+        }
+        let grace = Duration::from_millis(self.spec.retain_grace_ms);
+        let end = *self.full_since.get_or_insert(now) + grace;
+        if now >= end {
+            self.nobody_reads = true;
+            return None;
+        }
+        Some(end)
+    }
+}
