@@ -95,11 +95,18 @@ impl Daemon {
         let folder = binaries::folder(self.setup.who);
         let program = folder.join("cellblockd");
         let mut command = Command::new(&program);
+        let mut mounts = Vec::new();
         if self.setup.tiny_disk {
+            mounts.push("mount -t tmpfs -o size=256k,nr_inodes=40 tiny \"$0\"");
+        }
+        if self.setup.masked_proc {
+            mounts.push("mount --bind -o ro /proc/sys /proc/sys && mount -t tmpfs -o ro masked /proc/acpi");
+        }
+        if !mounts.is_empty() {
             // In a mount namespace of its own, which ends with it.
             command = Command::new("unshare");
-            let mount = "mount -t tmpfs -o size=256k,nr_inodes=40 tiny \"$1\" && shift && exec \"$@\"";
-            command.args(["--mount", "sh", "-c", mount, "sh"]).arg(self.state_dir()).arg(&program);
+            let script = format!("{} && exec \"$@\"", mounts.join(" && "));
+            command.args(["--mount", "sh", "-c", &script]).arg(self.state_dir()).arg(&program);
         }
         command
             .arg(if self.setup.private { "--private" } else { "--print-ready" })
@@ -321,6 +328,7 @@ impl Daemon {
         assert_eq!(leftovers::mounts(&mark), Vec::<String>::new(), "mounts are left");
         assert_eq!(leftovers::sockets(&mark), Vec::<String>::new(), "sockets are left");
         assert_eq!(leftovers::files(&self.runtime_dir()), Vec::<String>::new(), "files are left");
+        assert_eq!(leftovers::cgroups(known), Vec::<PathBuf>::new(), "cgroups are left");
     }
 }
 

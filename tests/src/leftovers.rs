@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A process that lives: its id, and when it began, so that a reused id is not mistaken for it.
 #[derive(Clone, Debug)]
@@ -100,6 +100,24 @@ pub fn sockets(mark: &str) -> Vec<String> {
 fn lines(path: &str, mark: &str) -> Vec<String> {
     let text = fs::read_to_string(path).expect("/proc is mounted");
     text.lines().filter(|line| line.contains(mark)).map(str::to_owned).collect()
+}
+
+/// Cgroups that one of these processes has made: they bear its number and when it began.
+pub fn cgroups(makers: &[Process]) -> Vec<PathBuf> {
+    let names: Vec<String> =
+        makers.iter().map(|maker| format!("cellblock-{}-{}", maker.pid, maker.began)).collect();
+    let mut found = Vec::new();
+    let mut waiting = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = waiting.pop() {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            if names.iter().any(|name| entry.file_name().to_str() == Some(name)) {
+                found.push(entry.path());
+            }
+            waiting.push(entry.path());
+        }
+    }
+    found
 }
 
 /// Everything below a folder; empty when the folder is gone.

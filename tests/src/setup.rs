@@ -79,6 +79,7 @@ impl Mode {
             profiles: Vec::new(),
             private: true,
             tiny_disk: false,
+            masked_proc: false,
         })
     }
 }
@@ -130,6 +131,8 @@ pub struct Setup {
     pub private: bool,
     /// Whether notebooks lie on a disk of a few files, seen by nobody else; as root only.
     pub tiny_disk: bool,
+    /// Whether parts of the daemon's `/proc` are covered, as in a container; as root only.
+    pub masked_proc: bool,
 }
 
 impl Setup {
@@ -157,6 +160,13 @@ impl Setup {
     #[must_use]
     pub fn tiny_disk(mut self) -> Self {
         self.tiny_disk = true;
+        self
+    }
+
+    /// With parts of `/proc` covered.
+    #[must_use]
+    pub fn masked_proc(mut self) -> Self {
+        self.masked_proc = true;
         self
     }
 

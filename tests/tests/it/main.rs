@@ -16,3 +16,4 @@ mod outputs;
 mod requests;
 mod slow_reader;
 mod survival;
+mod tiers;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use cellblock_proto::anchor::CgroupTier;
 use cellblock_proto::id::WorkerId;
+use rustix::event::Timespec;
 use rustix::fs::{Mode, OFlags};
 
 pub use self::group::{Group, Kind};
@@ -29,6 +30,10 @@ const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 /// Where the anchor and its shims are themselves: no group of v2 has both processes and groups below
 /// it that have controllers.
 const OWN: &str = "anchor";
+
+/// How long what dies in a sandbox's group may keep us from ending, when we end.
+const LAST_TRIES: u32 = 1_000;
+const BETWEEN_TRIES: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +183,12 @@ impl Tree {
 
     /// Removes a sandbox's folders; those with something dying in them by and by ([`Tree::tidy`]).
     pub fn remove(&mut self, worker: &WorkerId) {
-        self.leaving.extend(self.branches.iter().map(|branch| branch.folder.join(worker.as_str())));
+        for branch in &self.branches {
+            let folder = branch.folder.join(worker.as_str());
+            // Of a shim that was killed, the sandbox is on its way out; this is the shorter one.
+            let _ = fs::write(folder.join("cgroup.kill"), "1");
+            self.leaving.push(folder);
+        }
         self.tidy();
     }
 
@@ -194,7 +204,12 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        self.tidy();
+        for _ in 0..LAST_TRIES {
+            if !self.tidy() {
+                break;
+            }
+            let _ = rustix::event::poll(&mut [], Some(&BETWEEN_TRIES));
+        }
         if let Some(origin) = &self.origin {
             // A group that one is in cannot be removed.
             let _ = fs::write(origin.join("cgroup.procs"), "0");
