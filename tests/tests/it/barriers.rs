@@ -2,12 +2,20 @@
 
 use std::process::Command;
 
+use cellblock_proto::client::Request;
 use cellblock_tests::daemon::Daemon;
-use cellblock_tests::in_every_mode;
-use cellblock_tests::setup::Setup;
+use cellblock_tests::setup::{Setup, Who, skip, we_are_root};
+use cellblock_tests::{in_every_mode, in_one_mode};
 use sandbox_profiles::{Barrier, BarrierState};
 
-in_every_mode!(landlock_refuses_what_no_other_barrier_does, ipc_objects_are_few,);
+in_every_mode!(
+    landlock_refuses_what_no_other_barrier_does,
+    ipc_objects_are_few,
+    locks_do_not_cross_sandboxes,
+    loopback_is_the_sandboxs_own,
+);
+
+in_one_mode!(masked_proc_of_the_host_is_no_hindrance_to_root,);
 
 fn landlock_refuses_what_no_other_barrier_does(setup: Setup) {
     let daemon = Daemon::start(setup);
@@ -51,4 +59,69 @@ fn ipc_objects_are_few(setup: Setup) {
     assert_eq!(daemon.notebook("probe").run(code).ok().stdout(), "16 True True\n");
     let output = Command::new(&daemon.setup().python).args(["-c", code]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "17 False False\n", "the control");
+}
+
+fn locks_do_not_cross_sandboxes(setup: Setup) {
+    let daemon = Daemon::start(setup);
+    let (mut one, mut other) = (daemon.notebook("one"), daemon.notebook("other"));
+    let files =
+        "import fcntl, os, sys\nfiles = ['/usr/bin/env', os.path.realpath(sys.executable), '/dev/null']\n";
+    // Held until the worker ends.
+    let lock = format!(
+        "{files}held = [open(path) for path in files]\nfor file in held: fcntl.flock(file, fcntl.LOCK_EX)"
+    );
+    let look = format!(
+        "{files}def is_free(path):\n    try: fcntl.flock(open(path), fcntl.LOCK_SH | fcntl.LOCK_NB); return True\n    \
+         except BlockingIOError: return False\nprint([is_free(path) for path in files])"
+    );
+    one.run(&lock).ok();
+    // An ordinary user's sandboxes share the host's device nodes, which the report says.
+    let devices = daemon.setup().who == Who::Root;
+    let expected = format!("[True, True, {}]\n", if devices { "True" } else { "False" });
+    assert_eq!(other.run(&look).ok().stdout(), expected);
+    let report = other.status().report.unwrap();
+    let line = |barrier| report.barriers.iter().find(|line| line.barrier == barrier).unwrap();
+    assert_eq!(line(Barrier::Devices).state == BarrierState::Enforced, devices, "{report:?}");
+    assert_eq!(line(Barrier::Overlay).state, BarrierState::Enforced, "{report:?}");
+    // Outside, between two processes that share the files; nobody else may hold them then.
+    let id = one.id.clone();
+    one.client.tell(&Request::Close { notebook: id });
+    let outside = format!(
+        "{lock}\nimport subprocess\nprint(subprocess.run([sys.executable, '-c', {look:?}], stdout=-1, text=True).stdout, end='')"
+    );
+    let output = Command::new(&daemon.setup().python).args(["-c", &outside]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "[False, False, False]\n", "the control");
+    // Programs run from there, and nobody can change them.
+    let works = "import subprocess, os\nprint(subprocess.run(['env', 'true']).returncode, os.access('/usr/bin/env', os.W_OK))";
+    assert_eq!(other.run(works).ok().stdout(), "0 False\n");
+}
+
+fn loopback_is_the_sandboxs_own(setup: Setup) {
+    let daemon = Daemon::start(setup.profile("local", "version = 1\nnetwork = \"loopback\"\n"));
+    let talk = "import socket\nserver = socket.create_server(('127.0.0.1', 4321))\n\
+                client = socket.create_connection(('127.0.0.1', 4321), 5)\nserver.accept()[0].send(b'heard')\n\
+                print(client.recv(5), socket.if_nameindex())";
+    let mut one = daemon.notebook_under("one", "local");
+    assert_eq!(one.run(talk).ok().stdout(), "b'heard' [(1, 'lo')]\n");
+    // The same port once more, in another sandbox, while the first still listens; and none without it.
+    assert_eq!(daemon.notebook_under("two", "local").run(talk).ok().stdout(), "b'heard' [(1, 'lo')]\n");
+    assert!(daemon.notebook("three").run(talk).raised().is_some());
+    let away = "import socket\nsocket.create_connection(('192.0.2.1', 9), 5)";
+    assert_eq!(one.run(away).raised(), Some("OSError"), "there is no way out");
+}
+
+fn masked_proc_of_the_host_is_no_hindrance_to_root(setup: Setup) {
+    if !we_are_root() {
+        return skip("only root can cover parts of /proc");
+    }
+    let daemon = Daemon::start(setup.masked_proc());
+    let covered = format!("/proc/{}/mountinfo", daemon.pid());
+    let covered = std::fs::read_to_string(covered).unwrap();
+    assert!(covered.lines().any(|mount| mount.contains(" /proc/sys ")), "nothing is covered: {covered}");
+    let code = "import os\nprint(sorted(int(p) for p in os.listdir('/proc') if p.isdigit()), open('/proc/self/comm').read())";
+    assert!(daemon.notebook("a").run(code).ok().stdout().starts_with("[1, 2]"));
+    // And the masks of the sandbox's own are there.
+    let masks = "print(open('/proc/keys').read() == '', open('/proc/cmdline').read() == '')\nopen('/proc/sys/kernel/hostname', 'w')";
+    let ran = daemon.notebook("a").run(masks);
+    assert_eq!((ran.stdout().as_str(), ran.raised()), ("True True\n", Some("OSError")));
 }

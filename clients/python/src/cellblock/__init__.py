@@ -67,6 +67,7 @@ from ._outcome import (
     Outcome,
     Raised,
     TimedOut,
+    Usage,
     WorkerDied,
 )
 from ._requests import ExecuteOptions
@@ -144,6 +145,7 @@ __all__ = [
     "UnknownExecution",
     "UnknownNotebook",
     "Unsupported",
+    "Usage",
     "VersionMismatch",
     "WorkerDied",
     "__version__",

@@ -139,6 +139,17 @@ class ExpressionError:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What an Execution took of the machine, all its processes together; all 0 when the code never began."""
+
+    cpu_seconds: float
+    memory_peak_bytes: int
+    """The most that was in use at once, what was there before included."""
+    written_bytes: int
+    """To files on disk, the workspace's in effect."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an Execution ended."""
 
@@ -152,6 +163,7 @@ class Outcome:
     names: NameChanges
     expressions: dict[str, Bundle | ExpressionError]
     """The results of `user_expressions`."""
+    usage: Usage
 
     @property
     def ok(self) -> bool:
@@ -214,6 +226,17 @@ def parse_outcome(fields: Fields, payload: bytes) -> Outcome:
             removed=names.texts("removed"),
         ),
         expressions=dict(fields.structs("expressions", lambda item: _expression(item, payload))),
+        usage=_usage(fields.optional_fields("usage")),
+    )
+
+
+def _usage(fields: Fields | None) -> Usage:
+    if fields is None:
+        return Usage(0.0, 0, 0)
+    return Usage(
+        cpu_seconds=fields.integer("cpu_us") / 1e6,
+        memory_peak_bytes=fields.integer("memory_peak_bytes"),
+        written_bytes=fields.integer("written_bytes"),
     )
 
 

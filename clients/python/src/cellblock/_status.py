@@ -46,6 +46,8 @@ class NotebookStatus:
     worker_pid: int | None
     python: str | None
     report: tuple[BarrierReport, ...] | None
+    made_seconds: float | None
+    """How long it took to make the worker's sandbox, without the start of Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def parse_status(fields: Fields) -> NotebookStatus:
         worker_pid=fields.optional_integer("worker_pid"),
         python=fields.optional_text("python"),
         report=None if report is None else report.structs("barriers", _barrier),
+        made_seconds=None if report is None else (report.optional_integer("made_us") or 0) / 1e6,
     )
 
 
