@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Limits on a machine whose cgroups this project's own tests do not have, e.g. v2 with controllers.
+
+    limits.py --bin-dir DIR [--python PATH] [--user NAME]
+
+Needs systemd. Starts a cellblockd of its own in a transient unit with Delegate=yes (with --user in that
+user's manager), runs each limit into its end, and prints a line for each: the outcome, the peak, and what
+the kernel's own files say. Exits with 1 when one of them is not as it must be. `clients/python/src` must
+be on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cellblock
+
+MEMORY = 200_000_000
+PROCESSES = 32
+CPU_MS = 1_000
+PROFILE = f"""version = 1
+[limits]
+memory_bytes = {MEMORY}
+processes = {PROCESSES}
+cpu_ms = {CPU_MS}
+interrupt_grace_ms = 5_000
+"""
+
+HOARD = "hoard = []\nwhile True: hoard.append(b'x' * 4_000_000)"
+MEMFD = "import os\nfd = os.memfd_create('a')\nwhile True: os.write(fd, bytes(4_000_000))"
+CHILD = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'x = [bytes(4_000_000) for _ in range(99)]; y = [bytearray(4_000_000) for _ in range(99)]'], check=True)"
+FORKS = (
+    "import os, time\nchildren = []\nfor _ in range(100):\n    pid = os.fork()\n"
+    "    if pid == 0:\n        time.sleep(600)\n        os._exit(0)\n    children.append(pid)"
+)
+TIDY = "for pid in children:\n    os.kill(pid, 9)\n    os.waitpid(pid, 0)"
+SPIN = "while True: pass"
+SPREAD = "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        while True: pass\nos.wait()"
+
+
+class Unit:
+    """A cellblockd in a transient unit."""
+
+    def __init__(self, bin_dir: Path, python: str, user: str | None) -> None:
+        self._name = f"cellblock-limits-{os.getpid()}"
+        self._manager = [] if user is None else [f"--machine={user}@.host", "--user"]
+        self.home = Path(tempfile.mkdtemp(prefix="cbl-", dir="/tmp"))
+        profiles = self.home / "profiles"
+        profiles.mkdir()
+        (profiles / "small.toml").write_text(PROFILE)
+        self.home.chmod(0o755)
+        if user is not None:
+            subprocess.run(["chown", "-R", user, self.home], check=True)
+        self.socket = self.home / "run/cellblockd.sock"
+        daemon = [bin_dir / "cellblockd", "--runtime-dir", self.home / "run"]
+        daemon += ["--state-dir", self.home / "state", "--profiles", profiles, "--python", python]
+        unit = ["systemd-run", *self._manager, f"--unit={self._name}", "-pDelegate=yes", "--collect"]
+        subprocess.run([*unit, *daemon], check=True)
+
+    def cgroup(self) -> Path:
+        """Its own folder."""
+        show = ["systemctl", *self._manager, "show", "-PControlGroup", self._name]
+        path = subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip()
+        return Path("/sys/fs/cgroup" + path)
+
+    def stop(self) -> None:
+        subprocess.run(["systemctl", *self._manager, "stop", self._name], check=False)
+        subprocess.run(["rm", "-rf", self.home], check=False)
+
+
+def connect(path: Path) -> cellblock.Client:
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            return cellblock.Client.connect(path, timeout=300)
+        except cellblock.SupervisorNotRunning:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--bin-dir", type=Path, required=True)
+    parser.add_argument("--python", default="/usr/bin/python3")
+    parser.add_argument("--user")
+    options = parser.parse_args()
+    unit = Unit(options.bin_dir, options.python, options.user)
+    try:
+        with connect(unit.socket) as client:
+            return check(client, unit)
+    finally:
+        unit.stop()
+
+
+def check(client: cellblock.Client, unit: Unit) -> int:
+    wrong = 0
+
+    def tell(name: str, passed: bool, detail: str) -> None:
+        nonlocal wrong
+        wrong += not passed
+        print(f"{'ok    ' if passed else 'FAILED'} {name}: {detail}", flush=True)
+
+    for line in client.doctor():
+        if line.name in ("cgroup", "memory", "processor time"):
+            tell(f"doctor, {line.name}", line.state == "enforced", line.detail)
+    cases = [
+        ("memory, mapped", HOARD, "memory", MEMORY),
+        ("memory, a memfd", MEMFD, "memory", MEMORY),
+        ("memory, a child", CHILD, "memory", MEMORY),
+        ("processes", FORKS, "processes", PROCESSES),
+        ("processor time", SPIN, "cpu", CPU_MS),
+        ("processor time of four", SPREAD, "cpu", CPU_MS),
+    ]
+    for number, (name, code, limit, allowed) in enumerate(cases):
+        notebook = client.open(f"n{number}", "small")
+        notebook.execute("keep = 1").result()
+        folder = next((path.parent for path in unit.cgroup().glob(f"n{number}-*/cgroup.procs")), None)
+        began = time.monotonic()
+        outcome = notebook.execute(code).result().outcome
+        took = time.monotonic() - began
+        end = outcome.end
+        hit = isinstance(end, cellblock.LimitHit) and end.limit == limit and end.allowed == allowed
+        near = isinstance(end, cellblock.LimitHit) and end.reached >= allowed * 0.99 - 1
+        tell(name, hit and near, f"{end} after {took:.1f} s; {outcome.usage}")
+        if folder is not None and folder.exists():
+            tell(f"{name}, the kernel's files", *kernel(folder, limit, allowed))
+        if name == "processes":
+            notebook.execute(TIDY).result()
+        after = notebook.execute("print(6 * 7)").result()
+        tell(f"{name}, the next cell", after.outcome.ok and after.stdout == "42\n", str(after.outcome.end))
+    return 1 if wrong else 0
+
+
+def kernel(folder: Path, limit: str, allowed: int) -> tuple[bool, str]:
+    """What the sandbox's own group says; its worker is still there."""
+
+    def events(name: str, key: str) -> int:
+        found = re.search(rf"^{key} (\d+)$", (folder / name).read_text(), re.MULTILINE)
+        return int(found[1]) if found else -1
+
+    match limit:
+        case "memory":
+            most = int((folder / "memory.max").read_text())
+            kills = events("memory.events", "oom_kill")
+            return most <= allowed and kills > 0, f"memory.max {most}, oom_kill {kills}"
+        case "processes":
+            most, refused = int((folder / "pids.max").read_text()), events("pids.events", "max")
+            return most == allowed and refused > 0, f"pids.max {most}, refused {refused}"
+        case _:
+            used = events("cpu.stat", "usage_usec")
+            return used >= allowed * 1000, f"usage_usec {used}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
