@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::sys;
 
@@ -53,8 +54,11 @@ pub fn rights(abi: u32, tcp: bool) -> Option<Rights> {
 }
 
 /// Restricts this thread and what it becomes. Needs no_new_privs.
+///
+/// # Errors
+/// Also where the kernel has nothing of use: whether that is the end is the profile's to say.
 pub fn restrict(writable: &[PathBuf], files: &[PathBuf], tcp: bool) -> io::Result<()> {
-    let Some(rights) = rights(sys::landlock_abi(), tcp) else { return Ok(()) };
+    let Some(rights) = rights(sys::landlock_abi(), tcp) else { return Err(Errno::OPNOTSUPP.into()) };
     let rules = sys::landlock_ruleset(rights.files, rights.net, rights.scopes)?;
     let allow = |path: &Path, access: u64| -> io::Result<()> {
         let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

@@ -69,7 +69,12 @@ pub fn report(
     }
     let tcp = steps.iter().any(|step| matches!(&step.action, Action::Restrict { tcp: true, .. }));
     if let Some(line) = lines.get_mut(&Barrier::Landlock) {
-        (line.state, line.detail) = landlock_line(sys::landlock_abi(), tcp);
+        let abi = sys::landlock_abi();
+        if line.state == BarrierState::Enforced || landlock::rights(abi, tcp).is_none() {
+            (line.state, line.detail) = landlock_line(abi, tcp);
+        } else {
+            line.state = BarrierState::Missing;
+        }
     }
     let seccomp = status.get("Seccomp").map_or("?", String::as_str);
     if let Some(line) = lines.get_mut(&Barrier::NoNewPrivileges) {
