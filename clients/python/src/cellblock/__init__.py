@@ -69,6 +69,7 @@ from ._outcome import (
     TimedOut,
     WorkerDied,
 )
+from ._profiles import ProfileInfo, Step
 from ._requests import ExecuteOptions
 from ._status import (
     BarrierReport,
@@ -127,12 +128,14 @@ __all__ = [
     "Ok",
     "Outcome",
     "Output",
+    "ProfileInfo",
     "ProtocolError",
     "Raised",
     "RequestRefused",
     "Result",
     "SandboxProblem",
     "ShuttingDown",
+    "Step",
     "StorageProblem",
     "Stream",
     "SupervisorNotRunning",
