@@ -14,6 +14,7 @@ use sandbox_profiles::{Action, Barrier, Need, Step, explain};
 in_every_mode!(
     a_plan_is_what_a_worker_gets_and_makes_nothing,
     what_a_profile_and_its_base_say_reaches_the_worker,
+    a_required_barrier_is_planned_or_the_refusal_names_it,
     built_in_profiles_start_where_their_plan_can_be_made_and_only_there,
 );
 in_one_mode!(profiles_are_listed_with_their_faults, an_edit_holds_from_the_next_worker_on);
@@ -76,6 +77,38 @@ fn what_a_profile_and_its_base_say_reaches_the_worker(setup: Setup) {
     let code =
         "import os; print('A' in os.environ, os.environ['PATH'].endswith('sbin'), os.path.exists('/data'))";
     assert_eq!(daemon.notebook("other").run(code).ok().stdout(), "False False False\n");
+}
+
+fn a_required_barrier_is_planned_or_the_refusal_names_it(setup: Setup) {
+    let daemon = Daemon::start(setup);
+    let mut client = daemon.client();
+    let given: BTreeSet<Barrier> = plan(&mut client, None).unwrap().iter().map(|step| step.barrier).collect();
+    for barrier in Barrier::ALL {
+        let key = barrier.key();
+        let text = format!("version = 1\n[barriers]\n{key} = 'required'\n");
+        fs::write(daemon.profiles_dir().join("one.toml"), text).unwrap();
+        match plan(&mut client, Some("one")) {
+            Ok(steps) => {
+                assert!(
+                    given.contains(&barrier) || barrier.is_load_bearing(),
+                    "{key} is required and not planned"
+                );
+                assert!(steps.iter().all(|step| step.barrier != barrier || step.need == Need::Required));
+            }
+            Err(refused) => {
+                assert!(
+                    !given.contains(&barrier) && !barrier.is_load_bearing(),
+                    "{key}: {}",
+                    refused.message
+                );
+                assert_eq!(refused.code, ErrorCode::Sandbox);
+                assert!(refused.message.contains(key), "{}", refused.message);
+                // And so ends who would start it.
+                let start = daemon.notebook_under(&format!("n-{key}"), "one").refused("1");
+                assert_eq!(start.message, refused.message);
+            }
+        }
+    }
 }
 
 /// Those whose every step this build can execute.

@@ -19,6 +19,7 @@ from ._async_connection import AsyncConnection, AsyncPool
 from ._exceptions import CellblockError, ConnectionLost
 from ._messages import Bundle, InputRequest, Output
 from ._outcome import Completed, NameInfo, Outcome
+from ._profiles import ProfileInfo, Step
 from ._protocol import (
     DEFAULT,
     RETRYABLE,
@@ -29,7 +30,6 @@ from ._protocol import (
     Wait,
     choose_socket,
 )
-from ._profiles import ProfileInfo, Step
 from ._requests import Call, ExecuteOptions
 from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus
 

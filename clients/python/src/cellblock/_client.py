@@ -12,8 +12,8 @@ from ._connection import Pool
 from ._execution import Execution, InputCallback
 from ._messages import Bundle
 from ._outcome import NameInfo
-from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
 from ._profiles import ProfileInfo, Step
+from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
 from ._requests import Call, ExecuteOptions
 from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus
 
