@@ -159,3 +159,29 @@ fn status(pid: Pid) -> BTreeMap<String, String> {
         .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use sandbox_profiles::{Actor, Need};
+
+    use super::*;
+
+    #[test]
+    fn rules_that_could_not_be_applied_are_not_reported_as_held() {
+        let step = Step {
+            actor: Actor::Worker,
+            barrier: Barrier::Landlock,
+            need: Need::BestEffort,
+            action: Action::Restrict { writable: Vec::new(), files: Vec::new(), tcp: false },
+            reason: String::new(),
+        };
+        let line = |missing: &[Missing]| {
+            let own = rustix::process::getpid();
+            let report = report(std::slice::from_ref(&step), missing, own, &[]).unwrap();
+            report.barriers.into_iter().find(|line| line.barrier == Barrier::Landlock).unwrap()
+        };
+        assert_eq!(line(&[(step.clone(), "it broke".to_owned())]).state, BarrierState::Missing);
+        let held = landlock::rights(sys::landlock_abi(), false).is_some();
+        assert_eq!(line(&[]).state != BarrierState::Missing, held);
+    }
+}
