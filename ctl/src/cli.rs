@@ -7,8 +7,8 @@ use crate::exit::EXIT_HELP;
 
 /// Run notebooks and code in isolated Python workers
 ///
-/// Talks to cellblockd over its Unix socket. `run`, `exec` and `doctor` start a private cellblockd
-/// when none is running, so that nothing needs to be set up for them.
+/// Talks to cellblockd over its Unix socket. `run`, `exec`, `doctor` and `profile` start a private
+/// cellblockd when none is running, so that nothing needs to be set up for them.
 #[derive(Debug, Parser)]
 #[command(name = "cellctl", version, after_help = EXIT_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Rm(commands::rm::Rm),
     /// Show what this host can enforce, and what to do about the rest
     Doctor(commands::doctor::Doctor),
+    /// List, explain and check what notebooks may be allowed
+    Profile(commands::profile::ProfileArgs),
     /// Print a completion script for a shell
     Completions(commands::completions::Completions),
 }

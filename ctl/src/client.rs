@@ -20,12 +20,15 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use cellblock_proto::client::{DoctorLine, ErrorCode, Hello, NotebookInfo, NotebookStatus, Reply, Request};
+use cellblock_proto::client::{
+    DoctorLine, ErrorCode, Hello, NotebookInfo, NotebookStatus, ProfileInfo, Reply, Request,
+};
 use cellblock_proto::codec::{Codec, CodecError};
 use cellblock_proto::execution::ExecuteOptions;
 use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
 use cellblock_proto::id::{ExecutionId, NotebookId};
 use cellblock_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
+use sandbox_profiles::Step;
 
 /// One read from the socket; large enough that a big output takes few system calls.
 const READ_BYTES: usize = 256 << 10;
@@ -181,6 +184,28 @@ impl Connection {
     pub fn doctor(&mut self) -> Result<Vec<DoctorLine>, ClientError> {
         match self.ask(&Request::Doctor)?.reply {
             Reply::Doctor { checks } => Ok(checks),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The profiles that a notebook can be opened with.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn profiles(&mut self) -> Result<Vec<ProfileInfo>, ClientError> {
+        match self.ask(&Request::Profiles)?.reply {
+            Reply::Profiles { profiles } => Ok(profiles),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The steps that make a sandbox of a profile.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn plan(&mut self, profile: &str) -> Result<Vec<Step>, ClientError> {
+        match self.ask(&Request::Plan { profile: Some(profile.to_owned()) })?.reply {
+            Reply::Plan { steps } => Ok(steps),
             other => Err(unexpected(&other)),
         }
     }

@@ -33,11 +33,45 @@ fn transcript(arguments: &[&str]) -> String {
 
 #[test]
 fn help_of_the_program_and_of_each_verb() {
-    let verbs = ["run", "exec", "ls", "status", "interrupt", "restart", "rm", "doctor", "completions"];
+    let verbs =
+        ["run", "exec", "ls", "status", "interrupt", "restart", "rm", "doctor", "profile", "completions"];
     insta::assert_snapshot!("help", transcript(&["--help"]));
     for verb in verbs {
         insta::assert_snapshot!(format!("help_{verb}"), transcript(&[verb, "--help"]));
     }
+}
+
+#[test]
+fn help_of_what_is_done_with_profiles() {
+    for verb in ["ls", "explain", "check"] {
+        insta::assert_snapshot!(format!("help_profile_{verb}"), transcript(&["profile", verb, "--help"]));
+    }
+}
+
+#[test]
+fn profiles_are_checked_without_a_daemon_and_faults_are_told_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("team.toml", "version = 1\nbase = \"strict\"\n\n[limits]\nprocesses = 99\n"),
+        ("mine.toml", "version = 1\nbase = \"team\"\n"),
+        ("default.toml", "version = 1\nbase = \"default\"\nnetwork = \"loopback\"\n"),
+        ("typo.toml", "version = 1\nbase = \"team\"\n\n[limits]\nmemory_mb = 5\nwall_ms = 0\n"),
+        ("above.toml", "version = 1\nbase = \"typo\"\n"),
+        ("round.toml", "version = 1\nbase = \"trip\"\n"),
+        ("trip.toml", "version = 1\nbase = \"round\"\n"),
+        ("notes.txt", ""),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let check = |files: &[&str]| {
+        let output = cellctl(folder.path(), &[&["profile", "check"], files].concat());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        format!("exit {}\n--- stdout\n{stdout}--- stderr\n{stderr}", output.status.code().unwrap())
+    };
+    insta::assert_snapshot!("profile_check_ok", check(&["team.toml", "mine.toml", "default.toml"]));
+    let broken = ["team.toml", "typo.toml", "above.toml", "round.toml", "notes.txt", "missing.toml"];
+    insta::assert_snapshot!("profile_check_broken", check(&broken));
 }
 
 #[test]

@@ -5,15 +5,26 @@
 //! Invariant: nothing here makes a system call or reads a file. What must be looked up is in
 //! [`Host`], so that a plan can be printed, tested and compared on any machine.
 
+mod barriers;
+mod builtin;
+mod error;
+mod explain;
 mod host;
 pub mod ids;
+mod limits;
 mod plan;
 mod profile;
+mod reader;
 mod report;
 mod step;
+mod words;
 
+pub use builtin::{BUILTINS, text as builtin_text};
+pub use error::{Fault, ProfileError};
+pub use explain::explain;
 pub use host::{Host, Interpreter, Tree, proc_covers};
-pub use plan::{PATH_IN_SANDBOX, plan};
-pub use profile::{Limits, Mount, Network, Profile, ProfileError};
+pub use limits::{LIMITS, LimitKey, Limits, Unit};
+pub use plan::{PATH_IN_SANDBOX, plan, unplanned};
+pub use profile::{Bases, MAX_CHAIN, Mount, Network, Profile, is_profile_name};
 pub use report::{BarrierReport, BarrierState, SandboxReport};
 pub use step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};

@@ -84,7 +84,23 @@ pub fn plan(profile: &Profile, host: &Host) -> Vec<Step> {
     init_steps(&mut steps, profile, host, &trees);
     worker_steps(&mut steps, profile, host);
     watch_steps(&mut steps, profile);
+    for step in &mut steps.0 {
+        if let Some(need) = profile.barriers.get(&step.barrier) {
+            step.need = *need;
+        }
+    }
     steps.0
+}
+
+/// The barriers that a profile requires and of which a plan has no step, because the host cannot give
+/// them: with such a plan there must be no sandbox.
+pub fn unplanned(profile: &Profile, steps: &[Step]) -> Vec<Barrier> {
+    let required = profile.barriers.iter().filter(|(_, need)| **need == Need::Required);
+    let is_missing = |barrier: &Barrier| {
+        // What every sandbox has is in every plan, or, like the empty network, no step of its own.
+        !barrier.is_load_bearing() && !steps.iter().any(|step| step.barrier == *barrier)
+    };
+    required.map(|(barrier, _)| *barrier).filter(is_missing).collect()
 }
 
 struct Steps(Vec<Step>);
@@ -303,6 +319,10 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
     steps.require(init, root, Action::Pivot, "after the masks, so that there is no moment without them");
     let seal = Action::ReadOnly { path: "/".into() };
     steps.require(init, root, seal, "nothing is added to the root any more");
+    if profile.network == Network::Loopback {
+        let own = "the namespace's own, so that only processes of this notebook meet there";
+        steps.require(init, Barrier::Network, Action::LoopbackUp, own);
+    }
 }
 
 /// Read-only folders that no other of them lies above.
@@ -364,6 +384,7 @@ fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
         tcp: profile.network != Network::None,
     };
     let last = "after all that opens or mounts; in the worker alone, so that signals to init are refused too";
+    // A kernel may have none; the private root holds alone then, and the report says so.
     steps.push(worker, Barrier::Landlock, Need::BestEffort, restrict, last);
     let proof = "a barrier that was asked for and does not hold ends the start, not the host";
     steps.require(worker, Barrier::Capabilities, Action::Prove, proof);

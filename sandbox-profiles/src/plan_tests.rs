@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::Interpreter;
+use crate::{BUILTINS, Interpreter, LIMITS, Mount};
 
 fn host(rootful: bool, slot: u32, cache: bool) -> Host {
     Host {
@@ -38,12 +38,60 @@ fn position(steps: &[Step], wanted: impl Fn(&Action) -> bool) -> usize {
     steps.iter().position(|step| wanted(&step.action)).expect("every plan has such a step")
 }
 
+/// Any host that a plan can be made for.
+fn hosts() -> impl Strategy<Value = Host> {
+    let trees = prop::collection::vec("/opt/[a-z]{1,8}", 0..3);
+    (any::<bool>(), 0..ids::SLOTS, any::<bool>(), trees, 0..3_usize).prop_map(
+        |(rootful, slot, cache, trees, system)| {
+            let mut host = host(rootful, slot, cache);
+            host.system.truncate(system);
+            host.interpreter.trees = trees
+                .into_iter()
+                .map(|path| crate::Tree { source: path.clone().into(), target: path.into() })
+                .collect();
+            host
+        },
+    )
+}
+
+/// Any profile that its text could have made: built in, and changed in every way that has a say in plans.
+fn profiles() -> impl Strategy<Value = Profile> {
+    let limits =
+        LIMITS.map(|limit| prop_oneof![Just(limit.least), Just(limit.most), limit.least..=limit.most]);
+    let needs = Barrier::ALL.map(|barrier| {
+        prop::option::of(if barrier.is_load_bearing() { Just(true).boxed() } else { any::<bool>().boxed() })
+    });
+    let mounts = prop::collection::vec(("/srv/[a-z]{1,4}", prop::option::of("/data/[a-z]{1,4}")), 0..3);
+    (0..BUILTINS.len(), limits, needs, mounts, any::<bool>()).prop_map(
+        |(at, limits, needs, mounts, loopback)| {
+            let mut profile = Profile::builtin(BUILTINS[at].0).expect("its name is one of them");
+            for (limit, value) in LIMITS.iter().zip(limits) {
+                *(limit.field)(&mut profile.limits) = value;
+            }
+            let need = |required| if required { Need::Required } else { Need::BestEffort };
+            profile.barriers = Barrier::ALL
+                .into_iter()
+                .zip(needs)
+                .filter_map(|(barrier, is)| Some((barrier, need(is?))))
+                .collect();
+            profile.mounts = mounts
+                .into_iter()
+                .map(|(source, target)| Mount { source: source.into(), target: target.map(PathBuf::from) })
+                .collect();
+            profile.network = if loopback { Network::Loopback } else { Network::None };
+            profile
+        },
+    )
+}
+
 proptest! {
     #[test]
-    fn order_holds_on_every_host(rootful: bool, slot in 0..ids::SLOTS, cache: bool) {
-        let steps = plan(&Profile::builtin_default(), &host(rootful, slot, cache));
+    fn order_holds_for_every_profile_on_every_host(profile in profiles(), host in hosts()) {
+        let steps = plan(&profile, &host);
         let pivot = position(&steps, |a| *a == Action::Pivot);
         prop_assert!(steps[pivot..].iter().all(|step| !mounts(&step.action)), "mounted after the pivot");
+        let root = position(&steps, |a| matches!(a, Action::MountRoot { .. }));
+        prop_assert!(steps[..root].iter().all(|step| !mounts(&step.action)), "mounted before there is a root");
 
         let proc = position(&steps, |a| *a == Action::MountProc);
         let frozen = position(&steps, |a| matches!(a, Action::Freeze { .. }));
@@ -64,7 +112,9 @@ proptest! {
 
         let restrict = position(&steps, |a| matches!(a, Action::Restrict { .. }));
         let prove = position(&steps, |a| *a == Action::Prove);
-        prop_assert!(drop < restrict && restrict < prove, "proven before everything holds");
+        prop_assert!(drop < restrict && restrict + 1 == prove, "Landlock is not last, the proof alone after it");
+        let opens = |a: &Action| mounts(a) || matches!(a, Action::OpenTree { .. } | Action::ChangeDirectory { .. });
+        prop_assert!(steps[restrict..].iter().all(|step| !opens(&step.action)), "opened behind Landlock");
         let verify = position(&steps, |a| *a == Action::Verify);
         prop_assert!(prove + 1 == verify, "something comes between the proof and the first look from outside");
         prop_assert!(steps[verify..].iter().all(|step| step.actor == Actor::Watch), "something comes after");
@@ -73,6 +123,57 @@ proptest! {
         let enter = position(&steps, |a| *a == Action::EnterOuter);
         prop_assert!(enter < clone, "the shim made the sandbox with rights on the host");
         prop_assert!(steps.iter().map(|step| step.actor).is_sorted(), "actors interleave");
+        prop_assert!(steps.iter().all(|step| !step.reason.is_empty()), "a step without a reason");
+    }
+
+    #[test]
+    fn needs_are_the_profiles_and_load_bearing_barriers_are_always_required(
+        profile in profiles(), host in hosts(),
+    ) {
+        let own = plan(&Profile { barriers: Default::default(), ..profile.clone() }, &host);
+        let steps = plan(&profile, &host);
+        prop_assert_eq!(own.len(), steps.len(), "a need adds no step and takes none away");
+        for (step, own) in steps.iter().zip(own) {
+            prop_assert_eq!(step.need, profile.barriers.get(&step.barrier).copied().unwrap_or(own.need));
+            prop_assert!(!step.barrier.is_load_bearing() || step.need == Need::Required, "{step}");
+        }
+    }
+
+    #[test]
+    fn what_is_required_is_planned_or_named(profile in profiles(), host in hosts()) {
+        let steps = plan(&profile, &host);
+        let unplanned = unplanned(&profile, &steps);
+        for barrier in Barrier::ALL.into_iter().filter(|barrier| !barrier.is_load_bearing()) {
+            let is_required = profile.barriers.get(&barrier) == Some(&Need::Required);
+            let is_planned = steps.iter().any(|step| step.barrier == barrier);
+            prop_assert_eq!(unplanned.contains(&barrier), is_required && !is_planned, "{:?}", barrier);
+        }
+        prop_assert!(unplanned.iter().all(|barrier| !barrier.is_load_bearing()));
+    }
+
+    #[test]
+    fn loopback_comes_up_only_where_the_profile_says_so_and_takes_the_rule_on_tcp_away(
+        profile in profiles(), host in hosts(),
+    ) {
+        let steps = plan(&profile, &host);
+        let up: Vec<_> = steps.iter().filter(|step| step.action == Action::LoopbackUp).collect();
+        let has_loopback = profile.network == Network::Loopback;
+        prop_assert_eq!(up.len(), usize::from(has_loopback));
+        prop_assert!(up.iter().all(|step| step.actor == Actor::Init && step.barrier == Barrier::Network));
+        let is_rule = |a: &Action| matches!(a, Action::Restrict { tcp, .. } if *tcp == has_loopback);
+        prop_assert!(steps.iter().any(|step| is_rule(&step.action)));
+    }
+
+    #[test]
+    fn an_explanation_has_a_line_per_step(profile in profiles(), host in hosts()) {
+        let steps = plan(&profile, &host);
+        let text = crate::explain(&steps);
+        prop_assert_eq!(text.lines().count(), steps.len());
+        for (at, (line, step)) in text.lines().zip(&steps).enumerate() {
+            let mark = if step.need == Need::BestEffort { '~' } else { ' ' };
+            prop_assert!(line.trim_start().starts_with(&format!("{} ", at + 1)), "{}", line);
+            prop_assert!(line.ends_with(&format!(" {mark}{step} — {}", step.reason)), "{}", line);
+        }
     }
 
     #[test]
@@ -118,7 +219,5 @@ fn root_takes_trees_before_it_gives_up_its_rights_and_a_user_after_he_has_some()
 #[test]
 fn plan_reads_like_a_story() {
     let steps = plan(&Profile::builtin_default(), &host(true, 0, true));
-    let text: String =
-        steps.iter().enumerate().map(|(n, step)| format!("{:2}. {step}: {}\n", n + 1, step.reason)).collect();
-    insta::assert_snapshot!(text);
+    insta::assert_snapshot!(crate::explain(&steps));
 }

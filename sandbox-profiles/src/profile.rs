@@ -1,39 +1,62 @@
-//! Profiles as operators write them: TOML, units in the key names, unknown keys refused.
+//! Profiles as operators write them: TOML, units in the key names, unknown keys refused, one profile
+//! standing on another by `base`.
+//!
+//! A profile takes everything from its base, key by key. What is a set (mounts by target, the two
+//! kinds of environment by name, barriers) is united, and the profile's own entry wins.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use crate::builtin;
+use crate::error::{Fault, ProfileError};
+use crate::limits::Limits;
+use crate::reader::{self, Layer};
+use crate::step::{Barrier, Need};
+
+/// The keys of a profile.
+pub(crate) const KEYS: [&str; 10] = [
+    "version",
+    "base",
+    "description",
+    "interpreter",
+    "network",
+    "limits",
+    "mounts",
+    "environment",
+    "pass_environment",
+    "barriers",
+];
+
+/// The keys of `[[mounts]]`.
+pub(crate) const MOUNT_KEYS: [&str; 2] = ["source", "target"];
+
+/// Profiles that may stand on one another. A longer chain is nothing that anybody can still read.
+pub const MAX_CHAIN: usize = 8;
 
 /// What a notebook may do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// Format of the file; 1.
-    pub version: u32,
     /// What it is for, one line.
-    #[serde(default)]
     pub description: String,
     /// The Python to run; the supervisor's own choice when absent.
-    #[serde(default)]
     pub interpreter: Option<PathBuf>,
     /// What the sandbox reaches.
-    #[serde(default)]
     pub network: Network,
     /// The limits.
-    #[serde(default)]
     pub limits: Limits,
     /// Folders of the host to show besides the system and the interpreter, read-only.
-    #[serde(default)]
     pub mounts: Vec<Mount>,
     /// Environment variables to set in the worker.
-    #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// Variables taken over from the supervisor's own environment, where they are set there.
+    pub pass_environment: BTreeSet<String>,
+    /// Barriers whose need is another than the plan's own.
+    pub barriers: BTreeMap<Barrier, Need>,
 }
 
 /// What the sandbox reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
     /// Nothing: an empty network namespace, its loopback down.
     #[default]
@@ -43,172 +66,134 @@ pub enum Network {
 }
 
 /// A folder shown read-only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     /// On the host.
     pub source: PathBuf,
     /// In the sandbox; the same path when absent.
-    #[serde(default)]
     pub target: Option<PathBuf>,
 }
 
-/// The limits of one notebook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Memory of the whole sandbox, in bytes.
-    pub memory_bytes: u64,
-    /// Wall time of one Execution, in milliseconds.
-    pub wall_ms: u64,
-    /// Processor time of one Execution, all processes together, in milliseconds.
-    pub cpu_ms: u64,
-    /// From the interrupt to the kill, in milliseconds.
-    pub interrupt_grace_ms: u64,
-    /// How long `input()` waits for an answer, in milliseconds. The wall clock stops meanwhile.
-    pub input_ms: u64,
-    /// Processes and threads.
-    pub processes: u64,
-    /// Open files of one process.
-    pub open_files: u64,
-    /// Size of one file, in bytes.
-    pub file_bytes: u64,
-    /// Stack of a main thread, in bytes.
-    pub stack_bytes: u64,
-    /// `/tmp` and `/dev/shm`, each, in bytes.
-    pub tmp_bytes: u64,
-    /// Files and folders in each of them.
-    pub tmp_inodes: u64,
-    /// Files in the workspace, in bytes.
-    pub workspace_bytes: u64,
-    /// Stdout and stderr of one Execution, in bytes; beyond it the tail alone is kept.
-    pub output_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            memory_bytes: 4 << 30,
-            wall_ms: 10 * 60 * 1000,
-            cpu_ms: 60 * 60 * 1000,
-            interrupt_grace_ms: 5_000,
-            input_ms: 10 * 60 * 1000,
-            processes: 256,
-            open_files: 1024,
-            file_bytes: 4 << 30,
-            stack_bytes: 8 << 20,
-            tmp_bytes: 1 << 30,
-            tmp_inodes: 100_000,
-            workspace_bytes: 10 << 30,
-            output_bytes: 256 << 20,
-        }
+impl Mount {
+    /// Where the sandbox sees it.
+    pub fn target(&self) -> &Path {
+        self.target.as_deref().unwrap_or(&self.source)
     }
 }
 
-/// The only format there is.
-const VERSION: u32 = 1;
+/// Gives the text of an operator's profile by name, `None` when there is none of that name. Names are
+/// legal ones ([`is_profile_name`]); reading is the caller's, so that this crate touches no file.
+pub type Bases<'a> = dyn Fn(&str) -> io::Result<Option<String>> + 'a;
+
+/// Whether a profile can be called so; such a name leads out of no folder.
+pub fn is_profile_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(legal)
+}
 
 impl Profile {
     /// The profile that ships under the name `default`.
     pub fn builtin_default() -> Self {
-        Profile::parse("default", include_str!("../profiles/default.toml"))
-            .expect("the shipped profile is checked by a test")
+        Profile::builtin("default").expect("it is one of them")
     }
 
-    /// Reads a profile.
+    /// A profile that ships with cellblock. It stands on others that do, whatever files there are.
+    pub fn builtin(name: &str) -> Option<Self> {
+        let text = builtin::text(name)?;
+        Some(resolve(name, true, text, &|_| Ok(None)).expect("what ships is checked by a test"))
+    }
+
+    /// Reads an operator's profile. A base is one of the operator's, else one that is built in; a
+    /// profile that names itself as its base means the built-in one of that name.
     ///
     /// # Errors
-    /// TOML that does not parse, an unknown key, a value out of range; each names its line or key.
-    pub fn parse(name: &str, text: &str) -> Result<Self, ProfileError> {
-        let profile: Profile = toml::from_str(text)
-            .map_err(|source| ProfileError::Syntax { name: name.to_owned(), source: Box::new(source) })?;
-        if profile.version != VERSION {
-            return Err(ProfileError::Version { name: name.to_owned(), found: profile.version });
-        }
-        profile.limits.check(name)?;
-        Ok(profile)
+    /// TOML that does not parse, unknown keys, values out of range, a base that does not exist, leads
+    /// back or too far; each points at its line.
+    pub fn parse(name: &str, text: &str, bases: &Bases) -> Result<Self, ProfileError> {
+        resolve(name, false, text, bases)
     }
-}
 
-impl Limits {
-    fn check(&self, name: &str) -> Result<(), ProfileError> {
-        // Below these Python itself does not start, and the operator would look for the reason in
-        // the wrong place.
-        for (key, value, least) in [
-            ("memory_bytes", self.memory_bytes, 64 << 20),
-            ("wall_ms", self.wall_ms, 1),
-            ("cpu_ms", self.cpu_ms, 1),
-            ("interrupt_grace_ms", self.interrupt_grace_ms, 10),
-            ("processes", self.processes, 8),
-            ("open_files", self.open_files, 32),
-            ("file_bytes", self.file_bytes, 1 << 20),
-            ("stack_bytes", self.stack_bytes, 256 << 10),
-            ("tmp_bytes", self.tmp_bytes, 1 << 20),
-            ("tmp_inodes", self.tmp_inodes, 64),
-            ("workspace_bytes", self.workspace_bytes, 4 << 20),
-            ("output_bytes", self.output_bytes, 64 << 10),
-        ] {
-            if value < least {
-                return Err(ProfileError::TooSmall { name: name.to_owned(), key, value, least });
+    fn apply(&mut self, layer: Layer) {
+        if let Some(description) = layer.description {
+            self.description = description;
+        }
+        if let Some(interpreter) = layer.interpreter {
+            self.interpreter = Some(interpreter);
+        }
+        if let Some(network) = layer.network {
+            self.network = network;
+        }
+        for (limit, value) in layer.limits {
+            *(limit.field)(&mut self.limits) = value;
+        }
+        for mount in layer.mounts {
+            match self.mounts.iter_mut().find(|other| other.target() == mount.target()) {
+                Some(other) => *other = mount,
+                None => self.mounts.push(mount),
             }
         }
-        Ok(())
+        self.environment.extend(layer.environment);
+        self.pass_environment.extend(layer.pass_environment);
+        self.barriers.extend(layer.barriers);
     }
 }
 
-/// Why a profile is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ProfileError {
-    /// It is not the TOML of a profile.
-    #[error("profile {name:?} does not parse")]
-    Syntax {
-        /// The profile's name.
-        name: String,
-        /// What the parser says, with the line.
-        source: Box<toml::de::Error>,
-    },
-    /// Another format.
-    #[error("profile {name:?} has version {found}; this build reads version {VERSION}")]
-    Version {
-        /// The profile's name.
-        name: String,
-        /// The version found.
-        found: u32,
-    },
-    /// A limit no worker can live with.
-    #[error("profile {name:?}: limits.{key} is {value}, a worker needs at least {least}")]
-    TooSmall {
-        /// The profile's name.
-        name: String,
-        /// Which limit.
-        key: &'static str,
-        /// What it says.
-        value: u64,
-        /// The least that works.
-        least: u64,
-    },
+/// A profile of the chain: name, and whether it is the one that ships under it.
+type Link = (String, bool);
+
+fn resolve(name: &str, is_builtin: bool, text: &str, bases: &Bases) -> Result<Profile, ProfileError> {
+    let mut link: Link = (name.to_owned(), is_builtin);
+    let mut text = text.to_owned();
+    let mut seen: Vec<Link> = Vec::new();
+    let mut layers = Vec::new();
+    loop {
+        let refuse = |faults| ProfileError {
+            profile: link.0.clone(),
+            asked: (!seen.is_empty()).then(|| name.to_owned()),
+            faults,
+        };
+        let layer = reader::read(&text).map_err(refuse)?;
+        let Some((base, span)) = layer.base.clone() else {
+            layers.push(layer);
+            break;
+        };
+        let found = find(&base, &link, &seen, bases);
+        let (next, next_text) = found.map_err(|message| refuse(vec![Fault::at(&text, span, message)]))?;
+        layers.push(layer);
+        seen.push(std::mem::replace(&mut link, next));
+        text = next_text;
+    }
+    let mut profile = Profile::default();
+    layers.into_iter().rev().for_each(|layer| profile.apply(layer));
+    Ok(profile)
+}
+
+fn find(base: &str, from: &Link, seen: &[Link], bases: &Bases) -> Result<(Link, String), String> {
+    let of_operator = if from.1 || from.0 == base { Ok(None) } else { bases(base) };
+    let of_operator = of_operator.map_err(|error| format!("base {base:?} cannot be read: {error}"))?;
+    let is_builtin = of_operator.is_none();
+    let text = of_operator.or_else(|| builtin::text(base).map(str::to_owned));
+    let Some(text) = text else {
+        let names: Vec<_> = builtin::BUILTINS.iter().map(|(name, _)| *name).collect();
+        let what = if from.0 == base { "is this profile itself" } else { "does not exist" };
+        return Err(format!("base {base:?} {what}; built in are {}", names.join(", ")));
+    };
+    let next = (base.to_owned(), is_builtin);
+    let chain = || {
+        seen.iter().chain([from]).map(|link| link.0.as_str()).chain([base]).collect::<Vec<_>>().join(" → ")
+    };
+    if *from == next || seen.contains(&next) {
+        return Err(format!("base {base:?} leads back: {}", chain()));
+    }
+    if seen.len() + 2 > MAX_CHAIN {
+        return Err(format!(
+            "base {base:?} is one too many: at most {MAX_CHAIN} profiles stand on one another: {}",
+            chain()
+        ));
+    }
+    Ok((next, text))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shipped_default_profile_parses_and_equals_the_defaults() {
-        assert_eq!(Profile::builtin_default().limits, Limits::default());
-    }
-
-    #[test]
-    fn unknown_key_is_refused_by_name_and_line() {
-        let error = Profile::parse("mine", "version = 1\n\n[limits]\nmemory_mb = 5\n").unwrap_err();
-        let ProfileError::Syntax { source, .. } = error else { panic!("not a syntax error: {error}") };
-        let text = source.to_string();
-        assert!(text.contains("line 4") && text.contains("memory_mb"), "{text}");
-    }
-
-    #[test]
-    fn limit_too_small_for_python_is_refused_with_the_least() {
-        let error = Profile::parse("mine", "version = 1\n[limits]\nprocesses = 1\n").unwrap_err();
-        assert_eq!(error.to_string(), "profile \"mine\": limits.processes is 1, a worker needs at least 8");
-    }
-}
+#[path = "profile_tests.rs"]
+mod tests;

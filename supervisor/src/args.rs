@@ -47,7 +47,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", env = "CELLBLOCK_PYTHON")]
     pub(crate) python: Option<PathBuf>,
 
-    /// Directory of profiles, one NAME.toml each; `default` is built in
+    /// Directory of profiles, one NAME.toml each, besides those that are built in
+    ///
+    /// `cellctl profile ls` lists them all. A file of the same name replaces a built-in profile.
     #[arg(long, value_name = "DIR", env = "CELLBLOCK_PROFILES")]
     pub(crate) profiles: Option<PathBuf>,
 

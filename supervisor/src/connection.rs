@@ -17,10 +17,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::daemon::Daemon;
 use crate::doctor;
+use crate::launch;
 use crate::log::chain;
 use crate::notebook::Message;
 use crate::outbox::{BeginError, Client, Outbox, Payload, Responder};
 use crate::places::is_operator;
+use crate::profiles;
 use crate::registry;
 
 /// How long a new connection may be silent.
@@ -337,9 +339,25 @@ impl Connection {
                 responder.refuse(ErrorCode::Unsupported, message);
             }
             Request::Shutdown => self.shut_down(responder).await,
-            Request::Profiles
-            | Request::Plan { .. }
-            | Request::ListFiles { .. }
+            Request::Profiles => {
+                let daemon = Arc::clone(&self.daemon);
+                tokio::task::spawn_blocking(move || match profiles::list(daemon.profiles.as_deref()) {
+                    Ok(profiles) => responder.answer(&Reply::Profiles { profiles }, None),
+                    Err(error) => responder.refuse(ErrorCode::BadProfile, chain(&error)),
+                });
+            }
+            Request::Plan { profile } => {
+                let daemon = Arc::clone(&self.daemon);
+                let profile = profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());
+                tokio::task::spawn_blocking(move || match launch::preview(&daemon, profile) {
+                    Ok(steps) => responder.answer(&Reply::Plan { steps }, None),
+                    Err(error) => {
+                        let (code, message) = error.for_client();
+                        responder.refuse(code, message);
+                    }
+                });
+            }
+            Request::ListFiles { .. }
             | Request::ReadFile { .. }
             | Request::WriteFile { .. }
             | Request::RemoveFile { .. } => {

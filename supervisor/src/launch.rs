@@ -1,6 +1,7 @@
 //! Starting a worker: everything it needs is found, planned and said to a shim in one Command. What
 //! the shim then reports comes as events, to whoever owns the link.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use cellblock_proto::BUILD;
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::id::{NotebookId, WorkerId};
 use cellblock_proto::shim::{Command, StartSpec};
-use sandbox_profiles::{Host, PATH_IN_SANDBOX, Profile, plan};
+use sandbox_profiles::{Barrier, Host, PATH_IN_SANDBOX, Profile, Step, plan, unplanned};
 use tokio::net::UnixStream;
 
 use crate::anchor::AnchorError;
@@ -38,6 +39,9 @@ const PRIVATE_ORPHAN_MS: u64 = 30_000;
 
 /// A notebook's name in its worker's: enough to recognise it in a process list.
 const NAME_BYTES: usize = 40;
+
+/// The notebook whose sandbox [`preview`] plans.
+const PREVIEWED: &str = "NOTEBOOK";
 
 /// A shim with its orders, and what comes of it.
 #[derive(Debug)]
@@ -89,6 +93,12 @@ pub(crate) enum LaunchError {
     Interpreter(#[from] InterpreterError),
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
+    #[error(
+        "profile {profile:?} requires {}, which this host cannot give: `cellctl doctor` says why; a profile \
+         of yours with `base = {profile:?}` can make it \"best_effort\"",
+        barriers.iter().map(|barrier| barrier.key()).collect::<Vec<_>>().join(" and ")
+    )]
+    Barriers { profile: String, barriers: Vec<Barrier> },
     #[error("{path} is not UTF-8: sandboxes are described in text; use another path")]
     NotText { path: PathBuf },
     #[error("no host ids are left: too many workers live at once")]
@@ -107,7 +117,9 @@ impl LaunchError {
             LaunchError::Interpreter(_) | LaunchError::NotText { .. } => ErrorCode::Interpreter,
             LaunchError::Workspace(_) => ErrorCode::Storage,
             LaunchError::NoSlot => ErrorCode::Busy,
-            LaunchError::Anchor(_) | LaunchError::Socket(_) => ErrorCode::Sandbox,
+            LaunchError::Barriers { .. } | LaunchError::Anchor(_) | LaunchError::Socket(_) => {
+                ErrorCode::Sandbox
+            }
         };
         (code, chain(self))
     }
@@ -161,31 +173,16 @@ fn worker_id(notebook: &NotebookId, room: usize) -> Result<WorkerId, LaunchError
 }
 
 fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<StartSpec, LaunchError> {
-    let environment = environment(&order);
-    let host = Host {
-        rootful: host::is_rootful(),
-        system: daemon.system.paths.clone(),
-        files: daemon.system.files.clone(),
-        links: daemon.system.links.clone(),
-        interpreter: order.python.interpreter,
-        payload: daemon.payload.clone(),
-        cache: order.cache,
-        workspace: order.workspace,
-        slot,
-    };
-    let trees = host.interpreter.trees.iter().map(|tree| &tree.source);
-    let paths = trees.chain([&host.interpreter.program, &host.workspace, &host.payload]);
-    let argv = argv(order.program, text(&host.interpreter.program)?);
-    for path in paths.chain(&host.cache) {
-        text(path)?;
-    }
+    let steps = steps(daemon, &order, slot)?;
+    let environment = environment(&order, |name| std::env::var_os(name));
+    let argv = argv(order.program, text(&order.python.interpreter.program)?);
     Ok(StartSpec {
         build: BUILD.to_owned(),
         worker: worker.clone(),
         notebook: order.notebook,
         profile: order.profile_name,
         slot,
-        steps: plan(&order.profile, &host),
+        steps,
         limits: order.profile.limits,
         argv,
         environment,
@@ -194,6 +191,48 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
         retain_grace_ms: RETAIN_GRACE_MS,
         orphan_ms: if daemon.private { PRIVATE_ORPHAN_MS } else { ORPHAN_MS },
     })
+}
+
+/// The plan of a sandbox: the one place where what is asked for and what this host is come together.
+fn steps(daemon: &Daemon, order: &Order, slot: u32) -> Result<Vec<Step>, LaunchError> {
+    let host = Host {
+        rootful: host::is_rootful(),
+        system: daemon.system.paths.clone(),
+        files: daemon.system.files.clone(),
+        links: daemon.system.links.clone(),
+        interpreter: order.python.interpreter.clone(),
+        payload: daemon.payload.clone(),
+        cache: order.cache.clone(),
+        workspace: order.workspace.clone(),
+        slot,
+    };
+    let trees = host.interpreter.trees.iter().map(|tree| &tree.source);
+    let paths = trees.chain([&host.interpreter.program, &host.workspace, &host.payload]);
+    for path in paths.chain(&host.cache) {
+        text(path)?;
+    }
+    let steps = plan(&order.profile, &host);
+    let barriers = unplanned(&order.profile, &steps);
+    if !barriers.is_empty() {
+        return Err(LaunchError::Barriers { profile: order.profile_name.clone(), barriers });
+    }
+    Ok(steps)
+}
+
+/// What [`notebook_worker`] would make of a profile now, for a notebook of which nothing is known yet.
+/// Nothing is made.
+///
+/// # Errors
+/// What would keep a worker of this profile from being started.
+pub(crate) fn preview(daemon: &Daemon, profile_name: String) -> Result<Vec<Step>, LaunchError> {
+    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
+    let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
+    let python = interpreter::find(python, &daemon.search)?;
+    let cache = Some(prepare::place(daemon, &python)).filter(|cache| cache.is_dir());
+    let notebook: NotebookId = PREVIEWED.parse().map_err(io::Error::other)?;
+    let workspace = workspace::place(&daemon.state, &notebook);
+    let program = Program::Main;
+    steps(daemon, &Order { program, notebook, profile_name, profile, python, workspace, cache }, 0)
 }
 
 fn text(path: &Path) -> Result<String, LaunchError> {
@@ -215,7 +254,8 @@ fn argv(program: Program, python: String) -> Vec<String> {
     vec![python, "-I".to_owned(), "-c".to_owned(), code]
 }
 
-fn environment(order: &Order) -> Vec<(String, String)> {
+/// `ours` is our own environment, of which a worker gets what its profile passes on.
+fn environment(order: &Order, ours: impl Fn(&str) -> Option<OsString>) -> Vec<(String, String)> {
     let bin = order.python.interpreter.program.parent().unwrap_or(Path::new("/usr/bin"));
     let mut path = PATH_IN_SANDBOX.to_owned();
     if let Some(bin) = bin.to_str().filter(|bin| !PATH_IN_SANDBOX.split(':').any(|dir| dir == *bin)) {
@@ -238,10 +278,17 @@ fn environment(order: &Order) -> Vec<(String, String)> {
     let venv = order.python.environment.as_ref().and_then(|root| root.to_str());
     let venv = venv.map(|root| ("VIRTUAL_ENV".to_owned(), root.to_owned()));
     let mut environment: Vec<(String, String)> = own.chain(venv).collect();
-    // The profile has the last word.
-    for (name, value) in &order.profile.environment {
-        environment.retain(|(known, _)| known != name);
-        environment.push((name.clone(), value.clone()));
+    // The profile has the last word, and in it what it sets itself. What is no text is not passed on.
+    let passed = order.profile.pass_environment.iter();
+    let passed = passed.filter_map(|name| Some((name.clone(), ours(name)?.into_string().ok()?)));
+    let set = order.profile.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
+    for (name, value) in passed.chain(set) {
+        environment.retain(|(known, _)| *known != name);
+        environment.push((name, value));
     }
     environment
 }
+
+#[cfg(test)]
+#[path = "launch_tests.rs"]
+mod tests;

@@ -35,7 +35,7 @@ pub(crate) struct Caches(Mutex<HashMap<PathBuf, Arc<OnceCell<bool>>>>);
 
 /// The cache of an interpreter; the first to ask makes it, others wait.
 pub(crate) async fn cache(daemon: &Daemon, profile: &Profile, python: &Found) -> Option<PathBuf> {
-    let path = daemon.cache.join(key(daemon, python));
+    let path = place(daemon, python);
     let cell = {
         let mut caches = daemon.caches.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(caches.entry(path.clone()).or_default())
@@ -60,6 +60,11 @@ pub(crate) async fn cache(daemon: &Daemon, profile: &Profile, python: &Found) ->
         })
         .await;
     there.then_some(path)
+}
+
+/// Where the cache of an interpreter lies, once it is made.
+pub(crate) fn place(daemon: &Daemon, python: &Found) -> PathBuf {
+    daemon.cache.join(key(daemon, python))
 }
 
 /// Changes with the interpreter, the packages installed, and our own code. A package changed in
@@ -106,7 +111,13 @@ async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path)
         program: Program::Prepare,
         notebook: "prepare".parse().map_err(|error| format!("{error}"))?,
         profile_name: PROFILE_NAME.to_owned(),
-        profile: Profile { environment: Default::default(), ..profile.clone() },
+        profile: Profile {
+            environment: Default::default(),
+            pass_environment: Default::default(),
+            // A barrier that this folder cannot have (a quota) is no reason to do without a cache.
+            barriers: Default::default(),
+            ..profile.clone()
+        },
         python: python.clone(),
         workspace: making.to_owned(),
         cache: None,

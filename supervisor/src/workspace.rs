@@ -45,6 +45,11 @@ pub(crate) fn notebooks(state: &Path) -> PathBuf {
     state.join("notebooks")
 }
 
+/// Where a notebook's workspace is, or will be.
+pub(crate) fn place(state: &Path, notebook: &NotebookId) -> PathBuf {
+    folder(state, notebook).join("workspace")
+}
+
 /// Makes a notebook's workspace and returns its path; what is in it already stays. `owner` is as in
 /// [`give`].
 ///
@@ -56,7 +61,7 @@ pub(crate) fn open(
     owner: Option<u32>,
 ) -> Result<PathBuf, WorkspaceError> {
     let folder = folder(state, notebook);
-    let workspace = folder.join("workspace");
+    let workspace = place(state, notebook);
     make_private_dir(&workspace)?;
     for path in [&folder, &workspace] {
         must_be_folder(path)?;

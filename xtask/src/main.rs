@@ -61,6 +61,8 @@ enum Task {
     },
     /// Write the golden frames of proto/vectors anew
     Vectors,
+    /// Write the pages of docs that are made of what the code says anew
+    Docs,
     /// Make a Python environment under target/python and print its interpreter
     Env {
         /// Which packages it gets
@@ -102,6 +104,10 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Vectors => {
             let example = ["run", "--quiet", "--package", "cellblock-proto", "--example", "vectors"];
             process::run(process::cargo().args(example))
+        }
+        Task::Docs => {
+            let test = ["test", "--quiet", "--package", "sandbox-profiles", "--test", "docs"];
+            process::run(process::cargo().args(test).env("CELLBLOCK_WRITE_DOCS", "1"))
         }
         Task::Env { name, python } => {
             let made = match name {

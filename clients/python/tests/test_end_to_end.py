@@ -305,6 +305,20 @@ def test_notebooks_and_doctor(client: Client, notebook: Notebook) -> None:
     assert client.doctor()
 
 
+def test_profiles_and_plans(client: Client) -> None:
+    builtin = {info.name for info in client.profiles() if info.usable and info.builtin}
+    assert {"default", "strict", "data-science", "trusted"} <= builtin
+    steps = client.plan()
+    assert steps == client.plan("default")
+    assert {step.actor for step in steps} == {"shim", "init", "worker", "watch"}
+    assert any(step.action == "pivot" and step.required for step in steps)
+    assert [step.action for step in client.plan("trusted") if step.barrier == "network"] == ["loopback_up"]
+    with pytest.raises(cellblock.BadProfile, match="no profile"):
+        client.plan("nowhere")
+    # Nothing was made.
+    assert "NOTEBOOK" not in [info.name for info in client.notebooks()]
+
+
 def test_async_client(supervisor: LocalSupervisor) -> None:
     async def one(client: AsyncClient, number: int) -> str:
         notebook = await client.open(f"async-{number}-{uuid.uuid4().hex[:8]}")
@@ -318,6 +332,8 @@ def test_async_client(supervisor: LocalSupervisor) -> None:
 
     async def main() -> list[str]:
         async with await AsyncClient.connect(supervisor.socket_path, timeout=SECONDS) as client:
+            assert "strict" in [info.name for info in await client.profiles()]
+            assert (await client.plan())[0].actor == "shim"
             return await asyncio.gather(*(one(client, number) for number in range(3)))
 
     assert asyncio.run(main()) == [f"{number}\nend\n" for number in range(3)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cellblock import FrameError, ProtocolError, RequestRefused, VersionMismatch
+from cellblock import FrameError, ProtocolError, RequestRefused, Step, VersionMismatch
 from cellblock import _requests as requests
 from cellblock._fields import Fields, parse_json, variant
 from cellblock._frames import Codec, Frame, FrameReader, Header, Kind
@@ -118,6 +118,17 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
         case "doctor":
             lines = requests.doctor().parse(name, content, payload)
             assert lines[1].cure == "apt-get install uidmap"
+        case "profiles":
+            listed = requests.profiles().parse(name, content, payload)
+            assert [(info.name, info.usable, info.builtin) for info in listed] == [
+                ("default", True, True),
+                ("mine", False, False),
+            ]
+        case "plan":
+            steps = requests.plan(None).parse(name, content, payload)
+            assert steps[2] == Step("init", "private_root", True, "pivot", {}, "so that it holds")
+            assert (steps[3].required, steps[3].action) == (False, "sysctl")
+            assert steps[3].arguments == {"key": "user/max_user_namespaces", "value": "0"}
         case "done":
             requests.interrupt("analysis").parse(name, content, payload)
         case "accepted" | "output" | "outcome":
@@ -258,6 +269,8 @@ CALLS: dict[str, requests.Call[Any]] = {
     "notebooks": requests.notebooks(),
     "status": requests.status("analysis"),
     "doctor": requests.doctor(),
+    "profiles": requests.profiles(),
+    "plan": requests.plan("strict"),
     "shutdown": requests.shutdown(),
 }
 WRITTEN: dict[str, tuple[object, bytes]] = {
@@ -326,6 +339,17 @@ def test_no_request_is_without_a_writer() -> None:
 def test_what_is_not_an_output_is_a_protocol_error(value: object) -> None:
     with pytest.raises(ProtocolError):
         parse_output(0, value, b"{\xff")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"actor": "kernel"}, {"need": "maybe"}, {"action": {"pivot": 1}}, {"action": {}}, {"reason": None}],
+)
+def test_what_is_not_a_step_is_a_protocol_error(change: dict[str, object]) -> None:
+    step = {"actor": "init", "barrier": "proc", "need": "required", "action": "pivot", "reason": "why"}
+    assert requests.plan(None).parse("plan", {"steps": [step]}, b"")[0].arguments == {}
+    with pytest.raises(ProtocolError):
+        requests.plan(None).parse("plan", {"steps": [{**step, **change}]}, b"")
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -5,6 +5,7 @@ pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod interrupt;
 pub(crate) mod ls;
+pub(crate) mod profile;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Restart(verb) => verb.run(),
         Command::Rm(verb) => verb.run(),
         Command::Doctor(verb) => verb.run(),
+        Command::Profile(verb) => verb.run(),
         Command::Completions(verb) => verb.run(),
     }
 }

@@ -207,7 +207,7 @@ fn bad_profiles_are_refused_by_line_and_key(setup: Setup) {
     let mut client = daemon.client();
     for (profile, words) in [
         ("typo", ["line 4", "memory_mb"]),
-        ("future", ["version 2", "reads version 1"]),
+        ("future", ["version is 2", "reads version 1"]),
         ("tiny", ["limits.processes is 1", "at least 8"]),
         ("absent", ["absent", "no profile"]),
         ("../default", ["bad profile name", "../default"]),

@@ -53,6 +53,9 @@ pub fn rights(abi: u32, tcp: bool) -> Option<Rights> {
 }
 
 /// Restricts this thread and what it becomes. Needs no_new_privs.
+///
+/// # Errors
+/// Also where the kernel has nothing of use: whether that is the end is the profile's to say.
 pub fn restrict(writable: &[PathBuf], files: &[PathBuf], tcp: bool) -> io::Result<()> {
     let abi = sys::landlock_abi();
     let rights = rights(abi, tcp).ok_or_else(|| {

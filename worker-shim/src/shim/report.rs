@@ -113,7 +113,7 @@ fn memory_line(facts: &Facts<'_>) -> (BarrierState, String) {
     }
     let mut detail =
         "the shim sums the sandbox's memory and ends the sandbox above the limit; a fast writer \
-                      overshoots by what it touches between two looks, 50 ms apart or more"
+        overshoots by what it touches between two looks, 50 ms apart or more"
             .to_owned();
     if !facts.unseen.is_empty() {
         detail += &format!("; not seen on this host: {}", facts.unseen.join(", "));
@@ -196,4 +196,37 @@ fn status(pid: Pid) -> BTreeMap<String, String> {
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox_profiles::{Actor, Need};
+
+    use super::*;
+
+    #[test]
+    fn rules_that_could_not_be_applied_are_not_reported_as_held() {
+        let step = Step {
+            actor: Actor::Worker,
+            barrier: Barrier::Landlock,
+            need: Need::BestEffort,
+            action: Action::Restrict { writable: Vec::new(), files: Vec::new(), tcp: false },
+            reason: String::new(),
+        };
+        let line = |missing: &[Missing]| {
+            let facts = Facts {
+                steps: std::slice::from_ref(&step),
+                missing,
+                worker: rustix::process::getpid(),
+                unseen: Vec::new(),
+                group: &Group::default(),
+                made_in: Duration::ZERO,
+            };
+            let report = report(&facts).unwrap();
+            report.barriers.into_iter().find(|line| line.barrier == Barrier::Landlock).unwrap()
+        };
+        assert_eq!(line(&[(step.clone(), "it broke".to_owned())]).state, BarrierState::Missing);
+        let held = landlock::rights(sys::landlock_abi(), false).is_some();
+        assert_eq!(line(&[]).state != BarrierState::Missing, held);
+    }
 }

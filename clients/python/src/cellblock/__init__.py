@@ -70,6 +70,7 @@ from ._outcome import (
     Usage,
     WorkerDied,
 )
+from ._profiles import ProfileInfo, Step
 from ._requests import ExecuteOptions
 from ._status import (
     BarrierReport,
@@ -128,12 +129,14 @@ __all__ = [
     "Ok",
     "Outcome",
     "Output",
+    "ProfileInfo",
     "ProtocolError",
     "Raised",
     "RequestRefused",
     "Result",
     "SandboxProblem",
     "ShuttingDown",
+    "Step",
     "StorageProblem",
     "Stream",
     "SupervisorNotRunning",

@@ -19,6 +19,7 @@ from ._async_connection import AsyncConnection, AsyncPool
 from ._exceptions import CellblockError, ConnectionLost
 from ._messages import Bundle, InputRequest, Output
 from ._outcome import Completed, NameInfo, Outcome
+from ._profiles import ProfileInfo, Step
 from ._protocol import (
     DEFAULT,
     RETRYABLE,
@@ -75,6 +76,14 @@ class AsyncClient:
     async def doctor(self, *, timeout: Wait = DEFAULT) -> tuple[DoctorLine, ...]:
         """What the host can enforce."""
         return await self._call(requests.doctor(), timeout)
+
+    async def profiles(self, *, timeout: Wait = DEFAULT) -> tuple[ProfileInfo, ...]:
+        """The profiles that a notebook can be opened with, sorted by name; broken ones too."""
+        return await self._call(requests.profiles(), timeout)
+
+    async def plan(self, profile: str | None = None, *, timeout: Wait = DEFAULT) -> tuple[Step, ...]:
+        """The steps that would make a sandbox of a profile on cellblockd's host; nothing is made."""
+        return await self._call(requests.plan(profile), timeout)
 
     async def shutdown(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends cellblockd; with it all workers when it is private."""

@@ -12,6 +12,7 @@ from ._connection import Pool
 from ._execution import Execution, InputCallback
 from ._messages import Bundle
 from ._outcome import NameInfo
+from ._profiles import ProfileInfo, Step
 from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
 from ._requests import Call, ExecuteOptions
 from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus
@@ -65,6 +66,14 @@ class Client:
     def doctor(self, *, timeout: Wait = DEFAULT) -> tuple[DoctorLine, ...]:
         """What the host can enforce."""
         return self._call(requests.doctor(), timeout)
+
+    def profiles(self, *, timeout: Wait = DEFAULT) -> tuple[ProfileInfo, ...]:
+        """The profiles that a notebook can be opened with, sorted by name; broken ones too."""
+        return self._call(requests.profiles(), timeout)
+
+    def plan(self, profile: str | None = None, *, timeout: Wait = DEFAULT) -> tuple[Step, ...]:
+        """The steps that would make a sandbox of a profile on cellblockd's host; nothing is made."""
+        return self._call(requests.plan(profile), timeout)
 
     def shutdown(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends cellblockd; with it all workers when it is private."""

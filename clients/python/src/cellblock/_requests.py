@@ -13,6 +13,7 @@ from ._exceptions import Busy, ProtocolError
 from ._fields import Fields, variant
 from ._messages import Bundle
 from ._outcome import NameInfo
+from ._profiles import ProfileInfo, Step, parse_profile, parse_step
 from ._status import (
     Completions,
     DoctorLine,
@@ -149,6 +150,17 @@ def status(notebook: str) -> Call[NotebookStatus]:
 def doctor() -> Call[tuple[DoctorLine, ...]]:
     """What the host can enforce."""
     return Call("doctor", _one("doctor", lambda fields: fields.structs("checks", parse_doctor_line)))
+
+
+def profiles() -> Call[tuple[ProfileInfo, ...]]:
+    """The profiles that a notebook can be opened with."""
+    return Call("profiles", _one("profiles", lambda fields: fields.structs("profiles", parse_profile)))
+
+
+def plan(profile: str | None) -> Call[tuple[Step, ...]]:
+    """The steps that make a sandbox of a profile."""
+    parse = _one("plan", lambda fields: fields.structs("steps", parse_step))
+    return Call({"plan": {"profile": profile}}, parse)
 
 
 def shutdown() -> Call[None]:

@@ -1,0 +1,279 @@
+//! One file's own words, checked: TOML to [`Layer`]. What it inherits is not looked at here.
+//!
+//! The tables are walked by hand and not by serde, because a fault found in a value (a limit too
+//! small, a path with `..`) must point at its line as exactly as one of syntax does, and because all
+//! faults of a file are told at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use crate::error::{Fault, quoted};
+use crate::limits::{LIMITS, LimitKey};
+use crate::profile::{KEYS, MOUNT_KEYS, Mount, Network, is_profile_name};
+use crate::step::{Barrier, Need};
+use crate::words;
+
+/// The only format there is.
+const VERSION: &str = "1";
+
+/// What one file says.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    /// The profile it stands on, and where it says so.
+    pub(crate) base: Option<(String, Range<usize>)>,
+    pub(crate) description: Option<String>,
+    pub(crate) interpreter: Option<PathBuf>,
+    pub(crate) network: Option<Network>,
+    pub(crate) limits: Vec<(&'static LimitKey, u64)>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) pass_environment: BTreeSet<String>,
+    pub(crate) barriers: BTreeMap<Barrier, Need>,
+}
+
+/// Reads one file.
+pub(crate) fn read(text: &str) -> Result<Layer, Vec<Fault>> {
+    let mut reader = Reader { text, faults: Vec::new() };
+    let layer = match DeTable::parse(text) {
+        Ok(table) => reader.profile(table.get_ref()),
+        Err(error) => {
+            reader.fault(error.span().unwrap_or(0..0), error.message().replace('\n', " "));
+            Layer::default()
+        }
+    };
+    if reader.faults.is_empty() {
+        return Ok(layer);
+    }
+    reader.faults.sort_by_key(|fault| (fault.line, fault.column));
+    Err(reader.faults)
+}
+
+type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
+type Value<'i> = Spanned<DeValue<'i>>;
+
+struct Reader<'t> {
+    text: &'t str,
+    faults: Vec<Fault>,
+}
+
+impl Reader<'_> {
+    fn fault(&mut self, span: Range<usize>, message: String) {
+        self.faults.push(Fault::at(self.text, span, message));
+    }
+
+    fn unknown(&mut self, key: &Key, table: &str, known: &[&str]) {
+        let message =
+            format!("unknown key {}; the keys of {table} are {}", quoted(key.get_ref()), known.join(", "));
+        self.fault(key.span(), message);
+    }
+
+    fn profile(&mut self, table: &DeTable) -> Layer {
+        let mut layer = Layer::default();
+        for (key, value) in table.iter() {
+            match key.get_ref().as_ref() {
+                "version" => self.version(value),
+                "base" => layer.base = self.base(value),
+                "description" => layer.description = self.checked("description", value, words::description),
+                "interpreter" => layer.interpreter = self.checked("interpreter", value, words::program),
+                "network" => layer.network = self.checked("network", value, words::network),
+                "limits" => self.limits(value, &mut layer),
+                "mounts" => layer.mounts = self.mounts(value),
+                "environment" => self.environment(value, &mut layer),
+                "pass_environment" => self.pass_environment(value, &mut layer),
+                "barriers" => self.barriers(value, &mut layer),
+                _ => self.unknown(key, "a profile", &KEYS),
+            }
+        }
+        if table.get("version").is_none() {
+            let message = "the format's version is missing; begin with `version = 1`".to_owned();
+            self.fault(0..0, message);
+        }
+        layer
+    }
+
+    fn version(&mut self, value: &Value) {
+        match value.get_ref() {
+            DeValue::Integer(version) if version.as_str() == VERSION => {}
+            DeValue::Integer(version) => {
+                let message = format!("version is {version}; this build reads version {VERSION}");
+                self.fault(value.span(), message);
+            }
+            other => self.wrong_type("version", "a whole number", other, value.span()),
+        }
+    }
+
+    fn base(&mut self, value: &Value) -> Option<(String, Range<usize>)> {
+        let name = self.string("base", value)?;
+        if !is_profile_name(name) {
+            let message = format!(
+                "base {} is no name of a profile: use 1 to 64 of the characters A-Z a-z 0-9 _ -",
+                quoted(name)
+            );
+            self.fault(value.span(), message);
+            return None;
+        }
+        Some((name.to_owned(), value.span()))
+    }
+
+    fn limits(&mut self, value: &Value, layer: &mut Layer) {
+        let Some(table) = self.table("limits", value) else { return };
+        for (key, value) in table.iter() {
+            match LIMITS.iter().find(|limit| limit.key == key.get_ref()) {
+                Some(limit) => layer.limits.extend(self.limit(limit, value).map(|value| (limit, value))),
+                None => self.unknown(key, "[limits]", &LIMITS.map(|limit| limit.key)),
+            }
+        }
+    }
+
+    fn limit(&mut self, limit: &LimitKey, value: &Value) -> Option<u64> {
+        let LimitKey { key, least, most, .. } = limit;
+        let DeValue::Integer(number) = value.get_ref() else {
+            return self.wrong_type(
+                &format!("limits.{key}"),
+                "a whole number",
+                value.get_ref(),
+                value.span(),
+            );
+        };
+        let found = u64::from_str_radix(number.as_str(), number.radix());
+        let message = match found {
+            Ok(found) if found < *least => {
+                format!("limits.{key} is {found}, a worker needs at least {least}")
+            }
+            Err(_) if number.as_str().starts_with('-') => {
+                format!("limits.{key} is negative, a worker needs at least {least}")
+            }
+            Ok(found) if found <= *most => return Some(found),
+            _ => format!("limits.{key} is {}, the most is {most}", quoted(number.as_str()).trim_matches('"')),
+        };
+        self.fault(value.span(), message);
+        None
+    }
+
+    fn mounts(&mut self, value: &Value) -> Vec<Mount> {
+        let Some(entries) = self.array("mounts", value) else { return Vec::new() };
+        let mut mounts: Vec<Mount> = Vec::new();
+        for entry in entries.iter() {
+            let Some(mount) = self.mount(entry) else { continue };
+            if mounts.iter().any(|other| other.target() == mount.target()) {
+                let message = format!("two mounts have the target {}", mount.target().display());
+                self.fault(entry.span(), message);
+            }
+            mounts.push(mount);
+        }
+        mounts
+    }
+
+    fn mount(&mut self, entry: &Value) -> Option<Mount> {
+        let table = self.table("an entry of mounts", entry)?;
+        for (key, _) in table.iter() {
+            if !MOUNT_KEYS.contains(&key.get_ref().as_ref()) {
+                self.unknown(key, "[[mounts]]", &MOUNT_KEYS);
+            }
+        }
+        let Some(value) = table.get("source") else {
+            self.fault(entry.span(), "a mount needs a source, a folder of the host".to_owned());
+            return None;
+        };
+        let Some(target) = table.get("target") else {
+            // Shown at its own path, which must do as a target too.
+            let both = |path: &str| words::mount_source(path).and_then(|_| words::mount_target(path));
+            return Some(Mount { source: self.checked("source", value, both)?, target: None });
+        };
+        let source = self.checked("source", value, words::mount_source);
+        let target = self.checked("target", target, words::mount_target)?;
+        Some(Mount { source: source?, target: Some(target) })
+    }
+
+    fn environment(&mut self, value: &Value, layer: &mut Layer) {
+        let Some(table) = self.table("environment", value) else { return };
+        for (key, value) in table.iter() {
+            let name = key.get_ref().as_ref();
+            if let Err(message) = words::variable(name) {
+                self.fault(key.span(), message);
+                continue;
+            }
+            if let Some(text) = self.checked(&format!("environment.{name}"), value, words::variable_value) {
+                layer.environment.insert(name.to_owned(), text);
+            }
+        }
+    }
+
+    fn pass_environment(&mut self, value: &Value, layer: &mut Layer) {
+        let Some(names) = self.array("pass_environment", value) else { return };
+        for name in names.iter() {
+            let variable = |name: &str| words::variable(name).map(|()| name.to_owned());
+            layer.pass_environment.extend(self.checked("pass_environment", name, variable));
+        }
+    }
+
+    fn barriers(&mut self, value: &Value, layer: &mut Layer) {
+        let Some(table) = self.table("barriers", value) else { return };
+        for (key, value) in table.iter() {
+            let Some(barrier) = Barrier::from_key(key.get_ref()) else {
+                self.unknown(key, "[barriers]", &Barrier::ALL.map(Barrier::key));
+                continue;
+            };
+            let name = format!("barriers.{}", barrier.key());
+            let Some(need) = self.checked(&name, value, words::need) else { continue };
+            if need == Need::BestEffort && barrier.is_load_bearing() {
+                let message = format!(
+                    "{name} cannot be best effort: the other barriers stand on it, and what is left is no sandbox"
+                );
+                self.fault(key.span(), message);
+                continue;
+            }
+            layer.barriers.insert(barrier, need);
+        }
+    }
+
+    /// A string that has passed a check, or the fault that the check has named.
+    fn checked<T>(
+        &mut self,
+        key: &str,
+        value: &Value,
+        check: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.string(key, value)?;
+        check(text).map_err(|message| self.fault(value.span(), format!("{key} {message}"))).ok()
+    }
+
+    fn string<'v>(&mut self, key: &str, value: &'v Value) -> Option<&'v str> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(text),
+            other => self.wrong_type(key, "a string", other, value.span()),
+        }
+    }
+
+    fn table<'v, 'i>(&mut self, key: &str, value: &'v Value<'i>) -> Option<&'v DeTable<'i>> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(table),
+            other => self.wrong_type(key, "a table", other, value.span()),
+        }
+    }
+
+    fn array<'v, 'i>(&mut self, key: &str, value: &'v Value<'i>) -> Option<&'v DeArray<'i>> {
+        match value.get_ref() {
+            DeValue::Array(array) => Some(array),
+            other => self.wrong_type(key, "an array", other, value.span()),
+        }
+    }
+
+    fn wrong_type<T: Default>(&mut self, key: &str, wanted: &str, found: &DeValue, span: Range<usize>) -> T {
+        let found = match found {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a number with a point",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        self.fault(span, format!("{key} must be {wanted}, it is {found}"));
+        T::default()
+    }
+}
