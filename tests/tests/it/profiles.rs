@@ -112,7 +112,7 @@ fn a_required_barrier_is_planned_or_the_refusal_names_it(setup: Setup) {
 }
 
 /// Those whose every step this build can execute.
-const STARTED: [&str; 3] = ["default", "data-science", "strict"];
+const STARTED: [&str; 4] = ["default", "data-science", "strict", "trusted"];
 
 fn built_in_profiles_start_where_their_plan_can_be_made_and_only_there(setup: Setup) {
     let daemon = Daemon::start(setup);
