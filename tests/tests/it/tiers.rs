@@ -1,5 +1,5 @@
 //! Limits hold in whichever tier of cgroups a host gives: as root with them and without, as an ordinary
-//! user without. (v2 with controllers needs another host: see `docs/operations.md`.)
+//! user without. (v2 with controllers needs another host: `tests/machine/limits.py`.)
 
 use std::time::Instant;
 
