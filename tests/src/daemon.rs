@@ -99,6 +99,9 @@ impl Daemon {
         if self.setup.tiny_disk {
             mounts.push("mount -t tmpfs -o size=256k,nr_inodes=40 tiny \"$0\"");
         }
+        if self.setup.shared_mounts {
+            mounts.push("mount --make-rshared /");
+        }
         if self.setup.masked_proc {
             mounts.push("mount --bind -o ro /proc/sys /proc/sys && mount -t tmpfs -o ro masked /proc/acpi");
         }

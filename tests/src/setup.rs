@@ -80,6 +80,7 @@ impl Mode {
             private: true,
             tiny_disk: false,
             masked_proc: false,
+            shared_mounts: false,
         })
     }
 }
@@ -131,6 +132,9 @@ pub struct Setup {
     pub private: bool,
     /// Whether notebooks lie on a disk of a few files, seen by nobody else; as root only.
     pub tiny_disk: bool,
+    /// Whether mounts travel between the daemon's namespace and copies of it, as systemd has it; as root
+    /// only.
+    pub shared_mounts: bool,
     /// Whether parts of the daemon's `/proc` are covered, as in a container; as root only.
     pub masked_proc: bool,
 }
@@ -160,6 +164,13 @@ impl Setup {
     #[must_use]
     pub fn tiny_disk(mut self) -> Self {
         self.tiny_disk = true;
+        self
+    }
+
+    /// With mounts that travel.
+    #[must_use]
+    pub fn shared_mounts(mut self) -> Self {
+        self.shared_mounts = true;
         self
     }
 

@@ -100,7 +100,8 @@ pub fn exec(argv: &[String], environment: &[(String, String)]) -> Errno {
 }
 
 /// Sets mount attributes (`MOUNT_ATTR_*`) on the mount that `tree` is, and on those below it when
-/// `recursive`. `idmap` is a user namespace for `MOUNT_ATTR_IDMAP`.
+/// `recursive`, and makes them private: a copy of a shared mount would carry what is mounted on it back
+/// to where it was copied from. `idmap` is a user namespace for `MOUNT_ATTR_IDMAP`.
 pub fn mount_setattr(
     tree: BorrowedFd<'_>,
     recursive: bool,
@@ -110,7 +111,7 @@ pub fn mount_setattr(
     let attributes = libc::mount_attr {
         attr_set: set | if idmap.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
         attr_clr: 0,
-        propagation: 0,
+        propagation: libc::MS_PRIVATE,
         userns_fd: idmap.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };

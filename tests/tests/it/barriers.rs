@@ -15,7 +15,7 @@ in_every_mode!(
     loopback_is_the_sandboxs_own,
 );
 
-in_one_mode!(masked_proc_of_the_host_is_no_hindrance_to_root,);
+in_one_mode!(masked_proc_of_the_host_is_no_hindrance_to_root, nothing_is_mounted_where_the_daemon_lives,);
 
 fn landlock_refuses_what_no_other_barrier_does(setup: Setup) {
     let daemon = Daemon::start(setup);
@@ -124,4 +124,20 @@ fn masked_proc_of_the_host_is_no_hindrance_to_root(setup: Setup) {
     let masks = "print(open('/proc/keys').read() == '', open('/proc/cmdline').read() == '')\nopen('/proc/sys/kernel/hostname', 'w')";
     let ran = daemon.notebook("a").run(masks);
     assert_eq!((ran.stdout().as_str(), ran.raised()), ("True True\n", Some("OSError")));
+}
+
+fn nothing_is_mounted_where_the_daemon_lives(setup: Setup) {
+    if !we_are_root() {
+        return skip("only root can make mounts that travel");
+    }
+    let daemon = Daemon::start(setup.shared_mounts());
+    let mounts = || std::fs::read_to_string(format!("/proc/{}/mountinfo", daemon.pid())).unwrap();
+    let before = mounts();
+    assert!(before.contains(" shared:"), "nothing travels there: {before}");
+    let mut notebook = daemon.notebook("a");
+    notebook.run("1").ok();
+    assert_eq!(mounts(), before, "while a sandbox lives");
+    let id = notebook.id.clone();
+    notebook.client.tell(&Request::Close { notebook: id });
+    assert_eq!(mounts(), before, "after its end");
 }
