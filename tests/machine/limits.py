@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Limits on a machine whose cgroups this project's own tests do not have, e.g. v2 with controllers.
 
-    limits.py --bin-dir DIR [--python PATH] [--user NAME]
+    limits.py --bin-dir DIR [--python PATH] [--user NAME] [--no-delegate]
 
 Needs systemd. Starts a cellblockd of its own in a transient unit with Delegate=yes (with --user in that
-user's manager), runs each limit into its end, and prints a line for each: the outcome, the peak, and what
+user's manager, with --no-delegate in a unit like any other), runs each limit into its end, and prints a line for each: the outcome, the peak, and what
 the kernel's own files say. Exits with 1 when one of them is not as it must be. `clients/python/src` must
 be on PYTHONPATH.
 """
@@ -55,7 +55,7 @@ SPREAD = "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        while T
 class Unit:
     """A cellblockd in a transient unit."""
 
-    def __init__(self, bin_dir: Path, python: str, user: str | None) -> None:
+    def __init__(self, bin_dir: Path, python: str, user: str | None, delegate: bool) -> None:
         self._name = f"cellblock-limits-{os.getpid()}"
         self._manager = [] if user is None else [f"--machine={user}@.host", "--user"]
         self.home = Path(tempfile.mkdtemp(prefix="cbl-", dir="/tmp"))
@@ -69,7 +69,8 @@ class Unit:
         self.socket = self.home / "run/cellblockd.sock"
         daemon = [bin_dir / "cellblockd", "--runtime-dir", self.home / "run"]
         daemon += ["--state-dir", self.home / "state", "--profiles", profiles, "--python", python]
-        unit = ["systemd-run", *self._manager, f"--unit={self._name}", "-pDelegate=yes", "--collect"]
+        unit = ["systemd-run", *self._manager, f"--unit={self._name}", "--collect"]
+        unit += ["-pDelegate=yes"] * delegate
         subprocess.run([*unit, *daemon], check=True)
 
     def cgroup(self) -> Path:
@@ -99,8 +100,9 @@ def main() -> int:
     parser.add_argument("--bin-dir", type=Path, required=True)
     parser.add_argument("--python", default="/usr/bin/python3")
     parser.add_argument("--user")
+    parser.add_argument("--no-delegate", action="store_true")
     options = parser.parse_args()
-    unit = Unit(options.bin_dir, options.python, options.user)
+    unit = Unit(options.bin_dir, options.python, options.user, not options.no_delegate)
     try:
         with connect(unit.socket) as client:
             return check(client, unit)
@@ -130,7 +132,11 @@ def check(client: cellblock.Client, unit: Unit) -> int:
     for number, (name, code, limit, allowed) in enumerate(cases):
         notebook = client.open(f"n{number}", "short" if limit == "cpu" else "small")
         notebook.execute("keep = 1").result()
-        folder = next((path.parent for path in unit.cgroup().glob(f"n{number}-*/cgroup.procs")), None)
+        groups = [
+            *unit.cgroup().glob(f"n{number}-*"),
+            *Path("/sys/fs/cgroup").glob(f"cellblock-*/n{number}-*"),
+        ]
+        folder = next(iter(groups), None)
         began = time.monotonic()
         outcome = notebook.execute(code).result().outcome
         took = time.monotonic() - began

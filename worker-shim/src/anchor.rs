@@ -175,7 +175,7 @@ impl Anchor {
         let mut arguments = vec![format!("/proc/self/fd/{SHIM_BINARY_FD}")];
         arguments.extend(["--worker".to_owned(), worker.to_string()]);
         arguments.push(self.outer.first_host_uid.map_or("rootless".to_owned(), |uid| uid.to_string()));
-        arguments.extend(self.groups.kinds().map(|kind| kind.name().to_owned()));
+        arguments.extend(self.groups.arguments());
         let groups =
             self.groups.group(worker, self.outer.first_host_uid).context("failed to make its cgroups")?;
         let stderr = std::io::stderr();

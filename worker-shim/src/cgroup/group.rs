@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::str::FromStr;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -35,12 +34,29 @@ impl Kind {
     }
 }
 
-impl FromStr for Kind {
-    type Err = ();
+/// A folder of one sandbox.
+pub struct Folder {
+    /// What it is for.
+    pub kind: Kind,
+    /// Init enters it after its birth.
+    pub late: bool,
+    /// It.
+    pub descriptor: OwnedFd,
+}
 
-    fn from_str(text: &str) -> Result<Self, ()> {
+/// What a folder is, as on a shim's command line.
+pub fn argument(kind: Kind, late: bool) -> String {
+    let when = if late { "late-" } else { "" };
+    format!("{when}{}", kind.name())
+}
+
+impl Folder {
+    /// From the command line; `None` when it is not one of ours.
+    pub fn parse(argument: &str, descriptor: OwnedFd) -> Option<Folder> {
+        let (late, name) = argument.strip_prefix("late-").map_or((false, argument), |name| (true, name));
         let all = [Kind::Full, Kind::Core, Kind::Memory, Kind::Processes];
-        all.into_iter().find(|kind| kind.name() == text).ok_or(())
+        let kind = all.into_iter().find(|kind| kind.name() == name)?;
+        Some(Folder { kind, late, descriptor })
     }
 }
 
@@ -49,8 +65,10 @@ impl FromStr for Kind {
 pub struct Group {
     /// v2: whom init is born into.
     birth: Option<OwnedFd>,
-    /// v1: where init enters.
+    /// Where init enters those that it is not born into.
     join: Vec<File>,
+    /// Memory or processes are in v1.
+    legacy: bool,
     kill: Option<File>,
     processor: Option<File>,
     memory: Option<Memory>,
@@ -77,17 +95,26 @@ impl Group {
     ///
     /// # Errors
     /// There is no folder, or one of the files cannot be opened or written.
-    pub fn open(folders: &[(Kind, OwnedFd)], memory_bytes: u64, processes: u64) -> io::Result<Group> {
+    pub fn open(folders: &[Folder], memory_bytes: u64, processes: u64) -> io::Result<Group> {
         let mut group = Group::default();
-        for (kind, folder) in folders {
-            let place = Folder(folder.as_fd());
+        for Folder { kind, late, descriptor } in folders {
+            let place = Place(descriptor.as_fd());
             match kind {
                 Kind::Full | Kind::Core => {
-                    group.birth = Some(folder.try_clone()?);
+                    if *late {
+                        group.join.push(place.open("cgroup.procs", OFlags::WRONLY)?);
+                    } else {
+                        group.birth = Some(descriptor.try_clone()?);
+                    }
                     group.kill = place.open("cgroup.kill", OFlags::WRONLY).ok();
                     group.processor = place.open("cpu.stat", OFlags::RDONLY).ok();
                 }
-                Kind::Memory | Kind::Processes => group.join.push(place.open("tasks", OFlags::WRONLY)?),
+                Kind::Memory | Kind::Processes => {
+                    // Not `cgroup.procs`: for one thread that enters by itself the kernel need not stop
+                    // the world.
+                    group.join.push(place.open("tasks", OFlags::WRONLY)?);
+                    group.legacy = true;
+                }
             }
             match kind {
                 Kind::Full => {
@@ -128,9 +155,8 @@ impl Group {
     /// # Errors
     /// The kernel's.
     pub fn join(&self) -> io::Result<()> {
-        // To `tasks`, not `cgroup.procs`, and oneself: then the kernel need not stop the world.
-        for tasks in &self.join {
-            rustix::io::write(tasks, b"0")?;
+        for file in &self.join {
+            rustix::io::write(file, b"0")?;
         }
         Ok(())
     }
@@ -152,7 +178,7 @@ impl Group {
 
     /// What it is, for people.
     pub fn describe(&self) -> String {
-        let version = if self.join.is_empty() { "v2" } else { "v1 beside v2" };
+        let version = if self.legacy { "v1 beside v2" } else { "v2" };
         let held = match (self.bounds_memory(), self.bounds_processes()) {
             (true, true) => "memory and processes are held",
             (true, false) => "memory is held",
@@ -206,10 +232,10 @@ impl Group {
     }
 }
 
-/// A group's folder.
-struct Folder<'a>(BorrowedFd<'a>);
+/// Where the files of a group are.
+struct Place<'a>(BorrowedFd<'a>);
 
-impl Folder<'_> {
+impl Place<'_> {
     fn open(&self, name: &str, access: OFlags) -> io::Result<File> {
         let file = rustix::fs::openat(self.0, name, access | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{name}: {error}")))?;
@@ -257,6 +283,16 @@ mod tests {
             (Some(3), Some(2), Some(5))
         );
         assert_eq!(field(text, "high"), None);
+    }
+
+    #[test]
+    fn folder_is_what_its_argument_says() {
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        for (kind, late) in [(Kind::Full, false), (Kind::Core, true), (Kind::Memory, true)] {
+            let folder = Folder::parse(&argument(kind, late), null()).unwrap();
+            assert_eq!((folder.kind, folder.late), (kind, late));
+        }
+        assert!(Folder::parse("other", null()).is_none());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use cellblock_proto::id::WorkerId;
 use rustix::event::Timespec;
 use rustix::fs::{Mode, OFlags};
 
-pub use self::group::{Group, Kind};
+pub use self::group::{Folder, Group, Kind};
 use self::place::{Hierarchy, Host};
 
 /// The controllers that we use. Processor time is counted by every group of v2, without one.
@@ -53,6 +53,8 @@ struct Branch {
     folder: PathBuf,
     /// It was there before us and is only cleared.
     given: bool,
+    /// Sandboxes enter it after their birth, because we are not below it ourselves.
+    late: bool,
 }
 
 /// The anchor's folders, one per hierarchy.
@@ -105,7 +107,7 @@ impl Tree {
 
     /// How much of cgroups there is.
     pub fn tier(&self) -> CgroupTier {
-        let has = |kind| self.kinds().any(|one| one == kind);
+        let has = |kind| self.branches.iter().any(|branch| branch.kind == kind);
         if has(Kind::Full) {
             CgroupTier::Full
         } else if has(Kind::Memory) {
@@ -115,9 +117,9 @@ impl Tree {
         }
     }
 
-    /// What each sandbox gets, in the order of its descriptors.
-    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
-        self.branches.iter().map(|branch| branch.kind)
+    /// What each sandbox gets, in the order of its descriptors, as on a shim's command line.
+    pub fn arguments(&self) -> impl Iterator<Item = String> {
+        self.branches.iter().map(|branch| group::argument(branch.kind, branch.late))
     }
 
     fn unified(&mut self, host: &Host, wanted: &Wanted, owner: Option<u32>) -> io::Result<Kind> {
@@ -138,14 +140,17 @@ impl Tree {
             None => return Err(io::Error::other("no group was given to this user (systemd: Delegate=yes)")),
         };
         place::remove_stale(folder.parent().filter(|_| given.is_none()));
-        let arranged = arrange(&folder, given.is_some(), owner);
+        // What leaves the group of a unit of systemd is not ended with the unit any more, so then we stay.
+        let late = given.is_none() && unified.is_of_a_unit();
+        let arranged =
+            if late { give_controllers(&folder) } else { arrange(&folder, given.is_some(), owner) };
         if arranged.is_err() && given.is_none() {
             let _ = fs::remove_dir(folder.join(OWN));
             let _ = fs::remove_dir(&folder);
         }
         let kind = arranged?;
-        self.origin = Some(unified.own.clone()).filter(|_| given.is_none());
-        self.branches.push(Branch { kind, folder, given: given.is_some() });
+        self.origin = Some(unified.own.clone()).filter(|_| given.is_none() && !late);
+        self.branches.push(Branch { kind, folder, given: given.is_some(), late });
         Ok(kind)
     }
 
@@ -156,7 +161,7 @@ impl Tree {
         place::remove_stale(Some(own));
         let folder = own.join(place::name());
         fs::create_dir(&folder)?;
-        self.branches.push(Branch { kind, folder, given: false });
+        self.branches.push(Branch { kind, folder, given: false, late: true });
         Ok(())
     }
 
@@ -168,7 +173,7 @@ impl Tree {
             .map(|branch| {
                 let folder = branch.folder.join(worker.as_str());
                 fs::create_dir(&folder)?;
-                if matches!(branch.kind, Kind::Full | Kind::Core) {
+                if !branch.late {
                     chown(folder.join("cgroup.procs"), owner, owner)?;
                 }
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -221,8 +226,8 @@ impl Drop for Tree {
     }
 }
 
-/// Goes into a leaf, with whoever else is in a group that was given to us, and gives the controllers
-/// there are to the groups below.
+/// Goes into a leaf, with whoever else is in a group that was given to us, so that all below the group
+/// can have its controllers.
 fn arrange(folder: &Path, given: bool, owner: Option<u32>) -> io::Result<Kind> {
     let leaf = folder.join(OWN);
     match fs::create_dir(&leaf) {
@@ -238,6 +243,11 @@ fn arrange(folder: &Path, given: bool, owner: Option<u32>) -> io::Result<Kind> {
     }
     // Births from our leaf into the groups beside it need the right on what is above both.
     chown(folder.join("cgroup.procs"), owner, owner)?;
+    give_controllers(folder)
+}
+
+/// Gives the controllers there are to the groups below.
+fn give_controllers(folder: &Path) -> io::Result<Kind> {
     let there = fs::read_to_string(folder.join("cgroup.controllers"))?;
     let has = |text: &str| CONTROLLERS.iter().all(|name| text.split_whitespace().any(|word| word == *name));
     if !has(&there) {

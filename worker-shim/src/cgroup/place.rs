@@ -37,6 +37,12 @@ impl Host {
 }
 
 impl Hierarchy {
+    /// Whether systemd ends whoever is in our own group, and knows of nobody else.
+    pub fn is_of_a_unit(&self) -> bool {
+        let is_unit = |name: &str| name.ends_with(".service") || name.ends_with(".scope");
+        self.own.components().any(|part| part.as_os_str().to_str().is_some_and(is_unit))
+    }
+
     /// Whether our own group is ours to arrange: systemd marks what it delegates, and what an ordinary
     /// user may write has been given to him.
     pub fn is_given(&self) -> bool {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use inside::{init_step, worker_step};
 
-use crate::cgroup::{Group, Kind};
+use crate::cgroup::{Folder, Group};
 use crate::init;
 use crate::outer::Outer;
 
@@ -90,7 +90,7 @@ pub struct Sandbox {
 pub struct Making<'a> {
     outer: &'a Outer,
     /// The folders that the anchor has made for it.
-    groups: &'a [(Kind, OwnedFd)],
+    groups: &'a [Folder],
     taken: Taken,
     sandbox: Option<Sandbox>,
 }
@@ -145,7 +145,7 @@ pub enum InitCommand {
 
 impl Sandbox {
     /// Executes the shim's steps and init's.
-    pub fn make(spec: &StartSpec, outer: &Outer, groups: &[(Kind, OwnedFd)]) -> Result<Sandbox, StepError> {
+    pub fn make(spec: &StartSpec, outer: &Outer, groups: &[Folder]) -> Result<Sandbox, StepError> {
         let mut making = Making { outer, groups, taken: Taken::default(), sandbox: None };
         let missing = execute_steps(&spec.steps, Actor::Shim, |step| host::execute(step, spec, &mut making))?;
         let mut sandbox = making.sandbox.ok_or(StepError {

@@ -20,7 +20,7 @@ mod worker;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ use self::outbox::Outbox;
 use self::processor::Processor;
 use self::text::{Gap, Text};
 use self::worker::Worker;
-use crate::cgroup::Kind as GroupKind;
+use crate::cgroup::Folder;
 use crate::outer::Outer;
 use crate::pump::Sequencer;
 use crate::sandbox::Sandbox;
@@ -113,13 +113,13 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
 }
 
 /// The descriptors behind our program's, by what they are for.
-fn cgroups(kinds: &[OsString]) -> anyhow::Result<Vec<(GroupKind, OwnedFd)>> {
+fn cgroups(kinds: &[OsString]) -> anyhow::Result<Vec<Folder>> {
     let mut groups = Vec::new();
     for (number, kind) in (PROGRAM_FD + 1..).zip(kinds) {
-        let kind: Option<GroupKind> = kind.to_str().and_then(|kind| kind.parse().ok());
-        let folder =
+        let descriptor =
             sys::inherited(number).with_context(|| format!("descriptor {number} must be a cgroup"))?;
-        groups.push((kind.context("an unknown kind of cgroup")?, folder));
+        let folder = kind.to_str().and_then(|kind| Folder::parse(kind, descriptor));
+        groups.push(folder.context("an unknown kind of cgroup")?);
     }
     Ok(groups)
 }
@@ -197,7 +197,7 @@ struct Shim {
 }
 
 impl Shim {
-    fn start(&mut self, outer: &Outer, groups: &[(GroupKind, OwnedFd)]) {
+    fn start(&mut self, outer: &Outer, groups: &[Folder]) {
         let began = Instant::now();
         let made = Sandbox::make(&self.spec, outer, groups).and_then(|sandbox| {
             self.made_in = began.elapsed();
