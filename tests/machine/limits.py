@@ -4,9 +4,9 @@
     limits.py --bin-dir DIR [--python PATH] [--user NAME] [--no-delegate]
 
 Needs systemd. Starts a cellblockd of its own in a transient unit with Delegate=yes (with --user in that
-user's manager, with --no-delegate in a unit like any other), runs each limit into its end, and prints a line for each: the outcome, the peak, and what
-the kernel's own files say. Exits with 1 when one of them is not as it must be. `clients/python/src` must
-be on PYTHONPATH.
+user's manager, with --no-delegate in a unit like any other), runs each limit into its end, and prints a
+line for each: the outcome, the peak, and what the kernel's own files say. Exits with 1 when one of them is
+not as it must be. `clients/python/src` must be on PYTHONPATH.
 """
 
 from __future__ import annotations
