@@ -12,7 +12,7 @@ mod profile;
 mod report;
 mod step;
 
-pub use host::{Host, Interpreter, Tree};
+pub use host::{Host, Interpreter, Quota, Tree, Workspace};
 pub use plan::{PATH_IN_SANDBOX, plan};
 pub use profile::{Limits, Mount, Network, Profile, ProfileError};
 pub use report::{BarrierReport, BarrierState, SandboxReport};

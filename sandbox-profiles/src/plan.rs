@@ -6,10 +6,17 @@ use std::path::{Path, PathBuf};
 use crate::ids;
 use crate::profile::Network;
 use crate::step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
-use crate::{Host, Profile};
+use crate::{Host, Profile, Quota};
 
 /// `PATH` in the sandbox, behind the interpreter's own folder.
 pub const PATH_IN_SANDBOX: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Where a worker sees its notebook's files.
+const WORKSPACE: &str = "/workspace";
+
+/// A file for each so many bytes of a project, and some on top: more than any honest notebook has.
+const PROJECT_BYTES_PER_INODE: u64 = 4096;
+const PROJECT_LEAST_INODES: u64 = 16 << 10;
 
 /// The root holds directories, links and a few small files: mount points, in effect.
 const ROOT_BYTES: u64 = 1 << 20;
@@ -70,10 +77,10 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\n";
 pub fn plan(profile: &Profile, host: &Host) -> Vec<Step> {
     let mut steps = Steps(Vec::new());
     let trees = trees(profile, host);
-    shim_steps(&mut steps, host, &trees);
+    shim_steps(&mut steps, profile, host, &trees);
     init_steps(&mut steps, profile, host, &trees);
     worker_steps(&mut steps, profile, host);
-    watch_steps(&mut steps, profile);
+    watch_steps(&mut steps, profile, host);
     steps.0
 }
 
@@ -140,12 +147,17 @@ fn trees(profile: &Profile, host: &Host) -> Vec<Planned> {
         let device = Path::new(device);
         trees.push(tree(Barrier::Devices, device, device, "programs expect it, and it gives nothing away"));
     }
-    trees.push(tree(
-        Barrier::Workspace,
-        &host.workspace,
-        Path::new("/workspace"),
-        "the only place of the host that can be written",
-    ));
+    let only = "the only place of the host that can be written";
+    let mut workspace = tree(Barrier::Workspace, &host.workspace.folder, Path::new(WORKSPACE), only);
+    if let Some(Quota::Image { image }) = &host.workspace.quota {
+        workspace.action = Action::MountImage {
+            image: image.clone(),
+            target: workspace.target.clone(),
+            bytes: profile.limits.workspace_bytes,
+            idmap: host.rootful,
+        };
+    }
+    trees.push(workspace);
     trees
 }
 
@@ -160,8 +172,16 @@ impl<'a> From<&'a crate::Tree> for Tree<'a> {
     }
 }
 
-fn shim_steps(steps: &mut Steps, host: &Host, trees: &[Planned]) {
+fn shim_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planned]) {
     let shim = Actor::Shim;
+    if let Some(Quota::Project { id }) = host.workspace.quota {
+        let bytes = profile.limits.workspace_bytes;
+        let inodes = PROJECT_LEAST_INODES.saturating_add(bytes / PROJECT_BYTES_PER_INODE);
+        let folder = host.workspace.folder.clone();
+        let limit = Action::LimitWorkspace { folder, project: id, bytes, inodes };
+        let disk = "the disk itself refuses what is beyond it, whoever writes and however fast";
+        steps.require(shim, Barrier::WorkspaceQuota, limit, disk);
+    }
     let enter = "a shim is never root of the host while a worker lives";
     // As root the trees are taken first, with rights that end at the next step. An ordinary user
     // has no right to take any before he is root of Z, in the mount namespace that Z owns.
@@ -169,7 +189,13 @@ fn shim_steps(steps: &mut Steps, host: &Host, trees: &[Planned]) {
         steps.require(shim, Barrier::UserIds, Action::EnterOuter, enter);
     }
     for tree in trees {
-        steps.require(shim, tree.barrier, tree.action.clone(), tree.reason);
+        match &tree.action {
+            image @ Action::MountImage { .. } => {
+                let own = "a file system of its own is full when it is full, whoever writes and however fast";
+                steps.require(shim, Barrier::WorkspaceQuota, image.clone(), own);
+            }
+            action => steps.require(shim, tree.barrier, action.clone(), tree.reason),
+        }
     }
     if host.rootful {
         steps.require(shim, Barrier::UserIds, Action::EnterOuter, enter);
@@ -321,13 +347,18 @@ fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
     steps.require(worker, Barrier::Capabilities, Action::Prove, proof);
 }
 
-fn watch_steps(steps: &mut Steps, profile: &Profile) {
+fn watch_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
     let watch = Actor::Watch;
     let verify = "from outside, before the first cell: what the sandbox says of itself proves nothing";
     steps.require(watch, Barrier::Capabilities, Action::Verify, verify);
     let memory = Action::WatchMemory { bytes: profile.limits.memory_bytes };
     let sum = "limits of one process do not bound the sum";
     steps.push(watch, Barrier::Memory, Need::BestEffort, memory, sum);
+    if host.workspace.quota == Some(Quota::Watch) {
+        let files = Action::WatchWorkspace { bytes: profile.limits.workspace_bytes };
+        let share = "the disk is shared with everybody, and nothing else bounds this share of it";
+        steps.push(watch, Barrier::WorkspaceQuota, Need::BestEffort, files, share);
+    }
 }
 
 #[cfg(test)]

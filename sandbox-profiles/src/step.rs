@@ -184,6 +184,29 @@ pub enum Action {
         /// Show the host owner's files as the worker's.
         idmap: bool,
     },
+    /// Put the workspace's folder into a project of the disk, with a limit. Only a new or empty folder
+    /// is put into one: what lies in a folder already keeps its own.
+    LimitWorkspace {
+        /// On the host.
+        folder: PathBuf,
+        /// The project.
+        project: u32,
+        /// Its limit.
+        bytes: u64,
+        /// Its limit in files and folders.
+        inodes: u64,
+    },
+    /// Mount a file as a file system, detached, by a loop device that goes with its last mount.
+    MountImage {
+        /// The file.
+        image: PathBuf,
+        /// In the sandbox.
+        target: PathBuf,
+        /// It is made to hold at least as much.
+        bytes: u64,
+        /// Show the owner's files as the worker's.
+        idmap: bool,
+    },
     /// Join the outer user namespace Z; from here on the shim has no rights on the host.
     EnterOuter,
     /// Make the sandbox's namespaces in one call, with init in them.
@@ -307,6 +330,11 @@ pub enum Action {
         /// The limit.
         bytes: u64,
     },
+    /// Sum the files of the workspace and end the sandbox above the limit.
+    WatchWorkspace {
+        /// The limit.
+        bytes: u64,
+    },
     /// Landlock: read and execute everywhere, write only below `writable`; skipped where the kernel
     /// has none that is of use, which the report says.
     Restrict {
@@ -343,6 +371,15 @@ impl fmt::Display for Action {
                 } else {
                     write!(out, "take {} as {} ({access}{owner})", source.display(), target.display())
                 }
+            }
+            Action::LimitWorkspace { folder, project, bytes, inodes } => {
+                let folder = folder.display();
+                write!(out, "limit {folder}, as project {project}, to {bytes} bytes and {inodes} inodes")
+            }
+            Action::MountImage { image, target, bytes, idmap } => {
+                let owner = if *idmap { ", owned by the worker" } else { "" };
+                let (image, target) = (image.display(), target.display());
+                write!(out, "mount {image} as {target}, {bytes} bytes (writable{owner})")
             }
             Action::EnterOuter => write!(out, "enter the outer user namespace"),
             Action::Clone { namespaces } => write!(out, "clone into {} new namespaces", namespaces.len()),
@@ -381,6 +418,7 @@ impl fmt::Display for Action {
             Action::CloseFiles => write!(out, "close all other descriptors"),
             Action::ChangeDirectory { path } => write!(out, "go to {}", path.display()),
             Action::WatchMemory { bytes } => write!(out, "watch memory, at most {bytes} bytes"),
+            Action::WatchWorkspace { bytes } => write!(out, "watch the workspace, at most {bytes} bytes"),
             Action::Restrict { tcp, .. } => {
                 write!(out, "restrict by landlock{}", if *tcp { "" } else { ", no TCP" })
             }

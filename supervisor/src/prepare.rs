@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cellblock_proto::execution::Death;
 use cellblock_proto::shim::EventBody;
-use sandbox_profiles::Profile;
+use sandbox_profiles::{Profile, Workspace};
 use tokio::sync::OnceCell;
 
 use crate::daemon::Daemon;
@@ -108,7 +108,7 @@ async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path)
         profile_name: PROFILE_NAME.to_owned(),
         profile: Profile { environment: Default::default(), ..profile.clone() },
         python: python.clone(),
-        workspace: making.to_owned(),
+        workspace: Workspace { folder: making.to_owned(), quota: None },
         cache: None,
     };
     let mut launched = launch::start(daemon, order).await.map_err(|error| chain(&error))?;

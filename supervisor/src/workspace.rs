@@ -1,5 +1,6 @@
-//! The notebooks' folders: `<state>/notebooks/<id>/workspace`. What lies in a workspace is hostile
-//! (links, odd names, any size) and is never walked, except to be removed.
+//! The notebooks' folders: `<state>/notebooks/<id>/workspace`, or `workspace.img` beside where it would
+//! be (see `quota.rs`). What lies in a workspace is hostile (links, odd names, any size) and is never
+//! walked, except to be removed.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cellblock_proto::id::NotebookId;
 
+use crate::process::ProcessError;
 use crate::removal;
 
 /// Why a notebook has no folder.
@@ -19,11 +21,15 @@ pub(crate) enum WorkspaceError {
     ReadOnly { path: PathBuf, source: io::Error },
     #[error("{path} is not a folder of ours (it is a link or a file): move it away")]
     Foreign { path: PathBuf },
+    #[error("{path} is an image, which only root can mount: run cellblockd as root")]
+    NeedsRoot { path: PathBuf },
+    #[error("failed to make the image of a workspace")]
+    Image(#[from] ProcessError),
     #[error("failed to {verb} {path}")]
     Io { verb: &'static str, path: PathBuf, source: io::Error },
 }
 
-fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
+pub(crate) fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
     let path = path.to_owned();
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WorkspaceError::Full { path, source },
@@ -45,8 +51,8 @@ pub(crate) fn notebooks(state: &Path) -> PathBuf {
     state.join("notebooks")
 }
 
-/// Makes a notebook's workspace and returns its path; what is in it already stays. `owner` is as in
-/// [`give`].
+/// Makes a notebook's workspace and returns its path; what is in it already stays, and where there is an
+/// image there is no folder. `owner` is as in [`give`].
 ///
 /// # Errors
 /// As [`make_private_dir`]; and a link or file where a folder of ours belongs.
@@ -57,12 +63,33 @@ pub(crate) fn open(
 ) -> Result<PathBuf, WorkspaceError> {
     let folder = folder(state, notebook);
     let workspace = folder.join("workspace");
+    if has_image(&image(state, notebook))? {
+        return Ok(workspace);
+    }
     make_private_dir(&workspace)?;
     for path in [&folder, &workspace] {
         must_be_folder(path)?;
     }
     give(&workspace, owner)?;
     Ok(workspace)
+}
+
+/// Where a notebook's image is, when it has one.
+pub(crate) fn image(state: &Path, notebook: &NotebookId) -> PathBuf {
+    folder(state, notebook).join("workspace.img")
+}
+
+/// Whether there is an image at that path.
+///
+/// # Errors
+/// Something else is there.
+pub(crate) fn has_image(path: &Path) -> Result<bool, WorkspaceError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => Ok(true),
+        Ok(_) => Err(WorkspaceError::Foreign { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("look at", path)(error)),
+    }
 }
 
 /// Gives a folder that a worker fills to the first host id of the workers (`None` when rootless):

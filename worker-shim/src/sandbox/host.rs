@@ -1,7 +1,7 @@
 //! The shim's own steps: what needs rights on the host, then the clone.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use cellblock_proto::shim::StartSpec;
 use rustix::fs::CWD;
@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 use sandbox_profiles::{Action, Namespace, Step, ids};
 
-use super::{InitCommand, Sandbox, Trees};
+use super::{InitCommand, Sandbox, Trees, quota};
 use crate::init;
 use crate::outer::{self, Outer};
 use crate::sys::{self, Forked};
@@ -39,14 +39,21 @@ pub fn execute(
             }
             sys::mount_setattr(tree.as_fd(), true, set, None)?;
             if *idmap {
-                let first = outer.first_host_uid.ok_or_else(|| io::Error::other("idmap without a range"))?;
-                // On disk the worker's files belong to the shims' id, never to root: a set-uid file that
-                // a cell makes must not be root's for whoever copies it elsewhere. What root has put
-                // there is shown as init's: to be read, and to be removed by the folder's owner.
-                let worker = first + ids::worker_in_outer(spec.slot);
-                let init = first + ids::init_in_outer(spec.slot);
-                let names = outer::idmap(&[(0, init), (first, worker)])?;
-                sys::mount_setattr(tree.as_fd(), false, 0, Some(names.as_fd()))?;
+                let init = outer.first_host_uid.unwrap_or_default() + ids::init_in_outer(spec.slot);
+                show_as_workers(tree.as_fd(), spec, outer, init)?;
+            }
+            trees.insert(target.clone(), tree);
+            Ok(())
+        }
+        Action::LimitWorkspace { folder, project, bytes, inodes } => {
+            quota::limit_folder(folder, *project, *bytes, *inodes)
+        }
+        Action::MountImage { image, target, bytes, idmap } => {
+            let tree = quota::mount_image(image, *bytes)?;
+            if *idmap {
+                // The supervisor reaches an image through this mount alone, and as root can make files
+                // only where there is a root.
+                show_as_workers(tree.as_fd(), spec, outer, 0)?;
             }
             trees.insert(target.clone(), tree);
             Ok(())
@@ -86,6 +93,15 @@ pub fn execute(
         }
         _ => Err(io::Error::other("not a step of the shim")),
     }
+}
+
+/// On disk the worker's files belong to the shims' id, never to root: a set-uid file that a cell makes
+/// must not be root's for whoever copies it elsewhere. What root has put there is shown as `roots`: to be
+/// read, and to be removed by the folder's owner.
+fn show_as_workers(tree: BorrowedFd<'_>, spec: &StartSpec, outer: &Outer, roots: u32) -> io::Result<()> {
+    let first = outer.first_host_uid.ok_or_else(|| io::Error::other("idmap without a range"))?;
+    let names = outer::idmap(&[(0, roots), (first, first + ids::worker_in_outer(spec.slot))])?;
+    Ok(sys::mount_setattr(tree, false, 0, Some(names.as_fd()))?)
 }
 
 fn flag(namespace: Namespace) -> u64 {

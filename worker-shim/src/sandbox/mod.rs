@@ -6,6 +6,7 @@
 mod host;
 mod inside;
 pub mod landlock;
+pub mod quota;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -8,6 +8,7 @@ use cellblock_proto::execution::{
 use cellblock_proto::shim::{EventBody, StartFailure};
 
 use super::Shim;
+use super::disk::Disk;
 use super::executions::{Cause, Queued};
 use super::memory::Memory;
 use crate::sandbox::InitEvent;
@@ -27,7 +28,7 @@ impl Shim {
         let tails = self.text.close_gap();
         tails.into_iter().for_each(|ready| self.output(ready));
         let Some(running) = self.executions.running.take() else { return };
-        let end = running.end(said, &self.spec.limits);
+        let end = self.disk.end(running.end(said, &self.spec.limits));
         let failed = end != End::Ok;
         let outcome = Outcome {
             end,
@@ -96,7 +97,8 @@ impl Shim {
         if let Some(worker) = &mut self.worker {
             // Dropping the sandbox waits for init, and with init everybody who could still write.
             self.sandbox = None;
-            self.memory = Memory::default();
+            // A place held open keeps its mount, and the next worker from mounting it.
+            (self.memory, self.disk) = (Memory::default(), Disk::default());
             worker.read_to_end(&mut self.sequencer);
         }
         let pieces = self.sequencer.take_all();

@@ -9,6 +9,7 @@ use cellblock_proto::query::{Answer, Query};
 use cellblock_proto::shim::{Command, EventBody, ShimState, StartFailure};
 use cellblock_proto::worker::{WorkerCommand, WorkerEventBody};
 
+use super::disk::Disk;
 use super::executions::{Cause, Queued};
 use super::memory::Memory;
 use super::text::{Gap, Ready};
@@ -167,6 +168,7 @@ impl Shim {
         let Some((queued, run)) = self.executions.begin(now) else { return };
         let Queued { execution, options, notice, code, .. } = queued;
         self.memory_at = now;
+        self.disk.begin(now);
         self.outbox.push(EventBody::Started { execution: execution.clone() }, Vec::new());
         if let Some(notice) = notice {
             self.output((execution.clone(), notice, Vec::new()));
@@ -300,7 +302,8 @@ impl Shim {
         }
         self.memory = Memory::of(worker.pid);
         let unseen = self.memory.unseen();
-        match report::report(&self.spec.steps, &sandbox.missing, worker.pid, &unseen) {
+        self.disk = Disk::of(worker.pid, &self.spec.steps, &self.spec.limits);
+        match report::report(&self.spec.steps, &sandbox.missing, worker.pid, &unseen, &self.disk) {
             Ok(report) => {
                 let worker_pid = worker.pid.as_raw_pid().cast_unsigned();
                 let (named, reported) = (python.clone(), report.clone());

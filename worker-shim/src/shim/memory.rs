@@ -148,13 +148,13 @@ fn is_counted(head: &str, memfds: Option<u64>, places: &[u64], files: &BTreeMap<
     device.is_some_and(|device| places.contains(&device))
 }
 
-fn entries(folder: &str) -> Vec<String> {
+pub(super) fn entries(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some(format!("{folder}/{}", entry.file_name().to_str()?))).collect()
 }
 
 /// All processes of the tree. One that ends meanwhile is simply not there.
-fn tree(root: i32) -> Vec<i32> {
+pub(super) fn tree(root: i32) -> Vec<i32> {
     let mut found = vec![root];
     let mut at = 0;
     while at < found.len() {

@@ -5,6 +5,7 @@
 //! One thread, one loop: wait, read, decide, write. `handlers.rs` has what happens on each
 //! input, `ends.rs` what happens at an end.
 
+mod disk;
 mod ends;
 mod executions;
 mod handlers;
@@ -12,6 +13,7 @@ mod memory;
 mod outbox;
 mod report;
 mod text;
+mod walk;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -29,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use sandbox_profiles::SandboxReport;
 
+use self::disk::Disk;
 use self::executions::{Cause, Due, Executions};
 use self::memory::Memory;
 use self::outbox::Outbox;
@@ -92,6 +95,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         ending: None,
         full_since: None,
         nobody_reads: false,
+        disk: Disk::default(),
         memory: Memory::default(),
         memory_at: Instant::now(),
         memory_peak: 0,
@@ -159,6 +163,7 @@ struct Shim {
     /// Since when nothing has been taken though nothing more can be kept.
     full_since: Option<Instant>,
     nobody_reads: bool,
+    disk: Disk,
     memory: Memory,
     memory_at: Instant,
     memory_peak: u64,
@@ -185,7 +190,7 @@ impl Shim {
 
     fn fail_to_start(&mut self, failure: StartFailure) {
         (self.sandbox, self.worker) = (None, None);
-        self.memory = Memory::default();
+        (self.memory, self.disk) = (Memory::default(), Disk::default());
         self.outbox.push(EventBody::StartFailed { failure }, Vec::new());
         self.over = true;
     }
@@ -280,6 +285,7 @@ impl Shim {
         next.extend(self.one_sided.map(|since| since + ONE_SIDED));
         next.extend(self.execution_clock(now));
         next.extend(self.memory_clock(now));
+        next.extend(self.disk_clock(now));
         next.extend(self.retention_clock(now));
         if self.ready.is_none() && self.worker.is_some() {
             let end = self.started + START_TIME;
@@ -341,6 +347,16 @@ impl Shim {
             self.memory_at = now + tick.max(now.elapsed() * 9);
         }
         Some(self.memory_at)
+    }
+
+    fn disk_clock(&mut self, now: Instant) -> Option<Instant> {
+        let init = self.sandbox.as_ref()?.init_pid;
+        let (next, cause) = self.disk.clock(now, init, self.executions.running.is_some());
+        if cause.is_some() && self.ending.is_none() {
+            self.ending = cause;
+            self.kill();
+        }
+        next
     }
 
     /// First the writer waits; only when nobody has taken anything for the grace does it go on, with

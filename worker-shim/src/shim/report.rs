@@ -6,6 +6,7 @@ use std::fs;
 use rustix::process::Pid;
 use sandbox_profiles::{Action, Barrier, BarrierReport, BarrierState, SandboxReport, Step};
 
+use super::disk::Disk;
 use crate::sandbox::{Missing, landlock};
 use crate::sys;
 
@@ -28,6 +29,7 @@ pub fn report(
     missing: &[Missing],
     worker: Pid,
     unseen: &[&str],
+    disk: &Disk,
 ) -> Result<SandboxReport, String> {
     let status = status(worker);
     if steps.iter().any(|step| step.action == Action::Verify) {
@@ -66,6 +68,9 @@ pub fn report(
         if !unseen.is_empty() {
             memory.detail += &format!("; not seen on this host: {}", unseen.join(", "));
         }
+    }
+    if let Some(line) = lines.get_mut(&Barrier::WorkspaceQuota) {
+        (line.state, line.detail) = disk.account(steps);
     }
     let tcp = steps.iter().any(|step| matches!(&step.action, Action::Restrict { tcp: true, .. }));
     if let Some(line) = lines.get_mut(&Barrier::Landlock) {
