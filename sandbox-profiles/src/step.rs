@@ -202,7 +202,7 @@ pub enum Action {
         image: PathBuf,
         /// In the sandbox.
         target: PathBuf,
-        /// It is made to hold at least as much.
+        /// How much it is to hold.
         bytes: u64,
         /// Show the owner's files as the worker's.
         idmap: bool,

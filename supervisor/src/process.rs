@@ -1,6 +1,6 @@
-//! The only file that starts programs, and there are two. One is the shim's binary, ours: unpacking its
+//! The only file that starts programs, and there are two kinds. One is the shim's binary, ours: unpacking its
 //! payload, looking at what the host can do for workspaces, becoming the anchor. The other is the
-//! host's `mkfs.ext4`, on a new file that nobody else has seen. They are exec'd with nothing in between
+//! host's e2fsprogs, on images that no sandbox has mounted. They are exec'd with nothing in between
 //! (no `pre_exec`), so that this multi-threaded process never runs code after a fork. Shims are
 //! started by the anchor, Python by the shim.
 
@@ -16,6 +16,9 @@ use tokio::process::Command;
 /// Unpacking writes a few files, starting the anchor makes a namespace; both take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Checking and growing an image that is full takes minutes on a slow disk, and must not be cut short.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(600);
+
 /// How much of a program's complaint goes into our own.
 const COMPLAINT_BYTES: u64 = 4096;
 
@@ -26,8 +29,8 @@ pub(crate) enum ProcessError {
     Start { program: PathBuf, source: io::Error },
     #[error("{program} {job} failed ({status}): {complaint}")]
     Failed { program: PathBuf, job: &'static str, status: String, complaint: String },
-    #[error("{program} {job} did not finish within {} s", PATIENCE.as_secs())]
-    TimedOut { program: PathBuf, job: &'static str },
+    #[error("{program} {job} did not finish within {} s", patience.as_secs())]
+    TimedOut { program: PathBuf, job: &'static str, patience: Duration },
     #[error("failed to write {path}")]
     Log { path: PathBuf, source: io::Error },
 }
@@ -66,7 +69,7 @@ pub(crate) fn find(program: &Path) -> Result<PathBuf, ProcessError> {
 pub(crate) async fn unpack(shim: &Path, parent: &Path) -> Result<PathBuf, ProcessError> {
     let mut command = command(shim);
     command.arg("--unpack").arg(parent);
-    let said = run(shim, "--unpack", command).await?;
+    let said = run(shim, "--unpack", command, PATIENCE).await?;
     Ok(parent.join(said.trim()))
 }
 
@@ -74,23 +77,34 @@ pub(crate) async fn unpack(shim: &Path, parent: &Path) -> Result<PathBuf, Proces
 pub(crate) async fn probe_quota(shim: &Path, folder: &Path) -> Result<String, ProcessError> {
     let mut command = command(shim);
     command.arg("--probe-quota").arg(folder);
-    run(shim, "--probe-quota", command).await
+    run(shim, "--probe-quota", command, PATIENCE).await
 }
 
-/// Makes a file system in `image`, a sparse file of its size.
-pub(crate) async fn mkfs(program: &Path, arguments: &[String], image: &Path) -> Result<(), ProcessError> {
+/// Runs a program of e2fsprogs on an image. It keeps `lock` open for as long as it runs, even when this
+/// process does not.
+pub(crate) async fn on_image(
+    program: &Path,
+    arguments: &[&str],
+    image: &Path,
+    lock: File,
+) -> Result<(), ProcessError> {
     let mut command = command(program);
-    command.args(arguments).arg(image);
-    run(program, "on a new image", command).await.map(drop)
+    command.args(arguments).arg(image).stdin(lock);
+    run(program, "on the image of a workspace", command, IMAGE_PATIENCE).await.map(drop)
 }
 
 /// Runs a program to its end and returns what it said.
-async fn run(program: &Path, job: &'static str, mut command: Command) -> Result<String, ProcessError> {
+async fn run(
+    program: &Path,
+    job: &'static str,
+    mut command: Command,
+    patience: Duration,
+) -> Result<String, ProcessError> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let child = command.spawn().map_err(|source| start_error(program, source))?;
-    let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+    let output = tokio::time::timeout(patience, child.wait_with_output())
         .await
-        .map_err(|_| ProcessError::TimedOut { program: program.to_owned(), job })?
+        .map_err(|_| ProcessError::TimedOut { program: program.to_owned(), job, patience })?
         .map_err(|source| start_error(program, source))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -123,7 +137,7 @@ pub(crate) async fn start_anchor(
             None => false,
         }
     };
-    let timed_out = || ProcessError::TimedOut { program: shim.to_owned(), job };
+    let timed_out = || ProcessError::TimedOut { program: shim.to_owned(), job, patience: PATIENCE };
     if tokio::time::timeout(PATIENCE, ready).await.map_err(|_| timed_out())? && &said == b"ready\n" {
         return Ok(());
     }

@@ -7,15 +7,19 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cellblock_proto::id::NotebookId;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use sandbox_profiles::{Quota, Workspace};
+use tokio::time::Instant;
 
 use crate::daemon::Daemon;
 use crate::host;
+use crate::log::chain;
 use crate::process;
 use crate::workspace::{self, WorkspaceError, failed};
 
@@ -27,6 +31,17 @@ const UNFINISHED: &str = "workspace.img.new";
 
 /// `FS_PROJINHERIT_FL`: what is made in the folder gets its project.
 const PROJECT_INHERITED: u32 = 0x2000_0000;
+
+/// Where the superblock of an ext4 is, and what its blocks are in our images.
+const SUPERBLOCK: u64 = 1024;
+const BLOCK_BYTES: u64 = 4096;
+
+/// What an image takes on the disk that has no files yet.
+const EMPTY_IMAGE_BYTES: u64 = 1 << 20;
+
+/// How long the sandbox before may take to write its last files to the disk, and how often we look.
+const LET_GO: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A file for each so many bytes: twice as many as mke2fs gives, and a table of a 32nd of the image, of
 /// which only what is used takes place on the disk.
@@ -62,7 +77,7 @@ impl Means {
         }
         match process::probe_quota(shim, state).await {
             Ok(said) => Means::of(&said, process::find_system(MKFS)),
-            Err(error) => nothing(&crate::log::chain(&error), "see the log of cellblockd"),
+            Err(error) => nothing(&chain(&error), "see the log of cellblockd"),
         }
     }
 
@@ -125,14 +140,16 @@ enum Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice<'a> {
     Project(u32),
-    KeepImage,
+    KeepImage(Option<&'a Path>),
     MakeImage(&'a Path),
     Watch,
 }
 
 /// Files that are there stay where and what they are; what is new gets the best there is.
 fn choose<'a>(found: Found, means: &'a Means) -> Choice<'a> {
-    let Found::Folder { empty, in_project, inode } = found else { return Choice::KeepImage };
+    let Found::Folder { empty, in_project, inode } = found else {
+        return Choice::KeepImage(means.image.as_deref().ok());
+    };
     match (&means.project, Quota::project_id(inode), &means.image) {
         (Ok(()), Some(id), _) if empty || in_project => Choice::Project(id),
         (_, _, Ok(mkfs)) if empty => Choice::MakeImage(mkfs),
@@ -155,8 +172,16 @@ pub(crate) async fn prepare(
     let found = if workspace::has_image(&image)? { Found::Image } else { look(&folder)? };
     let quota = match choose(found, &daemon.means) {
         Choice::Project(id) => Quota::Project { id },
-        Choice::KeepImage if owner.is_none() => return Err(WorkspaceError::NeedsRoot { path: image }),
-        Choice::KeepImage => Quota::Image { image },
+        Choice::KeepImage(_) if owner.is_none() => return Err(WorkspaceError::NeedsRoot { path: image }),
+        Choice::KeepImage(mkfs) => {
+            if let Some(mkfs) = mkfs
+                && let Err(error) = grow(mkfs, &image, bytes).await
+            {
+                // The report says how much it holds.
+                tracing::warn!(path = %image.display(), error = chain(&error), "workspace image not grown");
+            }
+            Quota::Image { image }
+        }
         Choice::MakeImage(mkfs) => {
             make(mkfs, &folder, &image, bytes, owner.unwrap_or(0)).await?;
             Quota::Image { image }
@@ -186,7 +211,7 @@ async fn make(
     owner: u32,
 ) -> Result<(), WorkspaceError> {
     let unfinished = image.with_file_name(UNFINISHED);
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let size = image_bytes(bytes);
     let made = async {
         // One that a daemon which was killed meanwhile has left is begun anew.
@@ -199,7 +224,15 @@ async fn make(
             .open(&unfinished);
         let file = options.map_err(failed("make", &unfinished))?;
         file.set_len(size).map_err(failed("make", &unfinished))?;
-        process::mkfs(mkfs, &arguments(bytes, owner), &unfinished).await?;
+        let arguments = arguments(bytes, owner);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let lock = file.try_clone().map_err(failed("make", &unfinished))?;
+        process::on_image(mkfs, &arguments, &unfinished, lock).await.map_err(|error| {
+            match is_full(&unfinished) {
+                true => failed("make", &unfinished)(io::ErrorKind::StorageFull.into()),
+                false => error.into(),
+            }
+        })?;
         let (folder, image, unfinished) = (folder.to_owned(), image.to_owned(), unfinished.clone());
         let put = tokio::task::spawn_blocking(move || put_in_place(&file, &unfinished, &folder, &image));
         put.await.unwrap_or_else(|error| Err(failed("make", Path::new(UNFINISHED))(io::Error::other(error))))
@@ -213,6 +246,49 @@ async fn make(
         Err(_) => drop(fs::remove_file(&unfinished)),
     }
     made
+}
+
+/// Whether not even an empty image finds room beside this path.
+fn is_full(path: &Path) -> bool {
+    let disk = rustix::fs::statvfs(path.parent().unwrap_or(path));
+    disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < EMPTY_IMAGE_BYTES)
+}
+
+/// Grows an image in which `bytes` do not fit, before it is mounted: a mounted one is grown only by who
+/// has CAP_SYS_RESOURCE, which root has not everywhere. One that is larger stays.
+async fn grow(mkfs: &Path, image: &Path, bytes: u64) -> Result<(), WorkspaceError> {
+    let wanted = image_bytes(bytes);
+    let file = File::options().read(true).write(true).open(image).map_err(failed("open", image))?;
+    if file_system_bytes(&file).map_err(failed("read", image))? >= wanted {
+        return Ok(());
+    }
+    // The sandbox before may still be writing its last files; who holds the lock has the image alone.
+    let end = Instant::now() + LET_GO;
+    while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != Errno::WOULDBLOCK || Instant::now() >= end {
+            return Err(failed("lock", image)(error.into()));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    let lock = || file.try_clone().map_err(failed("open", image));
+    file.set_len(wanted).map_err(failed("grow", image))?;
+    // -p mends what needs no decision, and answers 1 when it has; resize2fs then says what it thinks.
+    let checked = process::on_image(&mkfs.with_file_name("e2fsck"), &["-f", "-p"], image, lock()?).await;
+    if let Err(error) = checked {
+        tracing::info!(path = %image.display(), error = chain(&error), "workspace image checked");
+    }
+    process::on_image(&mkfs.with_file_name("resize2fs"), &[], image, lock()?).await?;
+    tracing::info!(path = %image.display(), bytes = wanted, "workspace image grown");
+    Ok(())
+}
+
+/// How large the ext4 in an image is, by its superblock: the count of blocks, low half and high half.
+fn file_system_bytes(image: &File) -> io::Result<u64> {
+    let half = |offset: u64| {
+        let mut bytes = [0; 4];
+        image.read_exact_at(&mut bytes, SUPERBLOCK + offset).map(|()| u64::from(u32::from_le_bytes(bytes)))
+    };
+    Ok((half(0x150)? << 32 | half(0x4)?).saturating_mul(BLOCK_BYTES))
 }
 
 fn put_in_place(file: &File, unfinished: &Path, folder: &Path, image: &Path) -> Result<(), WorkspaceError> {
@@ -229,15 +305,15 @@ fn journal_mib(bytes: u64) -> u64 {
     (bytes >> 27).clamp(JOURNAL_MIB.0, JOURNAL_MIB.1)
 }
 
-/// The size of an image in which `bytes` fit, about: the shim, who sees what ext4 has really left, adds
-/// what is missing.
+/// The size of an image in which `bytes` fit.
 fn image_bytes(bytes: u64) -> u64 {
     let content = bytes.saturating_add(journal_mib(bytes) << 20).saturating_add(1 << 20);
     let kept = (bytes / (KEPT_SHARE - 1)).min(KEPT_MOST);
     let content = content.saturating_add(kept);
-    let whole = content.saturating_add(content / (TABLES_SHARE - 1));
+    // A little more for the bitmaps and descriptors of each 128 MiB.
+    let whole = content.saturating_add(content / (TABLES_SHARE - 1)).saturating_add(content / 4096);
     // ext4 has at most 2^32 blocks of 4096 bytes without more options; nobody has such a disk.
-    (whole - whole % 4096).min(1 << 43)
+    (whole - whole % BLOCK_BYTES).min(1 << 43)
 }
 
 /// All that the host's own configuration could say otherwise is said: the same image everywhere.
@@ -258,6 +334,8 @@ fn arguments(bytes: u64, owner: u32) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn means(project: bool, image: bool) -> Means {
@@ -292,7 +370,8 @@ mod tests {
     #[test]
     fn what_has_files_stays_what_it_is() {
         for means in [means(true, true), means(false, true), means(true, false), means(false, false)] {
-            assert_eq!(choose(Found::Image, &means), Choice::KeepImage);
+            let kept = choose(Found::Image, &means);
+            assert_eq!(kept, Choice::KeepImage(means.image.as_deref().ok()));
             assert_eq!(choose(folder(false, false, 77), &means), Choice::Watch);
         }
         assert_eq!(choose(folder(false, true, 77), &means(true, true)), Choice::Project(77));

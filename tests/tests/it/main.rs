@@ -13,6 +13,7 @@ mod leaks;
 mod limits;
 mod order;
 mod outputs;
+mod quota;
 mod requests;
 mod slow_reader;
 mod survival;

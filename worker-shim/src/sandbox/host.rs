@@ -48,8 +48,8 @@ pub fn execute(
         Action::LimitWorkspace { folder, project, bytes, inodes } => {
             quota::limit_folder(folder, *project, *bytes, *inodes)
         }
-        Action::MountImage { image, target, bytes, idmap } => {
-            let tree = quota::mount_image(image, *bytes)?;
+        Action::MountImage { image, target, idmap, .. } => {
+            let tree = quota::mount_image(image)?;
             if *idmap {
                 // The supervisor reaches an image through this mount alone, and as root can make files
                 // only where there is a root.

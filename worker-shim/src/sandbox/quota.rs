@@ -27,17 +27,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How often a free loop device is asked for: others take them too, in between.
 const ATTEMPTS: usize = 64;
 
-/// How often an image is grown before it is said that it does not hold what it should: ext4 takes a
-/// part of what it is given for itself.
-const GROWTHS: usize = 4;
-
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Mounts an image, detached, with room for `bytes`.
-pub fn mount_image(image: &Path, bytes: u64) -> io::Result<OwnedFd> {
+/// Mounts an image, detached.
+pub fn mount_image(image: &Path) -> io::Result<OwnedFd> {
     let file = rustix::fs::open(image, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     lock(file.as_fd())?;
-    let (number, device) = attach(file.as_fd())?;
+    // Held until the mount holds it: with its last user it goes.
+    let (number, _device) = attach(file.as_fd())?;
     let context = rustix::mount::fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let set = |key: &str, value: &str| rustix::mount::fsconfig_set_string(context.as_fd(), key, value);
     set("source", &format!("/dev/loop{number}"))?;
@@ -54,7 +51,6 @@ pub fn mount_image(image: &Path, bytes: u64) -> io::Result<OwnedFd> {
     rustix::mount::fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let tree = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    make_room(tree.as_fd(), file.as_fd(), device.as_fd(), bytes)?;
     // Of use to fsck alone, which makes it anew.
     match rustix::fs::unlinkat(&tree, "lost+found", AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(tree),
@@ -95,36 +91,6 @@ fn attach(file: BorrowedFd<'_>) -> io::Result<(u32, OwnedFd)> {
 fn open_device(path: &str) -> io::Result<OwnedFd> {
     let device = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     device.map_err(|error| io::Error::new(io::Error::from(error).kind(), format!("{path}: {error}")))
-}
-
-/// Grows the file and the file system in it until `bytes` fit: a profile may allow more than it did when
-/// the image was made, and what ext4 takes for itself is known best when it has taken it.
-fn make_room(
-    tree: BorrowedFd<'_>,
-    file: BorrowedFd<'_>,
-    device: BorrowedFd<'_>,
-    bytes: u64,
-) -> io::Result<()> {
-    for _ in 0..GROWTHS {
-        let missing = bytes.saturating_sub(usable(tree)?);
-        if missing == 0 {
-            return Ok(());
-        }
-        let found = rustix::fs::fstat(file)?;
-        let size = u64::try_from(found.st_size).map_err(io::Error::other)?;
-        // A file that a shim before us has grown without coming further.
-        let wanted = size.saturating_add(missing).saturating_add(missing / 16).saturating_add(1 << 20);
-        let block = rustix::fs::fstatvfs(tree)?.f_frsize;
-        let wanted = wanted - wanted % block;
-        rustix::fs::ftruncate(file, wanted)?;
-        disk::loop_set_capacity(device)?;
-        let root = rustix::fs::openat(tree, ".", OFlags::RDONLY | FOLDER, Mode::empty())?;
-        disk::ext4_resize(root.as_fd(), wanted / block)?;
-    }
-    match usable(tree)? {
-        enough if enough >= bytes => Ok(()),
-        less => Err(io::Error::other(format!("it holds {less} bytes however much it grows"))),
-    }
 }
 
 /// What files can take in all: without what the file system keeps for itself.

@@ -118,6 +118,10 @@ impl Disk {
                 format!("{detail}; the profile's {asked} were more when it was made, and it does not shrink");
             return (BarrierState::Degraded, more);
         }
+        if room < asked {
+            let less = format!("{detail}, less than the profile's {asked}: it could not be made larger");
+            return (BarrierState::Degraded, less);
+        }
         (BarrierState::Enforced, detail)
     }
 
@@ -161,7 +165,8 @@ impl Disk {
         }
         let share =
             |(place, used, _): &&(&Place, u64, bool)| used.saturating_mul(1 << 10) / place.allowed.max(1);
-        seen.iter().max_by_key(share).map(|(place, _, _)| cause(place, place.allowed))
+        // The last of equals is taken, and that is to be the first place.
+        seen.iter().rev().max_by_key(share).map(|(place, _, _)| cause(place, place.allowed))
     }
 
     /// Looks at the workspace when it is time to; says when to come again, and what was reached when

@@ -1,4 +1,4 @@
-//! The system calls of workspace quotas: loop devices, growing a mounted file system, project ids
+//! The system calls of workspace quotas: loop devices, project ids
 //! and their limits. A part of `sys.rs`, under its rules.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -7,14 +7,11 @@ use rustix::io::Errno;
 
 use super::last_errno;
 
-const LOOP_SET_CAPACITY: libc::Ioctl = 0x4c07;
 const LOOP_CONFIGURE: libc::Ioctl = 0x4c0a;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
 /// The device lets go of its file when nobody uses it any more.
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
-/// `_IOW('f', 16, u64)`
-const EXT4_IOC_RESIZE_FS: libc::Ioctl = 0x4008_6610;
 /// `_IOR('X', 31, fsxattr)` and `_IOW('X', 32, fsxattr)`
 const FS_IOC_FSGETXATTR: libc::Ioctl = 0x801c_581f;
 const FS_IOC_FSSETXATTR: libc::Ioctl = 0x401c_5820;
@@ -112,20 +109,6 @@ pub fn loop_configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<()
     let config = LoopConfig { fd, block_size: 0, info, reserved: [0; 8] };
     // SAFETY: `config` has the layout of `loop_config`, which the call only reads.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
-}
-
-/// Makes a loop device notice that its file has grown.
-pub fn loop_set_capacity(device: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: the argument is a number that is not used.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_CAPACITY, 0) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
-}
-
-/// Grows the mounted ext4 that `root` is the root folder of, to so many of its blocks.
-pub fn ext4_resize(root: BorrowedFd<'_>, blocks: u64) -> Result<(), Errno> {
-    // SAFETY: the call reads one u64, which outlives it.
-    let result = unsafe { libc::ioctl(root.as_raw_fd(), EXT4_IOC_RESIZE_FS, &raw const blocks) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
