@@ -99,7 +99,7 @@ fn what_is_beyond_the_limit_is_not_written(setup: Setup) {
             _ => wrong.push(format!("{name}: {:?} {}", ran.outcome.end, ran.stderr())),
         }
         if rootful {
-            let bytes = on_disk(&daemon.image(&id).parent().unwrap().to_owned());
+            let bytes = on_disk(daemon.image(&id).parent().unwrap());
             if bytes > 2 * LIMIT {
                 wrong.push(format!("{name}: {bytes} bytes on the host"));
             }

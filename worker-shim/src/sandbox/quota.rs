@@ -58,6 +58,7 @@ pub fn mount_image(image: &Path) -> io::Result<OwnedFd> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "flock(2) waits without a deadline or not at all")]
 fn lock(file: BorrowedFd<'_>) -> io::Result<()> {
     let end = Instant::now() + LET_GO;
     loop {
