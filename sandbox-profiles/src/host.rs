@@ -19,10 +19,45 @@ pub struct Host {
     pub payload: PathBuf,
     /// Compiled modules and the font list made at set-up, when they are.
     pub cache: Option<PathBuf>,
-    /// The notebook's folder.
-    pub workspace: PathBuf,
+    /// The notebook's files.
+    pub workspace: Workspace,
     /// Which pair of ids the sandbox gets.
     pub slot: u32,
+}
+
+/// Where a notebook's files are, and what keeps them from becoming too many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// The folder; with an image, where it would be if it were one.
+    pub folder: PathBuf,
+    /// How the profile's `workspace_bytes` are held; `None` for a folder of ours that has no limit.
+    pub quota: Option<Quota>,
+}
+
+/// How the size of a workspace is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// By the file system it lies on: everything in the folder belongs to a project with a limit.
+    Project {
+        /// The project's id.
+        id: u32,
+    },
+    /// By being a file system of its own, in a file of that size.
+    Image {
+        /// The file.
+        image: PathBuf,
+    },
+    /// By nothing but the shim, which looks every now and then.
+    Watch,
+}
+
+impl Quota {
+    /// The project id of the folder with this inode number: no two folders of a disk share it, and it
+    /// needs no list that could be lost. `None` when the number is no project id: 0 is everybody's,
+    /// and some tools take ids for signed.
+    pub fn project_id(inode: u64) -> Option<u32> {
+        u32::try_from(inode).ok().filter(|id| *id != 0 && *id <= i32::MAX.cast_unsigned())
+    }
 }
 
 /// A Python, found by reading files; it is never run to be asked.

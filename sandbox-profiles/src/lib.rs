@@ -22,7 +22,7 @@ mod words;
 pub use builtin::{BUILTINS, text as builtin_text};
 pub use error::{Fault, ProfileError};
 pub use explain::explain;
-pub use host::{Host, Interpreter, Tree, proc_covers};
+pub use host::{Host, Interpreter, Quota, Tree, Workspace, proc_covers};
 pub use limits::{LIMITS, LimitKey, Limits, Unit};
 pub use plan::{PATH_IN_SANDBOX, plan, unplanned};
 pub use profile::{Bases, MAX_CHAIN, Mount, Network, Profile, is_profile_name};

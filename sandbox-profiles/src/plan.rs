@@ -6,10 +6,17 @@ use std::path::{Path, PathBuf};
 use crate::ids;
 use crate::profile::Network;
 use crate::step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
-use crate::{Host, Profile};
+use crate::{Host, Profile, Quota};
 
 /// `PATH` in the sandbox, behind the interpreter's own folder.
 pub const PATH_IN_SANDBOX: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Where a worker sees its notebook's files.
+const WORKSPACE: &str = "/workspace";
+
+/// A file for each so many bytes of a project, and some on top: more than any honest notebook has.
+const PROJECT_BYTES_PER_INODE: u64 = 4096;
+const PROJECT_LEAST_INODES: u64 = 16 << 10;
 
 /// The root holds directories, links and a few small files: mount points, in effect.
 const ROOT_BYTES: u64 = 4 << 20;
@@ -83,7 +90,7 @@ pub fn plan(profile: &Profile, host: &Host) -> Vec<Step> {
     shim_steps(&mut steps, profile, host, &trees);
     init_steps(&mut steps, profile, host, &trees);
     worker_steps(&mut steps, profile, host);
-    watch_steps(&mut steps, profile);
+    watch_steps(&mut steps, profile, host);
     for step in &mut steps.0 {
         if let Some(need) = profile.barriers.get(&step.barrier) {
             step.need = *need;
@@ -166,12 +173,17 @@ fn trees(profile: &Profile, host: &Host) -> Vec<Planned> {
     for device in DEVICES.iter().filter(|_| !host.rootful).map(Path::new) {
         trees.push(tree(Barrier::Devices, device, device, HARMLESS));
     }
-    trees.push(tree(
-        Barrier::Workspace,
-        &host.workspace,
-        Path::new("/workspace"),
-        "the only place of the host that can be written",
-    ));
+    let only = "the only place of the host that can be written";
+    let mut workspace = tree(Barrier::Workspace, &host.workspace.folder, Path::new(WORKSPACE), only);
+    if let Some(Quota::Image { image }) = &host.workspace.quota {
+        workspace.action = Action::MountImage {
+            image: image.clone(),
+            target: workspace.target.clone(),
+            bytes: profile.limits.workspace_bytes,
+            idmap: host.rootful,
+        };
+    }
+    trees.push(workspace);
     trees
 }
 
@@ -192,6 +204,14 @@ fn shim_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
         Action::Cgroup { memory_bytes: profile.limits.memory_bytes, processes: profile.limits.processes };
     let sum = "the kernel's own account of all processes together, which nobody inside can escape";
     steps.push(shim, Barrier::Cgroup, Need::BestEffort, cgroup, sum);
+    if let Some(Quota::Project { id }) = host.workspace.quota {
+        let bytes = profile.limits.workspace_bytes;
+        let inodes = PROJECT_LEAST_INODES.saturating_add(bytes / PROJECT_BYTES_PER_INODE);
+        let folder = host.workspace.folder.clone();
+        let limit = Action::LimitWorkspace { folder, project: id, bytes, inodes };
+        let disk = "the disk itself refuses what is beyond it, whoever writes and however fast";
+        steps.require(shim, Barrier::WorkspaceQuota, limit, disk);
+    }
     let enter = "a shim is never root of the host while a worker lives";
     // As root the trees are taken first, with rights that end at the next step. An ordinary user
     // has no right to take any before he is root of Z, in the mount namespace that Z owns.
@@ -199,7 +219,13 @@ fn shim_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
         steps.require(shim, Barrier::UserIds, Action::EnterOuter, enter);
     }
     for tree in trees {
-        steps.require(shim, tree.barrier, tree.action.clone(), tree.reason);
+        match &tree.action {
+            image @ Action::MountImage { .. } => {
+                let own = "a file system of its own is full when it is full, whoever writes and however fast";
+                steps.require(shim, Barrier::WorkspaceQuota, image.clone(), own);
+            }
+            action => steps.require(shim, tree.barrier, action.clone(), tree.reason),
+        }
     }
     for path in &host.files {
         let take = Action::TakeFile { path: path.clone() };
@@ -390,7 +416,7 @@ fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
     steps.require(worker, Barrier::Capabilities, Action::Prove, proof);
 }
 
-fn watch_steps(steps: &mut Steps, profile: &Profile) {
+fn watch_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
     let watch = Actor::Watch;
     let verify = "from outside, before the first cell: what the sandbox says of itself proves nothing";
     steps.require(watch, Barrier::Capabilities, Action::Verify, verify);
@@ -400,6 +426,11 @@ fn watch_steps(steps: &mut Steps, profile: &Profile) {
     let processor = Action::WatchProcessor { limit_ms: profile.limits.cpu_ms };
     let age = "of one Execution: RLIMIT_CPU counts a process's whole life, and a notebook would die of age";
     steps.push(watch, Barrier::Processor, Need::Required, processor, age);
+    if host.workspace.quota == Some(Quota::Watch) {
+        let files = Action::WatchWorkspace { bytes: profile.limits.workspace_bytes };
+        let share = "the disk is shared with everybody, and nothing else bounds this share of it";
+        steps.push(watch, Barrier::WorkspaceQuota, Need::BestEffort, files, share);
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BUILTINS, Interpreter, LIMITS, Mount};
+use crate::{BUILTINS, Interpreter, LIMITS, Limits, Mount, Workspace};
 
 fn host(rootful: bool, slot: u32, cache: bool) -> Host {
     Host {
@@ -17,9 +17,22 @@ fn host(rootful: bool, slot: u32, cache: bool) -> Host {
         },
         payload: "/run/payload".into(),
         cache: cache.then(|| "/var/cache/python".into()),
-        workspace: "/var/lib/cellblock/n/workspace".into(),
+        workspace: Workspace { folder: "/var/lib/cellblock/n/workspace".into(), quota: None },
         slot,
     }
+}
+
+/// Every way a workspace can be held; rootless the watch is the only one.
+fn quotas(rootful: bool) -> Vec<Option<Quota>> {
+    let image = Quota::Image { image: "/var/lib/cellblock/n/workspace.img".into() };
+    let held = [Quota::Project { id: 77 }, image].map(Some).into_iter().filter(|_| rootful);
+    held.chain([Some(Quota::Watch), None]).collect()
+}
+
+fn plan_with(quota: Option<Quota>, rootful: bool) -> Vec<Step> {
+    let mut host = host(rootful, 0, true);
+    host.workspace.quota = quota;
+    plan(&Profile::builtin_default(), &host)
 }
 
 fn mounts(action: &Action) -> bool {
@@ -41,9 +54,11 @@ fn position(steps: &[Step], wanted: impl Fn(&Action) -> bool) -> usize {
 /// Any host that a plan can be made for.
 fn hosts() -> impl Strategy<Value = Host> {
     let trees = prop::collection::vec("/opt/[a-z]{1,8}", 0..3);
-    (any::<bool>(), 0..ids::SLOTS, any::<bool>(), trees, 0..3_usize).prop_map(
-        |(rootful, slot, cache, trees, system)| {
+    let quota = any::<prop::sample::Index>();
+    (any::<bool>(), 0..ids::SLOTS, any::<bool>(), trees, 0..3_usize, quota).prop_map(
+        |(rootful, slot, cache, trees, system, quota)| {
             let mut host = host(rootful, slot, cache);
+            host.workspace.quota = quota.get(&quotas(rootful)).clone();
             host.system.truncate(system);
             host.interpreter.trees = trees
                 .into_iter()
@@ -186,24 +201,70 @@ proptest! {
 
 #[test]
 fn every_tree_that_is_taken_is_attached_and_only_the_workspace_is_writable() {
-    let steps = plan(&Profile::builtin_default(), &host(true, 0, true));
-    let attached: Vec<_> = steps
-        .iter()
-        .filter_map(|step| match &step.action {
-            Action::Attach { target } => Some(target),
-            _ => None,
-        })
-        .collect();
-    let mut taken = 0;
-    for step in &steps {
-        taken += usize::from(matches!(step.action, Action::MakeDevices { .. }));
-        if let Action::OpenTree { target, writable, .. } = &step.action {
+    for steps in quotas(true).into_iter().map(|quota| plan_with(quota, true)) {
+        let attached: Vec<_> = steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::Attach { target } => Some(target),
+                _ => None,
+            })
+            .collect();
+        let mut taken = 0;
+        for step in &steps {
+            taken += usize::from(matches!(step.action, Action::MakeDevices { .. }));
+            let (target, writable) = match &step.action {
+                Action::OpenTree { target, writable, .. } => (target, *writable),
+                Action::MountImage { target, .. } => (target, true),
+                _ => continue,
+            };
             taken += 1;
             assert!(attached.contains(&target), "{step}");
-            assert_eq!(*writable, target == Path::new("/workspace"), "{step}");
+            assert_eq!(writable, target == Path::new("/workspace"), "{step}");
+        }
+        assert_eq!(taken, attached.len());
+    }
+}
+
+#[test]
+fn workspace_is_held_by_one_means_and_with_rights_where_it_needs_them() {
+    for rootful in [true, false] {
+        for quota in quotas(rootful) {
+            let steps = plan_with(quota.clone(), rootful);
+            let of_quota = |step: &&Step| step.barrier == Barrier::WorkspaceQuota;
+            let held: Vec<&Step> = steps.iter().filter(of_quota).collect();
+            let Some(quota) = quota else {
+                assert_eq!(held, Vec::<&Step>::new());
+                continue;
+            };
+            assert_eq!(held.len(), 1, "{held:?}");
+            let at = position(&steps, |a| *a == held[0].action);
+            let bytes = Limits::default().workspace_bytes;
+            match (&quota, &held[0].action) {
+                (Quota::Project { id }, Action::LimitWorkspace { project, bytes: limit, .. }) => {
+                    assert_eq!((project, *limit), (id, bytes));
+                    // Before the tree is taken, and with rights on the host.
+                    assert!(at < position(&steps, |a| matches!(a, Action::OpenTree { .. })));
+                }
+                (Quota::Image { image }, Action::MountImage { image: mounted, bytes: limit, idmap, .. }) => {
+                    assert_eq!((mounted, *limit, *idmap), (image, bytes, true));
+                    assert!(at < position(&steps, |a| *a == Action::EnterOuter));
+                    let workspace = |a: &Action| matches!(a, Action::OpenTree { target, .. } if target == Path::new("/workspace"));
+                    assert!(!steps.iter().any(|step| workspace(&step.action)), "taken twice");
+                }
+                (Quota::Watch, Action::WatchWorkspace { bytes: limit }) => {
+                    assert_eq!((*limit, held[0].actor), (bytes, Actor::Watch));
+                }
+                other => panic!("{other:?}"),
+            }
         }
     }
-    assert_eq!(taken, attached.len());
+}
+
+#[test]
+fn project_id_is_the_inodes_number_where_that_is_one() {
+    assert_eq!(Quota::project_id(77), Some(77));
+    assert_eq!(Quota::project_id(0x7fff_ffff), Some(0x7fff_ffff));
+    assert_eq!([0, 0x8000_0000, 1 << 32].map(Quota::project_id), [None; 3]);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sandbox_profiles::{
-    BUILTINS, Barrier, Host, Interpreter, LIMITS, LimitKey, Need, Profile, Step, Tree, Unit, explain, plan,
+    BUILTINS, Barrier, Host, Interpreter, LIMITS, LimitKey, Need, Profile, Quota, Step, Tree, Unit,
+    Workspace, explain, plan,
 };
 
 /// Set by `cargo xtask docs`.
@@ -51,7 +52,10 @@ fn example_host() -> Host {
         },
         payload: "/run/cellblock/payload".into(),
         cache: Some("/var/lib/cellblock/python/cache".into()),
-        workspace: "/var/lib/cellblock/notebooks/NOTEBOOK/workspace".into(),
+        workspace: Workspace {
+            folder: "/var/lib/cellblock/notebooks/NOTEBOOK/workspace".into(),
+            quota: Some(Quota::Project { id: 1_234_567 }),
+        },
         slot: 0,
     }
 }

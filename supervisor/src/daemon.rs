@@ -12,6 +12,7 @@ use crate::host::System;
 use crate::interpreter::Search;
 use crate::notebook::Message;
 use crate::prepare::Caches;
+use crate::quota::Means;
 use crate::runtime_dir::RuntimeDir;
 use crate::slots::Slots;
 
@@ -36,6 +37,8 @@ pub(crate) struct Daemon {
     pub(crate) payload: PathBuf,
     /// Where caches of interpreters are kept.
     pub(crate) cache: PathBuf,
+    /// How the size of workspaces can be held.
+    pub(crate) means: Means,
     /// Who starts shims.
     pub(crate) anchor: Anchor,
     /// Host ids in use.

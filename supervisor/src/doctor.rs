@@ -13,6 +13,7 @@ use crate::doctor_kernel;
 use crate::host;
 use crate::interpreter;
 use crate::log::chain;
+use crate::quota::Means;
 
 /// Below this a notebook with data will not get far.
 const LITTLE_SPACE_BYTES: u64 = 1 << 30;
@@ -23,7 +24,7 @@ pub(crate) fn examine(daemon: &Daemon) -> Vec<DoctorLine> {
     lines.extend(cgroup(daemon));
     lines.extend([landlock(), overlay(), devices()]);
     lines.extend(doctor_kernel::examine());
-    lines.extend([python(daemon), storage(&daemon.state), anchor(daemon)]);
+    lines.extend([python(daemon), storage(&daemon.state, &daemon.means), anchor(daemon)]);
     lines
 }
 
@@ -189,7 +190,7 @@ fn python(daemon: &Daemon) -> DoctorLine {
     }
 }
 
-fn storage(state: &Path) -> DoctorLine {
+fn storage(state: &Path, means: &Means) -> DoctorLine {
     let name = "storage";
     let shown = state.display();
     let cure = Some("cellblockd --state-dir DIR");
@@ -199,9 +200,13 @@ fn storage(state: &Path) -> DoctorLine {
     match rustix::fs::statvfs(state) {
         Ok(disk) => {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            let state =
-                if free < LITTLE_SPACE_BYTES { BarrierState::Degraded } else { BarrierState::Enforced };
-            line(name, state, format!("{shown}, {} MiB free; workspaces have no quota yet", free >> 20), None)
+            let (held, how, better) = means.account();
+            let (state, better) = match free < LITTLE_SPACE_BYTES {
+                true => (BarrierState::Degraded, cure),
+                false if held => (BarrierState::Enforced, better),
+                false => (BarrierState::Degraded, better),
+            };
+            line(name, state, format!("{shown}, {} MiB free; {how}", free >> 20), better)
         }
         Err(error) => line(name, BarrierState::Missing, format!("{shown}: {error}"), cure),
     }

@@ -11,7 +11,7 @@ use cellblock_proto::BUILD;
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::id::{NotebookId, WorkerId};
 use cellblock_proto::shim::{Command, StartSpec};
-use sandbox_profiles::{Barrier, Host, PATH_IN_SANDBOX, Profile, Step, plan, unplanned};
+use sandbox_profiles::{Barrier, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan, unplanned};
 use tokio::net::UnixStream;
 
 use crate::anchor::AnchorError;
@@ -22,8 +22,9 @@ use crate::link::{self, LinkReader, LinkWriter};
 use crate::log::chain;
 use crate::prepare;
 use crate::profiles::{self, ProfilesError};
+use crate::quota;
 use crate::slots::SlotLease;
-use crate::workspace::{self, WorkspaceError};
+use crate::workspace::WorkspaceError;
 
 /// Events a shim keeps while nobody takes them, in bytes.
 const RETAIN_BYTES: u64 = 8 << 20;
@@ -78,8 +79,8 @@ pub(crate) struct Order {
     pub(crate) profile: Profile,
     /// On which Python.
     pub(crate) python: Found,
-    /// The folder it can write.
-    pub(crate) workspace: PathBuf,
+    /// What it can write.
+    pub(crate) workspace: Workspace,
     /// The interpreter's cache.
     pub(crate) cache: Option<PathBuf>,
 }
@@ -136,7 +137,7 @@ pub(crate) async fn notebook_worker(
 ) -> Result<Launched, LaunchError> {
     // Read anew for each worker: an operator's edit holds from the next one on.
     let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
-    let workspace = workspace::open(&daemon.state, &notebook, daemon.anchor.first_uid())?;
+    let workspace = quota::prepare(&daemon, &notebook, profile.limits.workspace_bytes).await?;
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;
     let cache = prepare::cache(&daemon, &profile, &python).await;
@@ -207,7 +208,7 @@ fn steps(daemon: &Daemon, order: &Order, slot: u32) -> Result<Vec<Step>, LaunchE
         slot,
     };
     let trees = host.interpreter.trees.iter().map(|tree| &tree.source);
-    let paths = trees.chain([&host.interpreter.program, &host.workspace, &host.payload]);
+    let paths = trees.chain([&host.interpreter.program, &host.workspace.folder, &host.payload]);
     for path in paths.chain(&host.cache) {
         text(path)?;
     }
@@ -230,7 +231,7 @@ pub(crate) fn preview(daemon: &Daemon, profile_name: String) -> Result<Vec<Step>
     let python = interpreter::find(python, &daemon.search)?;
     let cache = Some(prepare::place(daemon, &python)).filter(|cache| cache.is_dir());
     let notebook: NotebookId = PREVIEWED.parse().map_err(io::Error::other)?;
-    let workspace = workspace::place(&daemon.state, &notebook);
+    let workspace = quota::planned(daemon, &notebook);
     let program = Program::Main;
     steps(daemon, &Order { program, notebook, profile_name, profile, python, workspace, cache }, 0)
 }

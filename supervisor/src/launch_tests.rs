@@ -17,7 +17,7 @@ fn order(profile: &str) -> Order {
             environment: None,
             packages: Vec::new(),
         },
-        workspace: "/nowhere".into(),
+        workspace: Workspace { folder: "/nowhere".into(), quota: None },
         cache: None,
     }
 }

@@ -34,6 +34,7 @@ mod places;
 mod prepare;
 mod process;
 mod profiles;
+mod quota;
 mod records;
 mod registry;
 mod removal;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cellblock_proto::execution::Death;
 use cellblock_proto::shim::EventBody;
-use sandbox_profiles::Profile;
+use sandbox_profiles::{Profile, Workspace};
 use tokio::sync::OnceCell;
 
 use crate::daemon::Daemon;
@@ -119,7 +119,7 @@ async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path)
             ..profile.clone()
         },
         python: python.clone(),
-        workspace: making.to_owned(),
+        workspace: Workspace { folder: making.to_owned(), quota: None },
         cache: None,
     };
     let mut launched = launch::start(daemon, order).await.map_err(|error| chain(&error))?;

@@ -1,5 +1,6 @@
-//! The only file that starts programs, and there are two: the shim's binary unpacking its payload,
-//! and the shim's binary becoming the anchor. Both are ours and are exec'd with nothing in between
+//! The only file that starts programs, and there are two kinds. One is the shim's binary, ours: unpacking its
+//! payload, looking at what the host can do for workspaces, becoming the anchor. The other is the
+//! host's e2fsprogs, on images that no sandbox has mounted. They are exec'd with nothing in between
 //! (no `pre_exec`), so that this multi-threaded process never runs code after a fork. Shims are
 //! started by the anchor, Python by the shim.
 
@@ -15,6 +16,9 @@ use tokio::process::Command;
 /// Unpacking writes a few files, starting the anchor makes a namespace; both take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Checking and growing an image that is full takes minutes on a slow disk, and must not be cut short.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(600);
+
 /// How much of a program's complaint goes into our own.
 const COMPLAINT_BYTES: u64 = 4096;
 
@@ -25,8 +29,8 @@ pub(crate) enum ProcessError {
     Start { program: PathBuf, source: io::Error },
     #[error("{program} {job} failed ({status}): {complaint}")]
     Failed { program: PathBuf, job: &'static str, status: String, complaint: String },
-    #[error("{program} {job} did not finish within {} s", PATIENCE.as_secs())]
-    TimedOut { program: PathBuf, job: &'static str },
+    #[error("{program} {job} did not finish within {} s", patience.as_secs())]
+    TimedOut { program: PathBuf, job: &'static str, patience: Duration },
     #[error("failed to write {path}")]
     Log { path: PathBuf, source: io::Error },
 }
@@ -39,6 +43,15 @@ pub(crate) fn shim_beside_us() -> PathBuf {
         .and_then(|own| Some(own.parent()?.join(name)))
         .filter(|path| path.is_file())
         .unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// Where administrators' programs are, which not every `PATH` names.
+const SYSTEM_PROGRAMS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// The path of a program of the system, when it is installed.
+pub(crate) fn find_system(name: &str) -> Option<PathBuf> {
+    let places = SYSTEM_PROGRAMS.iter().map(|folder| Path::new(folder).join(name));
+    places.into_iter().find(|path| path.is_file()).or_else(|| find(Path::new(name)).ok())
 }
 
 /// The path of a program, looked for on `PATH` when it is a bare name.
@@ -54,19 +67,50 @@ pub(crate) fn find(program: &Path) -> Result<PathBuf, ProcessError> {
 /// Has the shim write our Python and native code to a folder below `parent` that is named by their
 /// content, and returns it; does nothing when they are there.
 pub(crate) async fn unpack(shim: &Path, parent: &Path) -> Result<PathBuf, ProcessError> {
-    let job = "--unpack";
     let mut command = command(shim);
-    command.arg(job).arg(parent).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let child = command.spawn().map_err(|source| start_error(shim, source))?;
-    let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+    command.arg("--unpack").arg(parent);
+    let said = run(shim, "--unpack", command, PATIENCE).await?;
+    Ok(parent.join(said.trim()))
+}
+
+/// Has the shim look at what this host can do for workspaces below `folder`; a line for each means.
+pub(crate) async fn probe_quota(shim: &Path, folder: &Path) -> Result<String, ProcessError> {
+    let mut command = command(shim);
+    command.arg("--probe-quota").arg(folder);
+    run(shim, "--probe-quota", command, PATIENCE).await
+}
+
+/// Runs a program of e2fsprogs on an image. It keeps `lock` open for as long as it runs, even when this
+/// process does not.
+pub(crate) async fn on_image(
+    program: &Path,
+    arguments: &[&str],
+    image: &Path,
+    lock: File,
+) -> Result<(), ProcessError> {
+    let mut command = command(program);
+    command.args(arguments).arg(image).stdin(lock);
+    run(program, "on the image of a workspace", command, IMAGE_PATIENCE).await.map(drop)
+}
+
+/// Runs a program to its end and returns what it said.
+async fn run(
+    program: &Path,
+    job: &'static str,
+    mut command: Command,
+    patience: Duration,
+) -> Result<String, ProcessError> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().map_err(|source| start_error(program, source))?;
+    let output = tokio::time::timeout(patience, child.wait_with_output())
         .await
-        .map_err(|_| ProcessError::TimedOut { program: shim.to_owned(), job })?
-        .map_err(|source| start_error(shim, source))?;
+        .map_err(|_| ProcessError::TimedOut { program: program.to_owned(), job, patience })?
+        .map_err(|source| start_error(program, source))?;
     if output.status.success() {
-        return Ok(parent.join(String::from_utf8_lossy(&output.stdout).trim()));
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let complaint = words(&output.stderr);
-    Err(ProcessError::Failed { program: shim.to_owned(), job, status: output.status.to_string(), complaint })
+    let (program, complaint) = (program.to_owned(), words(&output.stderr));
+    Err(ProcessError::Failed { program, job, status: output.status.to_string(), complaint })
 }
 
 /// Starts the anchor and returns when it listens. It outlives us, so what it and the shims have to
@@ -100,7 +144,7 @@ pub(crate) async fn start_anchor(
             None => false,
         }
     };
-    let timed_out = || ProcessError::TimedOut { program: shim.to_owned(), job };
+    let timed_out = || ProcessError::TimedOut { program: shim.to_owned(), job, patience: PATIENCE };
     if tokio::time::timeout(PATIENCE, ready).await.map_err(|_| timed_out())? && &said == b"ready\n" {
         return Ok(());
     }

@@ -17,6 +17,7 @@ use crate::interpreter::{self, Search};
 use crate::log::chain;
 use crate::places::Places;
 use crate::prepare::Caches;
+use crate::quota::Means;
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
 use crate::{adopt, connection, groups, host, process, removal, workspace};
@@ -90,6 +91,7 @@ struct Ground {
     state: PathBuf,
     cache: PathBuf,
     payload: PathBuf,
+    means: Means,
 }
 
 async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
@@ -103,6 +105,7 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     workspace::make_private_dir(&state)?;
     let shim = args.shim.clone().unwrap_or_else(process::shim_beside_us);
     let payload = process::unpack(&shim, &runtime.payloads()).await?;
+    let means = Means::find(&shim, &state).await;
     let cache = absolute(args.cache_dir.clone().unwrap_or_else(|| state.join("python")))?;
     workspace::make_private_dir(&cache)?;
     let swept = [workspace::notebooks(&state), cache.clone()];
@@ -110,17 +113,18 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     std::thread::spawn(move || swept.iter().for_each(|folder| removal::sweep(folder)));
     let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args.first_uid, &args.cgroup).await?;
     tracing::info!(build = anchor.build(), rootful = host::is_rootful(), "anchor found");
-    Ok(Ground { anchor, state, cache, payload })
+    Ok(Ground { anchor, state, cache, payload, means })
 }
 
 fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Arc<Daemon>> {
-    let Ground { anchor, state, cache, payload } = ground;
+    let Ground { anchor, state, cache, payload, means } = ground;
     Ok(Arc::new(Daemon {
         private: args.private,
         ephemeral: is_ephemeral(args),
         state,
         cache,
         payload,
+        means,
         python: args.python.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PYTHON)),
         profiles: args.profiles.clone().map(absolute).transpose()?,
         allow_uids: args.allow_uid.clone(),
@@ -233,6 +237,7 @@ pub(crate) fn test_daemon(folder: &std::path::Path, anchor: Anchor) -> Arc<Daemo
         state: folder.join("state"),
         cache: folder.join("cache"),
         payload: runtime.payloads().join("test"),
+        means: Means::of("", None),
     };
     daemon(&args, runtime, ground).unwrap()
 }

@@ -1,14 +1,21 @@
-//! The notebooks' folders: `<state>/notebooks/<id>/workspace`. What lies in a workspace is hostile
-//! (links, odd names, any size) and is never walked, except to be removed.
+//! The notebooks' folders: `<state>/notebooks/<id>/workspace`, or `workspace.img` beside where it would
+//! be (see `quota.rs`). What lies in a workspace is hostile (links, odd names, any size) and is never
+//! walked, except to be removed.
 
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, lchown};
 use std::path::{Path, PathBuf};
 
 use cellblock_proto::id::NotebookId;
+use rustix::fs::{Mode, OFlags, openat};
 
+use crate::process::ProcessError;
 use crate::removal;
+
+/// More than the kernel says of any process.
+const STATUS_BYTES: u64 = 64 << 10;
 
 /// Why a notebook has no folder.
 #[derive(Debug, thiserror::Error)]
@@ -19,11 +26,15 @@ pub(crate) enum WorkspaceError {
     ReadOnly { path: PathBuf, source: io::Error },
     #[error("{path} is not a folder of ours (it is a link or a file): move it away")]
     Foreign { path: PathBuf },
+    #[error("{path} is an image, which only root can mount: run cellblockd as root")]
+    NeedsRoot { path: PathBuf },
+    #[error("failed to make the image of a workspace")]
+    Image(#[from] ProcessError),
     #[error("failed to {verb} {path}")]
     Io { verb: &'static str, path: PathBuf, source: io::Error },
 }
 
-fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
+pub(crate) fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorkspaceError {
     let path = path.to_owned();
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WorkspaceError::Full { path, source },
@@ -50,8 +61,8 @@ pub(crate) fn place(state: &Path, notebook: &NotebookId) -> PathBuf {
     folder(state, notebook).join("workspace")
 }
 
-/// Makes a notebook's workspace and returns its path; what is in it already stays. `owner` is as in
-/// [`give`].
+/// Makes a notebook's workspace and returns its path; what is in it already stays, and where there is an
+/// image there is no folder. `owner` is as in [`give`].
 ///
 /// # Errors
 /// As [`make_private_dir`]; and a link or file where a folder of ours belongs.
@@ -62,12 +73,33 @@ pub(crate) fn open(
 ) -> Result<PathBuf, WorkspaceError> {
     let folder = folder(state, notebook);
     let workspace = place(state, notebook);
+    if has_image(&image(state, notebook))? {
+        return Ok(workspace);
+    }
     make_private_dir(&workspace)?;
     for path in [&folder, &workspace] {
         must_be_folder(path)?;
     }
     give(&workspace, owner)?;
     Ok(workspace)
+}
+
+/// Where a notebook's image is, when it has one.
+pub(crate) fn image(state: &Path, notebook: &NotebookId) -> PathBuf {
+    folder(state, notebook).join("workspace.img")
+}
+
+/// Whether there is an image at that path.
+///
+/// # Errors
+/// Something else is there.
+pub(crate) fn has_image(path: &Path) -> Result<bool, WorkspaceError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => Ok(true),
+        Ok(_) => Err(WorkspaceError::Foreign { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("look at", path)(error)),
+    }
 }
 
 /// Gives a folder that a worker fills to the first host id of the workers (`None` when rootless):
@@ -99,6 +131,32 @@ pub(crate) fn remove(state: &Path, notebook: &NotebookId) -> Result<(), Workspac
 /// Whether a notebook of that name has files.
 pub(crate) fn exists(state: &Path, notebook: &NotebookId) -> bool {
     fs::symlink_metadata(folder(state, notebook)).is_ok()
+}
+
+/// The workspace as a live worker sees it: the way to the files in an image, which is mounted nowhere
+/// else. `uid` is the worker's own on the host, which no other process has while it lives; a process id
+/// can be another's by now, and what it calls its root is its own affair then.
+///
+/// Files that root makes through it belong to root until they are given to `uid`.
+///
+/// # Errors
+/// The worker has ended, or the process is not it.
+#[cfg_attr(not(test), expect(dead_code, reason = "for requests on the files of an image"))]
+pub(crate) fn root_of_worker(pid: u32, uid: u32) -> io::Result<OwnedFd> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // The folder of a process stays that process's: when it has ended, nothing is found in it.
+    let process = rustix::fs::open(format!("/proc/{pid}"), folder, Mode::empty())?;
+    let status = openat(&process, "status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = String::new();
+    File::from(status).take(STATUS_BYTES).read_to_string(&mut text)?;
+    let uids = text.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    if uids.split_ascii_whitespace().map(str::parse).collect::<Vec<_>>() != vec![Ok(uid); 4] {
+        return Err(io::Error::other(format!(
+            "process {pid} is not the worker with uid {uid}: it has ended"
+        )));
+    }
+    // `root` is a link of the kernel's, and what the worker's root holds was made by init, read-only.
+    Ok(openat(&process, "root/workspace", folder | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
 fn folder(state: &Path, notebook: &NotebookId) -> PathBuf {
@@ -142,6 +200,47 @@ mod tests {
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (70_000, 70_000, 0o700));
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().uid(), 0);
         remove(temp.path(), &id()).unwrap();
+    }
+
+    #[test]
+    fn root_of_a_worker_is_given_for_the_right_process_only() {
+        let own = rustix::process::geteuid().as_raw();
+        let pid = std::process::id();
+        assert_eq!(root_of_worker(pid, own + 1).unwrap_err().kind(), io::ErrorKind::Other);
+        // Of the right user, but it has no workspace in its root.
+        let missing = root_of_worker(pid, own).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound, "{missing}");
+        assert_eq!(root_of_worker(u32::MAX, own).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// As root, because only root can give a process another root.
+    #[tokio::test]
+    async fn root_of_a_worker_is_where_its_files_are_until_it_ends() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        for folder in ["upper/workspace", "work", "root"] {
+            fs::create_dir_all(temp.path().join(folder)).unwrap();
+        }
+        fs::write(temp.path().join("upper/workspace/file"), "here").unwrap();
+        let script = "cd \"$1\" && mount -t tmpfs none work && mkdir work/u work/w && cp -r upper/workspace work/u \
+                      && mount -t overlay -o lowerdir=/,upperdir=work/u,workdir=work/w none root \
+                      && exec chroot root sh -c 'echo ready && exec sleep 100'";
+        let mut command = tokio::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(temp.path());
+        command.stdout(std::process::Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut ready = [0; 6];
+        let mut stdout = child.stdout.take().unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut ready).await.unwrap();
+        let pid = child.id().unwrap();
+        let root = root_of_worker(pid, 0).unwrap();
+        let file = openat(&root, "file", OFlags::RDONLY, Mode::empty()).unwrap();
+        assert_eq!(io::read_to_string(File::from(file)).unwrap(), "here");
+        assert!(root_of_worker(pid, 1).unwrap_err().to_string().contains("not the worker"));
+        child.kill().await.unwrap();
+        root_of_worker(pid, 0).unwrap_err();
     }
 
     #[test]

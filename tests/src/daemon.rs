@@ -220,9 +220,24 @@ impl Daemon {
         self.home.path().join("state")
     }
 
-    /// A notebook's workspace, as the host sees it.
+    /// A notebook's workspace, as the host sees it: its folder, or where its worker sees its image.
+    ///
+    /// # Panics
+    /// When there is an image and no worker that has it.
     pub fn workspace(&self, notebook: &str) -> PathBuf {
-        self.state_dir().join("notebooks").join(notebook).join("workspace")
+        let image = self.image(notebook);
+        if !image.exists() {
+            return image.with_file_name("workspace");
+        }
+        let found = leftovers::loops(&image.display().to_string());
+        let [(device, _)] = found.as_slice() else { panic!("not one device for {image:?}: {found:?}") };
+        let pid = leftovers::user_of(device).expect("a live worker has it");
+        format!("/proc/{pid}/root/workspace").into()
+    }
+
+    /// Where a notebook's image is, when it has one.
+    pub fn image(&self, notebook: &str) -> PathBuf {
+        self.state_dir().join("notebooks").join(notebook).join("workspace.img")
     }
 
     /// The folder of profiles.
@@ -328,6 +343,8 @@ impl Daemon {
         // A process that was killed takes a moment to go.
         let gone = wait::within(END, || left().is_empty().then_some(()));
         assert!(gone.is_some(), "processes are left: {:?}\n{}", left(), self.log());
+        let cleared = wait::within(END, || leftovers::loops(&mark).is_empty().then_some(()));
+        assert!(cleared.is_some(), "loop devices are left: {:?}", leftovers::loops(&mark));
         assert_eq!(leftovers::mounts(&mark), Vec::<String>::new(), "mounts are left");
         assert_eq!(leftovers::sockets(&mark), Vec::<String>::new(), "sockets are left");
         assert_eq!(leftovers::files(&self.runtime_dir()), Vec::<String>::new(), "files are left");

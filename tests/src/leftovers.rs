@@ -92,6 +92,26 @@ pub fn mounts(mark: &str) -> Vec<String> {
     lines("/proc/self/mountinfo", mark)
 }
 
+/// Loop devices whose file bears `mark`: name and file.
+pub fn loops(mark: &str) -> Vec<(String, String)> {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let backing = devices.filter_map(|device| {
+        let file = fs::read_to_string(device.path().join("loop/backing_file")).ok()?;
+        Some((device.file_name().to_str()?.to_owned(), file.trim_end().to_owned()))
+    });
+    backing.filter(|(_, file)| file.contains(mark)).collect()
+}
+
+/// A process that sees the loop device `name` at `/workspace`.
+pub fn user_of(name: &str) -> Option<i32> {
+    let sees = |pid: &i32| {
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        let ours = |line: &str| line.contains(" /workspace ") && line.contains(&format!(" /dev/{name} "));
+        mounts.lines().any(ours)
+    };
+    all().into_keys().find(sees)
+}
+
 /// Unix sockets that bear `mark`.
 pub fn sockets(mark: &str) -> Vec<String> {
     lines("/proc/net/unix", mark)

@@ -1,10 +1,11 @@
-//! `cellblock-shim`: one binary, three jobs, all of them started by other programs of cellblock.
+//! `cellblock-shim`: one binary, four jobs, all of them started by other programs of cellblock.
 //!
 //! - `--worker` makes it a **shim**: standard input is the supervisor's socket, descriptor 3 the outer
 //!   user namespace (and 4 the mount namespace that goes with it, when rootless), then its cgroups;
 //! - `--anchor` makes it the **anchor**, which outlives the supervisor and starts shims;
 //! - `--unpack DIR` writes the worker's Python and native code, which this binary carries, so that
-//!   versions cannot be mixed, to a folder below DIR and prints the folder's name.
+//!   versions cannot be mixed, to a folder below DIR and prints the folder's name;
+//! - `--probe-quota DIR` prints what the host can do to bound the workspaces below DIR.
 //!
 //! Invariant: single-threaded in every job. See `sys.rs`.
 
@@ -20,6 +21,7 @@ mod sys;
 mod wire;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
                 Some("--worker") => shim::run(&rest),
                 Some("--anchor") => anchor_arguments(&rest).and_then(|anchor| anchor::run(&anchor)),
                 Some("--unpack") if rest.len() == 1 => payload::unpack(Path::new(&rest[0])),
+                Some("--probe-quota") if rest.len() == 1 => {
+                    let answer = sandbox::quota::probe(Path::new(&rest[0]));
+                    std::io::stdout().write_all(answer.as_bytes()).context("failed to write")
+                }
                 Some("--version") => {
                     eprintln!("cellblock-shim {}", cellblock_proto::BUILD);
                     return ExitCode::from(OK);

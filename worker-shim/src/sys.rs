@@ -1,10 +1,12 @@
 //! The system calls that no safe wrapper exists for. This is the crate's one file with `unsafe`;
-//! each function is safe to call where its doc says so.
+//! each function is safe to call where its doc says so. Those of workspace quotas are in `sys/disk.rs`.
 //!
 //! Invariant: the shim and the anchor are single-threaded. `fork` and `clone` rely on it: in a
 //! process with one thread no lock can be held by somebody who does not exist in the child.
 
 #![expect(unsafe_code, reason = "this is the file that the rest of the crate keeps its unsafe in")]
+
+pub mod disk;
 
 use std::ffi::{CString, c_char};
 use std::io;

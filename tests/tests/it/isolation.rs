@@ -8,8 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use cellblock_tests::daemon::Daemon;
-use cellblock_tests::in_every_mode;
 use cellblock_tests::setup::{Setup, Who};
+use cellblock_tests::{in_every_mode, leftovers, wait};
+use sandbox_profiles::ids::DEFAULT_FIRST_HOST_UID;
 
 in_every_mode!(
     worker_has_no_capability_no_new_privileges_no_seccomp_and_nobodys_id,
@@ -245,7 +246,8 @@ fn workspace_persists_and_belongs_to_nobody_of_the_host(setup: Setup) {
     let path = daemon.workspace("a").join("folder/file");
     let found = fs::metadata(&path).unwrap();
     let uid = match daemon.setup().who {
-        Who::Root => sandbox_profiles::ids::DEFAULT_FIRST_HOST_UID,
+        // Seen through the worker's own mount, where its files are its own.
+        Who::Root => DEFAULT_FIRST_HOST_UID + sandbox_profiles::ids::worker_in_outer(0),
         Who::User => Who::User.uid(),
     };
     assert_eq!((found.uid(), fs::read_to_string(&path).unwrap()), (uid, "kept".to_owned()));
@@ -256,6 +258,16 @@ fn workspace_persists_and_belongs_to_nobody_of_the_host(setup: Setup) {
     let ran = notebook.run("print(open('from-outside').read(), open('folder/file').read())");
     assert_eq!(ran.ok().stdout(), "seen kept\n");
     assert_eq!(notebook.run("open('link')").raised(), Some("FileNotFoundError"));
+    if daemon.setup().who == Who::Root {
+        // On the disk they are nobody's, whoever the worker was.
+        let id = notebook.id.clone();
+        notebook.client.tell(&cellblock_proto::client::Request::Close { notebook: id });
+        wait::until("the image is written", || leftovers::loops(&daemon.mark()).is_empty().then_some(()));
+        let mut look = std::process::Command::new("/usr/sbin/debugfs");
+        let stat = look.args(["-R", "stat /folder/file"]).arg(daemon.image("a")).output().unwrap();
+        let stat = String::from_utf8_lossy(&stat.stdout);
+        assert!(stat.contains(&format!("User: {DEFAULT_FIRST_HOST_UID} ")), "{stat}");
+    }
 }
 
 fn notebooks_do_not_see_each_other(setup: Setup) {

@@ -14,6 +14,7 @@ mod limits;
 mod order;
 mod outputs;
 mod profiles;
+mod quota;
 mod requests;
 mod slow_reader;
 mod survival;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use cellblock_proto::shim::StartSpec;
 use rustix::fs::CWD;
@@ -11,10 +11,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 use sandbox_profiles::{Action, Namespace, Step, ids};
 
-use super::{InitCommand, Making, Sandbox, devices};
+use super::{InitCommand, Making, Sandbox, devices, quota};
 use crate::cgroup::Group;
 use crate::init;
-use crate::outer;
+use crate::outer::{self, Outer};
 use crate::sys::{self, Forked};
 
 /// A file that is copied has at most so many bytes; the root that it goes to has few more.
@@ -57,14 +57,21 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
             }
             sys::mount_setattr(tree.as_fd(), true, set, None)?;
             if *idmap {
-                let first = outer.first_host_uid.ok_or_else(|| io::Error::other("idmap without a range"))?;
-                // On disk the worker's files belong to the shims' id, never to root: a set-uid file that
-                // a cell makes must not be root's for whoever copies it elsewhere. What root has put
-                // there is shown as init's: to be read, and to be removed by the folder's owner.
-                let worker = first + ids::worker_in_outer(spec.slot);
-                let init = first + ids::init_in_outer(spec.slot);
-                let names = outer::idmap(&[(0, init), (first, worker)])?;
-                sys::mount_setattr(tree.as_fd(), false, 0, Some(names.as_fd()))?;
+                let init = outer.first_host_uid.unwrap_or_default() + ids::init_in_outer(spec.slot);
+                show_as_workers(tree.as_fd(), spec, outer, init)?;
+            }
+            making.taken.trees.insert(target.clone(), tree);
+            Ok(())
+        }
+        Action::LimitWorkspace { folder, project, bytes, inodes } => {
+            quota::limit_folder(folder, *project, *bytes, *inodes)
+        }
+        Action::MountImage { image, target, idmap, .. } => {
+            let tree = quota::mount_image(image)?;
+            if *idmap {
+                // The supervisor reaches an image through this mount alone, and as root can make files
+                // only where there is a root.
+                show_as_workers(tree.as_fd(), spec, outer, 0)?;
             }
             making.taken.trees.insert(target.clone(), tree);
             Ok(())
@@ -111,6 +118,15 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
         }
         _ => Err(io::Error::other("not a step of the shim")),
     }
+}
+
+/// On disk the worker's files belong to the shims' id, never to root: a set-uid file that a cell makes
+/// must not be root's for whoever copies it elsewhere. What root has put there is shown as `roots`: to be
+/// read, and to be removed by the folder's owner.
+fn show_as_workers(tree: BorrowedFd<'_>, spec: &StartSpec, outer: &Outer, roots: u32) -> io::Result<()> {
+    let first = outer.first_host_uid.ok_or_else(|| io::Error::other("idmap without a range"))?;
+    let names = outer::idmap(&[(0, roots), (first, first + ids::worker_in_outer(spec.slot))])?;
+    Ok(sys::mount_setattr(tree, false, 0, Some(names.as_fd()))?)
 }
 
 fn flag(namespace: Namespace) -> u64 {

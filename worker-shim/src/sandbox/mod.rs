@@ -8,6 +8,7 @@ mod host;
 mod inside;
 pub mod landlock;
 mod overlay;
+pub mod quota;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -37,6 +37,7 @@ impl Shim {
         next.extend(self.execution_clock(now));
         next.extend(self.memory_clock(now));
         next.extend(self.processor_clock(now));
+        next.extend(self.disk_clock(now));
         next.extend(self.retention_clock(now));
         if self.ready.is_none() && self.worker.is_some() {
             let end = self.started + START_TIME;
@@ -132,6 +133,16 @@ impl Shim {
                 now + soonest.max(if sandbox.group.processor_us().is_some() { SHORTEST } else { TICK });
         }
         Some(self.processor_at)
+    }
+
+    fn disk_clock(&mut self, now: Instant) -> Option<Instant> {
+        let init = self.sandbox.as_ref()?.init_pid;
+        let (next, cause) = self.disk.clock(now, init, self.executions.running.is_some());
+        if cause.is_some() && self.ending.is_none() {
+            self.ending = cause;
+            self.kill();
+        }
+        next
     }
 
     /// First the writer waits; only when nobody has taken anything for the grace does it go on, with

@@ -8,6 +8,7 @@ use cellblock_proto::execution::{
 use cellblock_proto::shim::{EventBody, StartFailure};
 
 use super::Shim;
+use super::disk::Disk;
 use super::executions::{Cause, Queued};
 use super::memory::Memory;
 use crate::sandbox::InitEvent;
@@ -35,7 +36,7 @@ impl Shim {
         if let Some((Cause::Limit(Limit::Cpu, _, reached), _)) = &mut running.interrupted {
             *reached = usage.cpu_us / 1000;
         }
-        let end = running.end(said, &self.spec.limits);
+        let end = self.disk.end(running.end(said, &self.spec.limits));
         let failed = end != End::Ok;
         let outcome = Outcome {
             end,
@@ -119,7 +120,8 @@ impl Shim {
         if let Some(worker) = &mut self.worker {
             // Dropping the sandbox waits for init, and with init everybody who could still write.
             self.sandbox = None;
-            self.memory = Memory::default();
+            // A place held open keeps its mount, and the next worker from mounting it.
+            (self.memory, self.disk) = (Memory::default(), Disk::default());
             worker.read_to_end(&mut self.sequencer);
         }
         let pieces = self.sequencer.take_all();

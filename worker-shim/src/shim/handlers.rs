@@ -9,6 +9,7 @@ use cellblock_proto::query::{Answer, Query};
 use cellblock_proto::shim::{Command, EventBody, ShimState, StartFailure};
 use cellblock_proto::worker::{WorkerCommand, WorkerEventBody};
 
+use super::disk::Disk;
 use super::executions::{Cause, Queued};
 use super::memory::Memory;
 use super::text::{Gap, Ready};
@@ -168,6 +169,7 @@ impl Shim {
         let Queued { execution, options, notice, code, .. } = queued;
         (self.memory_at, self.processor_at) = (now, now);
         self.begin_meter();
+        self.disk.begin(now);
         self.outbox.push(EventBody::Started { execution: execution.clone() }, Vec::new());
         if let Some(notice) = notice {
             self.output((execution.clone(), notice, Vec::new()));
@@ -300,12 +302,14 @@ impl Shim {
             return self.protocol_broken("ready for a second time".to_owned());
         }
         self.memory = Memory::of(worker.pid);
+        self.disk = Disk::of(worker.pid, &self.spec.steps, &self.spec.limits);
         let facts = report::Facts {
             steps: &self.spec.steps,
             missing: &sandbox.missing,
             worker: worker.pid,
             unseen: self.memory.unseen(),
             group: &sandbox.group,
+            disk: &self.disk,
             made_in: self.made_in,
         };
         match report::report(&facts) {

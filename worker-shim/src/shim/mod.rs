@@ -6,6 +6,7 @@
 //! input, `ends.rs` what happens at an end.
 
 mod clocks;
+mod disk;
 mod ends;
 mod executions;
 mod handlers;
@@ -16,6 +17,7 @@ mod processes;
 mod processor;
 mod report;
 mod text;
+mod walk;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -33,6 +35,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use sandbox_profiles::{Action, SandboxReport};
 
+use self::disk::Disk;
 use self::executions::{Cause, Executions};
 use self::memory::Memory;
 use self::meter::Meter;
@@ -96,6 +99,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         ending: None,
         full_since: None,
         nobody_reads: false,
+        disk: Disk::default(),
         memory: Memory::default(),
         memory_at: Instant::now(),
         processor: Processor::default(),
@@ -181,6 +185,7 @@ struct Shim {
     /// Since when nothing has been taken though nothing more can be kept.
     full_since: Option<Instant>,
     nobody_reads: bool,
+    disk: Disk,
     memory: Memory,
     memory_at: Instant,
     processor: Processor,
@@ -215,7 +220,7 @@ impl Shim {
 
     fn fail_to_start(&mut self, failure: StartFailure) {
         (self.sandbox, self.worker) = (None, None);
-        self.memory = Memory::default();
+        (self.memory, self.disk) = (Memory::default(), Disk::default());
         self.outbox.push(EventBody::StartFailed { failure }, Vec::new());
         self.over = true;
     }

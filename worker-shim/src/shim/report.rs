@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 use sandbox_profiles::{Action, Barrier, BarrierReport, BarrierState, SandboxReport, Step};
 
+use super::disk::Disk;
 use crate::cgroup::Group;
 use crate::sandbox::{Missing, landlock};
 use crate::sys;
@@ -33,6 +34,8 @@ pub struct Facts<'a> {
     pub unseen: Vec<&'static str>,
     /// The sandbox's cgroups.
     pub group: &'a Group,
+    /// The workspace.
+    pub disk: &'a Disk,
     /// How long it took to make the sandbox.
     pub made_in: Duration,
 }
@@ -84,6 +87,7 @@ fn line(first: &Step, facts: &Facts<'_>, status: &BTreeMap<String, String>) -> B
             line.detail
         )),
         Barrier::Memory => memory_line(facts),
+        Barrier::WorkspaceQuota => facts.disk.account(facts.steps),
         Barrier::Processor if !facts.group.counts_processor() => degraded(
             "the sum of the processes' times, read every 50 ms: what is born and gone in between and that \
              nobody waits for is not counted"
@@ -220,6 +224,7 @@ mod tests {
                 worker: rustix::process::getpid(),
                 unseen: Vec::new(),
                 group: &Group::default(),
+                disk: &Disk::default(),
                 made_in: Duration::ZERO,
             };
             let report = report(&facts).unwrap();

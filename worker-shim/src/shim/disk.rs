@@ -1,0 +1,313 @@
+//! The disk of a sandbox, seen from outside: whether a place is full when a cell fails, and, where the
+//! kernel does not bound the workspace, how much is in it.
+//!
+//! The places are opened before user code runs and only ever looked at. Where nothing but the watch
+//! holds, the workspace is walked (`walk.rs`) and what has no name any more is looked for in the
+//! sandbox's descriptors and mappings. Not seen: a file without a name that is at this moment in a
+//! socket's queue alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use cellblock_proto::execution::{End, Limit};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+use sandbox_profiles::{Action, BarrierState, Limits, Step};
+
+use super::executions::Cause;
+use super::processes::{entries, tree};
+use super::walk::Walk;
+use crate::sandbox::quota;
+
+/// From one look at the workspace to the next while something runs.
+const TICK: Duration = Duration::from_millis(250);
+/// And while nothing runs.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How long one look may hold the output up; a large workspace takes several.
+const SLICE: Duration = Duration::from_millis(2);
+/// How long the first one may take, before the first cell runs.
+const FIRST: Duration = Duration::from_millis(100);
+/// Of so many parts of the time one is for looking, while something runs and while nothing does.
+const SHARES: [u32; 2] = [10, 50];
+
+/// How much more than its limit a workspace may hold at the start of a worker that is to make room in
+/// it. Above that not even a worker is of use: each start could add what is written between two looks.
+const SLACK_BYTES: u64 = 4 << 30;
+
+/// A place with less left than this is full: the last blocks are the file system's own.
+const LEFT_BYTES: u64 = 1 << 20;
+const LEFT_SHARE: u64 = 64;
+
+/// What the kernel says of a full place.
+const REFUSALS: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
+/// The places a sandbox can fill.
+#[derive(Default)]
+pub struct Disk {
+    places: Vec<Place>,
+    /// The workspace is one of them.
+    bounded: bool,
+    watch: Option<Watch>,
+}
+
+struct Place {
+    root: OwnedFd,
+    allowed: u64,
+    /// It was full already when what runs began.
+    was_full: bool,
+}
+
+impl Disk {
+    /// To be called before `worker` has run any user code: its paths are still what we made.
+    pub fn of(worker: Pid, steps: &[Step], limits: &Limits) -> Self {
+        let open = |path: &str| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::open(format!("/proc/{}/root/{path}", worker.as_raw_pid()), flags, Mode::empty())
+        };
+        let bounded = steps
+            .iter()
+            .any(|step| matches!(step.action, Action::MountImage { .. } | Action::LimitWorkspace { .. }));
+        let mut places = vec![("tmp", limits.tmp_bytes), ("dev/shm", limits.tmp_bytes)];
+        if bounded {
+            places.insert(0, ("workspace", limits.workspace_bytes));
+        }
+        let place = |(path, allowed)| Some(Place { root: open(path).ok()?, allowed, was_full: false });
+        let watched = steps.iter().find_map(|step| match step.action {
+            Action::WatchWorkspace { bytes } => Some(bytes),
+            _ => None,
+        });
+        let watch = watched.and_then(|limit| Watch::new(open("workspace").ok()?, limit));
+        Disk { places: places.into_iter().filter_map(place).collect(), bounded, watch }
+    }
+
+    /// How the workspace's size is held, for the report.
+    pub fn account(&self, steps: &[Step]) -> (BarrierState, String) {
+        for step in steps {
+            match &step.action {
+                Action::LimitWorkspace { project, bytes, .. } => {
+                    return (BarrierState::Enforced, format!("project {project} of its disk, {bytes} bytes"));
+                }
+                Action::MountImage { bytes, .. } => return self.account_of_image(*bytes),
+                _ => {}
+            }
+        }
+        let watched = format!(
+            "watched by the shim, which ends the sandbox above the limit; a fast writer overshoots by what it \
+             writes between two looks, {} ms apart or more in a workspace of many files; the next worker may \
+             remove files and add none",
+            TICK.as_millis()
+        );
+        match self.watch {
+            Some(_) => (BarrierState::Degraded, watched),
+            None => (BarrierState::Missing, "the workspace could not be opened to be watched".to_owned()),
+        }
+    }
+
+    fn account_of_image(&self, asked: u64) -> (BarrierState, String) {
+        let room = self.places.first().filter(|_| self.bounded);
+        let Some(room) = room.and_then(|place| quota::usable(place.root.as_fd()).ok()) else {
+            return (BarrierState::Enforced, format!("a file system of its own, {asked} bytes"));
+        };
+        let detail = format!("a file system of its own with room for {room} bytes");
+        // Beyond what ext4 was given for itself and did not take.
+        if room > asked.saturating_add(asked / 8).saturating_add(4 << 20) {
+            let more =
+                format!("{detail}; the profile's {asked} were more when it was made, and it does not shrink");
+            return (BarrierState::Degraded, more);
+        }
+        if room < asked {
+            let less = format!("{detail}, less than the profile's {asked}: it could not be made larger");
+            return (BarrierState::Degraded, less);
+        }
+        (BarrierState::Enforced, detail)
+    }
+
+    /// An Execution begins.
+    pub fn begin(&mut self, now: Instant) {
+        if let Some(watch) = &mut self.watch {
+            watch.at = watch.at.min(now + TICK);
+        }
+        for place in &mut self.places {
+            place.was_full = place.look().is_some_and(|(_, full)| full);
+        }
+    }
+
+    /// The end of an Execution, when it may have failed because a place is full. One that became so
+    /// while it ran is reason enough; one that was full before must be what the error speaks of.
+    pub fn end(&self, end: End) -> End {
+        let End::Error { value, .. } = &end else { return end };
+        let refused = REFUSALS.iter().any(|text| value.contains(text));
+        match self.full(refused) {
+            Some(Cause::Limit(limit, allowed, reached)) => End::LimitHit { limit, allowed, reached },
+            _ => end,
+        }
+    }
+
+    /// The place that is full. When the kernel has `refused` to write, the one that comes nearest: what
+    /// did not fit is often removed again by whoever tried.
+    fn full(&self, refused: bool) -> Option<Cause> {
+        let seen: Vec<(&Place, u64, bool)> = self
+            .places
+            .iter()
+            .filter_map(|place| place.look().map(|(used, full)| (place, used, full)))
+            .collect();
+        let cause = |place: &Place, reached| Cause::Limit(Limit::Disk, place.allowed, reached);
+        let found = seen.iter().find(|(place, _, full)| *full && (refused || !place.was_full));
+        if let Some((place, used, _)) = found {
+            return Some(cause(place, *used));
+        }
+        // Without a bound of its own the workspace may have been refused by the host's full disk.
+        if !refused || !self.bounded {
+            return None;
+        }
+        let share =
+            |(place, used, _): &&(&Place, u64, bool)| used.saturating_mul(1 << 10) / place.allowed.max(1);
+        // The last of equals is taken, and that is to be the first place.
+        seen.iter().rev().max_by_key(share).map(|(place, _, _)| cause(place, place.allowed))
+    }
+
+    /// Looks at the workspace when it is time to; says when to come again, and what was reached when
+    /// that is too much.
+    pub fn clock(&mut self, now: Instant, init: Pid, running: bool) -> (Option<Instant>, Option<Cause>) {
+        let Some(watch) = &mut self.watch else { return (None, None) };
+        if now < watch.at {
+            return (Some(watch.at), None);
+        }
+        let cause = watch.look(now, init, running);
+        (Some(watch.at), cause)
+    }
+}
+
+impl Place {
+    /// Bytes used, and whether it is full.
+    fn look(&self) -> Option<(u64, bool)> {
+        let disk = rustix::fs::fstatvfs(&self.root).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        let full = bytes(disk.f_bavail) < LEFT_BYTES.min(bytes(disk.f_blocks) / LEFT_SHARE)
+            || (disk.f_files > 0 && disk.f_ffree == 0);
+        Some((bytes(disk.f_blocks.saturating_sub(disk.f_bfree)), full))
+    }
+}
+
+/// The workspace's bytes, summed again and again.
+struct Watch {
+    root: OwnedFd,
+    device: u64,
+    limit: u64,
+    /// What is allowed: the limit, or the least there has been when there was more at the start, so
+    /// that a full workspace can be tidied up but does not grow.
+    allowed: u64,
+    walk: Walk,
+    begun: Instant,
+    at: Instant,
+}
+
+impl Watch {
+    fn new(root: OwnedFd, limit: u64) -> Option<Self> {
+        let device = rustix::fs::fstat(&root).ok()?.st_dev;
+        let now = Instant::now();
+        let mut walk = Walk::new(&root)?;
+        let mut allowed = limit;
+        // Nobody has made anything without a name yet.
+        if let Some(found) = walk.go_on(&root, now + FIRST)
+            && found <= limit.saturating_mul(2).max(limit.saturating_add(SLACK_BYTES))
+        {
+            allowed = allowed.max(found);
+        }
+        let walk = Walk::new(&root)?;
+        Some(Watch { root, device, limit, allowed, walk, begun: now, at: now })
+    }
+
+    fn look(&mut self, now: Instant, init: Pid, running: bool) -> Option<Cause> {
+        let named = self.walk.go_on(&self.root, now + SLICE);
+        let used = named.map(|named| named.saturating_add(nameless(init, self.device)));
+        let (tick, share) = if running { (TICK, SHARES[0]) } else { (IDLE_TICK, SHARES[1]) };
+        self.at = now + now.elapsed() * (share - 1);
+        let used = used?;
+        self.at = self.at.max(self.begun + tick);
+        self.begun = self.at;
+        self.walk = Walk::new(&self.root)?;
+        if used > self.allowed {
+            return Some(Cause::Limit(Limit::Disk, self.limit, used));
+        }
+        self.allowed = self.limit.max(used);
+        None
+    }
+}
+
+/// Bytes of the files on `device` that have no name any more and that the sandbox holds by descriptors
+/// or mappings.
+fn nameless(init: Pid, device: u64) -> u64 {
+    let mut files = BTreeMap::new();
+    let pids = tree(init);
+    for task in pids.iter().flat_map(|pid| entries(&format!("/proc/{pid}/task"))) {
+        for descriptor in entries(&format!("{task}/fd")) {
+            if let Ok(file) = fs::metadata(descriptor)
+                && file.dev() == device
+                && file.nlink() == 0
+            {
+                files.insert(file.ino(), file.blocks() * 512);
+            }
+        }
+    }
+    let mut mapped: BTreeMap<u64, u64> = BTreeMap::new();
+    for pid in pids {
+        let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+        for (inode, end) in String::from_utf8_lossy(&maps).lines().filter_map(|line| deleted(line, device)) {
+            let most = mapped.entry(inode).or_default();
+            *most = end.max(*most);
+        }
+    }
+    // How much of a mapping has been written is not told; all of it can be.
+    mapped.retain(|inode, _| !files.contains_key(inode));
+    files.values().chain(mapped.values()).fold(0, |sum: u64, bytes| sum.saturating_add(*bytes))
+}
+
+/// The inode of a removed file that a line of `/proc/PID/maps` maps, and where in it the mapping ends.
+fn deleted(line: &str, device: u64) -> Option<(u64, u64)> {
+    let line = line.strip_suffix(" (deleted)")?;
+    let mut words = line.split_ascii_whitespace();
+    let hexadecimal = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (start, end) = words.next()?.split_once('-')?;
+    let _access = words.next()?;
+    let offset = hexadecimal(words.next()?)?;
+    let (major, minor) = words.next()?.split_once(':')?;
+    let (major, minor) = (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?);
+    let inode = words.next()?.parse().ok()?;
+    let length = hexadecimal(end)?.checked_sub(hexadecimal(start)?)?;
+    (rustix::fs::makedev(major, minor) == device).then_some((inode, offset.saturating_add(length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapping_of_a_removed_file_is_known_by_its_device_and_counted_to_its_end() {
+        let device = rustix::fs::makedev(0xfe, 1);
+        let line = "7f00-9f00 rw-s 00001000 fe:01 42                         /workspace/a b (deleted)";
+        assert_eq!(deleted(line, device), Some((42, 0x3000)));
+        assert_eq!(deleted(line.trim_end_matches(" (deleted)"), device), None);
+        assert_eq!(deleted(line, device + 1), None);
+        for garbage in
+            ["(deleted)", " (deleted)", "x-y rw 0 fe:01 1 (deleted)", "9-1 rw 0 fe:01 1 a (deleted)"]
+        {
+            assert_eq!(deleted(garbage, device), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn unlinked_file_counts_while_it_is_open_and_no_longer() {
+        let temp = tempfile::tempfile_in(std::env::temp_dir()).unwrap();
+        let device = temp.metadata().unwrap().dev();
+        let own = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+        let before = nameless(own, device);
+        rustix::io::write(&temp, &[1; 300_000]).unwrap();
+        assert!(nameless(own, device) >= before + 300_000);
+        drop(temp);
+        assert!(nameless(own, device) <= before);
+    }
+}
