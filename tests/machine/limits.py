@@ -3,8 +3,8 @@
 
     limits.py --bin-dir DIR [--python PATH] [--user NAME] [--no-delegate]
 
-Needs systemd. Starts a cellblockd of its own in a transient unit with Delegate=yes (with --user in that
-user's manager, with --no-delegate in a unit like any other), runs each limit into its end, and prints a
+Needs systemd. Starts a cellblockd of its own in a transient unit with Delegate=yes (with --user as that
+user, with --no-delegate in a unit like any other), runs each limit into its end, and prints a
 line for each: the outcome, the peak, and what the kernel's own files say. Exits with 1 when one of them is
 not as it must be. `clients/python/src` must be on PYTHONPATH.
 """
@@ -57,7 +57,6 @@ class Unit:
 
     def __init__(self, bin_dir: Path, python: str, user: str | None, delegate: bool) -> None:
         self._name = f"cellblock-limits-{os.getpid()}"
-        self._manager = [] if user is None else [f"--machine={user}@.host", "--user"]
         self.home = Path(tempfile.mkdtemp(prefix="cbl-", dir="/tmp"))
         profiles = self.home / "profiles"
         profiles.mkdir()
@@ -69,18 +68,19 @@ class Unit:
         self.socket = self.home / "run/cellblockd.sock"
         daemon = [bin_dir / "cellblockd", "--runtime-dir", self.home / "run"]
         daemon += ["--state-dir", self.home / "state", "--profiles", profiles, "--python", python]
-        unit = ["systemd-run", *self._manager, f"--unit={self._name}", "--collect"]
+        unit = ["systemd-run", f"--unit={self._name}", "--collect"]
         unit += ["-pDelegate=yes"] * delegate
+        unit += [] if user is None else [f"-pUser={user}"]
         subprocess.run([*unit, *daemon], check=True)
 
     def cgroup(self) -> Path:
         """Its own folder."""
-        show = ["systemctl", *self._manager, "show", "-PControlGroup", self._name]
+        show = ["systemctl", "show", "-PControlGroup", self._name]
         path = subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip()
         return Path("/sys/fs/cgroup" + path)
 
     def stop(self) -> None:
-        subprocess.run(["systemctl", *self._manager, "stop", self._name], check=False)
+        subprocess.run(["systemctl", "stop", self._name], check=False)
         subprocess.run(["rm", "-rf", self.home], check=False)
 
 
