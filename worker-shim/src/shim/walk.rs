@@ -221,18 +221,21 @@ mod tests {
         for folder in ["a/inner", "b"] {
             fs::create_dir_all(temp.path().join(folder)).unwrap();
         }
-        for number in 0..100 {
+        for number in 0..1_000 {
             fs::write(temp.path().join("a/inner").join(number.to_string()), "").unwrap();
         }
         let root = root(temp.path());
         let mut walk = Walk::new(&root).unwrap();
         let (mut from, mut to) = ("a", "b");
+        let mut moves = 0;
         for _ in 0..10_000 {
             if let Some(found) = walk.go_on(&root, Instant::now()) {
                 assert_eq!(found, u64::MAX);
                 return;
             }
-            if walk.above.len() == 2 {
+            // Once in each walk: moved twice it would be back.
+            if walk.above.len() == 2 && walk.restarts == moves {
+                moves += 1;
                 fs::rename(temp.path().join(from).join("inner"), temp.path().join(to).join("inner")).unwrap();
                 (from, to) = (to, from);
             }
