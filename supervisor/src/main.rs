@@ -17,6 +17,7 @@ mod daemon;
 mod decision;
 mod delivery;
 mod doctor;
+mod files;
 mod groups;
 mod host;
 mod interpreter;

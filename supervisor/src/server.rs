@@ -19,7 +19,7 @@ use crate::places::Places;
 use crate::prepare::Caches;
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
-use crate::{adopt, connection, groups, host, process, removal, workspace};
+use crate::{adopt, connection, files, groups, host, process, removal, workspace};
 
 /// The Python of an operator who names none.
 const DEFAULT_PYTHON: &str = "python3";
@@ -130,6 +130,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         caches: Caches::default(),
         search: Search::from_environment(),
         system: host::system(),
+        file_threads: Arc::new(Semaphore::new(files::MAX_THREADS)),
         notebooks: Notebooks::default(),
         ending: watch::Sender::new(false),
     }))

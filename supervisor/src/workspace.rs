@@ -1,13 +1,17 @@
 //! The notebooks' folders: `<state>/notebooks/<id>/workspace`. What lies in a workspace is hostile
-//! (links, odd names, any size) and is never walked, except to be removed.
+//! (links, odd names, any size): it is walked only to be removed, and by `files`, which does so as the
+//! workers' own user.
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use cellblock_proto::id::NotebookId;
+use rustix::fs::OFlags;
 
+use crate::daemon::Daemon;
 use crate::removal;
 
 /// Why a notebook has no folder.
@@ -76,6 +80,32 @@ pub(crate) fn give(folder: &Path, owner: Option<u32>) -> Result<(), WorkspaceErr
         Some(_) => lchown(folder, owner, owner).map_err(failed("give to the workers the folder", folder)),
         None => Ok(()),
     }
+}
+
+/// A workspace, opened: where `files` begins, and as whom.
+#[derive(Debug)]
+pub(crate) struct FilesRoot {
+    /// The folder that workers see as `/workspace`.
+    pub(crate) folder: OwnedFd,
+    /// Whose the files in it are on the disk, as in [`give`].
+    pub(crate) owner: Option<u32>,
+}
+
+/// Opens a notebook's workspace. Its path is the supervisor's alone, so this may be done with the
+/// supervisor's rights; nothing below it may.
+///
+/// # Errors
+/// What the disk says, with the path; a link or file where a folder of ours belongs.
+pub(crate) fn root(daemon: &Daemon, notebook: &NotebookId) -> Result<FilesRoot, WorkspaceError> {
+    let path = folder(&daemon.state, notebook).join("workspace");
+    must_be_folder(&path)?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let folder = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(&path)
+        .map_err(failed("open", &path))?;
+    Ok(FilesRoot { folder: folder.into(), owner: daemon.anchor.first_uid() })
 }
 
 /// Removes a notebook's files.
