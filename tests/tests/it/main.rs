@@ -7,6 +7,8 @@ mod barriers;
 mod browser;
 mod cli;
 mod endings;
+mod files;
+mod files_hostile;
 mod hostile;
 mod isolation;
 mod leaks;
