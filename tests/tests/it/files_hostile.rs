@@ -2,7 +2,7 @@
 //! trap has a control: the same path, simply opened, leads where it must not.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,8 @@ as_root_and_user!(
 );
 in_one_mode!(hundred_thousand_names_are_listed_in_part_and_removed);
 
-/// What must not be seen: beside the workspaces, and the daemon's own to read.
+/// What must not be seen: beside the workspaces, and open to all who find the way, so that it is the
+/// way that is tested and not a mode.
 struct Outside {
     folder: PathBuf,
 }
@@ -39,10 +40,8 @@ impl Outside {
         let folder = daemon.state_dir().join("outside");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("secret"), SECRET).unwrap();
-        let uid = daemon.setup().who.uid();
         for path in [folder.join("secret"), folder.clone()] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-            let _ = chown(&path, Some(uid), Some(uid));
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         }
         Outside { folder }
     }
@@ -52,7 +51,7 @@ impl Outside {
             fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["secret"]);
         assert_eq!(fs::read_to_string(self.folder.join("secret")).unwrap(), SECRET);
-        assert_eq!(fs::metadata(self.folder.join("secret")).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(self.folder.join("secret")).unwrap().mode() & 0o777, 0o777);
     }
 }
 
@@ -107,8 +106,8 @@ fn links_show_nothing_of_the_outside(setup: Setup) {
 /// Swaps a folder and a link to the outside, and a file and a link to the secret, as fast as it can,
 /// until it finds a file `stop`.
 const SWAP: &str = "import ctypes, os
-os.mkdir('d'); open('d/secret', 'w').write('inside'); os.symlink('../../../outside', 'l')
-open('f', 'w').write('inside'); os.symlink('../../../outside/secret', 'g')
+os.mkdir('d'); open('d/secret', 'w').write('inside'); os.symlink(OUTSIDE, 'l')
+open('f', 'w').write('inside'); os.symlink(OUTSIDE + '/secret', 'g')
 libc = ctypes.CDLL(None)
 print('up', flush=True)
 while not os.path.exists('stop'):
@@ -121,7 +120,7 @@ fn folder_that_is_swapped_for_a_link_shows_nothing_of_the_outside(setup: Setup) 
     let daemon = Daemon::start(setup);
     let outside = Outside::new(&daemon);
     let mut swapper = daemon.notebook("a");
-    let mut running = swapper.start(SWAP);
+    let mut running = swapper.start(&format!("OUTSIDE = '{}'\n{SWAP}", outside.folder.display()));
     swapper.until_stdout(&mut running, "up");
     let mut notebook = Notebook::open(daemon.client(), "a", None);
     // The control: whoever looks and then opens by name is led out.
@@ -302,6 +301,7 @@ fn hard_links_to_the_outside_are_neither_made_nor_written_through(setup: Setup) 
         return skip("a daemon without rights has none to lend");
     }
     let outside = Outside::new(&daemon);
+    fs::set_permissions(outside.folder.join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::hard_link(outside.folder.join("secret"), daemon.workspace("a").join("hard")).unwrap();
     assert_eq!(fs::read_to_string(daemon.workspace("a").join("hard")).unwrap(), SECRET, "the control");
     for refused in [notebook.read_file("hard").unwrap_err(), notebook.write_file("hard", b"x").unwrap_err()] {
@@ -311,6 +311,7 @@ fn hard_links_to_the_outside_are_neither_made_nor_written_through(setup: Setup) 
         );
     }
     notebook.remove_file("hard").unwrap();
+    fs::set_permissions(outside.folder.join("secret"), fs::Permissions::from_mode(0o777)).unwrap();
     outside.check_untouched();
 }
 
