@@ -10,6 +10,7 @@ mod endings;
 mod files;
 mod files_hostile;
 mod hostile;
+mod hostile_frames;
 mod isolation;
 mod leaks;
 mod limits;
