@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cellblock import FrameError, ProtocolError, RequestRefused, VersionMismatch
+from cellblock import FrameError, ProtocolError, RequestRefused, VersionMismatch, unescape_name
 from cellblock import _requests as requests
 from cellblock._fields import Fields, parse_json, variant
 from cellblock._frames import Codec, Frame, FrameReader, Header, Kind
@@ -120,6 +120,12 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
             assert lines[1].cure == "apt-get install uidmap"
         case "done":
             requests.interrupt("analysis").parse(name, content, payload)
+        case "files":
+            listing = requests.list_files("analysis", "").parse(name, content, payload)
+            assert all(unescape_name(file.name) for file in listing)
+        case "file":
+            part = requests.read_file("analysis", "a.csv", 0).parse(name, content, payload)
+            assert part.file_bytes >= len(part.data)
         case "accepted" | "output" | "outcome":
             seen = Progress("analysis", "e-1", next_seq=_outputs_before(name, content))
             seen.receive(_reply_like(name, content, payload))
