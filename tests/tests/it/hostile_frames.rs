@@ -166,6 +166,7 @@ fn frames_out_of_state_end_the_worker_and_no_outcome_is_told_twice(setup: Setup)
     let code = format!("{SEND}channel.send(finished('twice')); channel.send(finished('twice')); {end}");
     let sent = notebook.start_as("twice".parse().unwrap(), &code, ExecuteOptions::default());
     assert_eq!(notebook.finish(sent).outcome.end, End::Ok);
+    wait::until("the worker has ended", || notebook.status().worker_pid.is_none().then_some(()));
     let after = notebook.run("print('anew')").ok();
     assert_eq!((after.stdout().as_str(), after.notices().len()), ("anew\n", 1), "{after:?}");
     let again = notebook.attach(&"twice".parse().unwrap(), 0);
