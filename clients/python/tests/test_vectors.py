@@ -265,6 +265,10 @@ CALLS: dict[str, requests.Call[Any]] = {
     "status": requests.status("analysis"),
     "doctor": requests.doctor(),
     "shutdown": requests.shutdown(),
+    "list_files": requests.list_files("analysis", "data"),
+    "read_file": requests.read_file("analysis", "data/grün.csv", 1 << 32, 1 << 20),
+    "write_file": requests.write_file("analysis", "data/x.csv", 0, b"a,b\n1,2\n"),
+    "remove_file": requests.remove_file("analysis", r"odd\xff"),
 }
 WRITTEN: dict[str, tuple[object, bytes]] = {
     **{name: (call.meta, call.payload) for name, call in CALLS.items()},
