@@ -33,6 +33,15 @@ pub(crate) enum Command {
     Restart(commands::restart::Restart),
     /// Close a notebook, and with --files delete its files
     Rm(commands::rm::Rm),
+    /// List, fetch, store and remove files of a notebook's workspace
+    ///
+    /// PATH is relative to the workspace, which the notebook sees as /workspace. Names are written as
+    /// `files ls` shows them: bytes that are no UTF-8 and control characters as \xNN, a backslash as \\.
+    /// Links are listed and can be removed; they are never followed. The notebook must be open, but may
+    /// run something meanwhile.
+    ///
+    /// Example: cellctl files get analysis results/table.csv -o table.csv
+    Files(commands::files::FilesVerb),
     /// Show what this host can enforce, and what to do about the rest
     Doctor(commands::doctor::Doctor),
     /// List, explain and check what notebooks may be allowed

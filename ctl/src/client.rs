@@ -226,7 +226,15 @@ impl Connection {
     /// # Errors
     /// The daemon refused it ([`ClientError::Refused`]) or the connection is gone.
     pub fn ask(&mut self, request: &Request) -> Result<Received, ClientError> {
-        let request = self.send(request, Vec::new())?;
+        self.ask_with(request, Vec::new())
+    }
+
+    /// A request with a payload and exactly one answer.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn ask_with(&mut self, request: &Request, payload: Vec<u8>) -> Result<Received, ClientError> {
+        let request = self.send(request, payload)?;
         Ok(self.receive(request)?.0)
     }
 
@@ -413,7 +421,7 @@ impl ClientError {
     }
 }
 
-fn unexpected(reply: &Reply) -> ClientError {
+pub(crate) fn unexpected(reply: &Reply) -> ClientError {
     let shown = format!("{reply:?}");
     let name: String = shown.chars().take_while(|c| c.is_alphanumeric()).collect();
     ClientError::Unexpected { found: name }

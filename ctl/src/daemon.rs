@@ -48,7 +48,8 @@ pub struct PrivateDaemon {
     _stdout: ChildStdout,
     socket: PathBuf,
     log: File,
-    home: TempDir,
+    /// Goes with us.
+    _home: TempDir,
 }
 
 impl PrivateDaemon {
@@ -90,7 +91,7 @@ impl PrivateDaemon {
             .spawn()
             .map_err(|source| StartError::Spawn { program, source })?;
         let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
-        let mut daemon = PrivateDaemon { child, _stdout: stdout, socket: PathBuf::new(), log, home };
+        let mut daemon = PrivateDaemon { child, _stdout: stdout, socket: PathBuf::new(), log, _home: home };
         daemon.socket = daemon.wait_until_ready(unwanted)?;
         Ok(daemon)
     }
@@ -98,12 +99,6 @@ impl PrivateDaemon {
     /// Where it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
-    }
-
-    /// The directory of notebooks: `<id>/workspace` below it is what a notebook sees as
-    /// `/workspace`.
-    pub fn notebooks_dir(&self) -> PathBuf {
-        self.home.path().join("state/notebooks")
     }
 
     /// The end of what it logged, on lines of its own below a message; empty when it said nothing.

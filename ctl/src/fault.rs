@@ -85,6 +85,7 @@ impl Fault {
                 | ErrorCode::UnknownNotebook
                 | ErrorCode::BadProfile
                 | ErrorCode::Interpreter
+                | ErrorCode::File
                 | ErrorCode::TooLarge => Exit::Usage,
                 ErrorCode::Version | ErrorCode::ShuttingDown | ErrorCode::Busy => Exit::NoSupervisor,
                 _ => Exit::Internal,

@@ -19,6 +19,7 @@ pub mod fault;
 mod cli;
 mod commands;
 mod ending;
+mod files;
 mod html;
 mod notebook;
 mod runner;

@@ -33,9 +33,23 @@ fn transcript(arguments: &[&str]) -> String {
 
 #[test]
 fn help_of_the_program_and_of_each_verb() {
-    let verbs =
-        ["run", "exec", "ls", "status", "interrupt", "restart", "rm", "doctor", "profile", "completions"];
+    let verbs = [
+        "run",
+        "exec",
+        "ls",
+        "status",
+        "interrupt",
+        "restart",
+        "rm",
+        "files",
+        "doctor",
+        "profile",
+        "completions",
+    ];
     insta::assert_snapshot!("help", transcript(&["--help"]));
+    for verb in ["ls", "get", "put", "rm"] {
+        insta::assert_snapshot!(format!("help_files_{verb}"), transcript(&["files", verb, "--help"]));
+    }
     for verb in verbs {
         insta::assert_snapshot!(format!("help_{verb}"), transcript(&[verb, "--help"]));
     }

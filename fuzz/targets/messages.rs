@@ -1,10 +1,11 @@
 //! Every message of every hop, from both codecs: what decodes has a wire form in both, and that form
-//! decodes to the same message.
+//! decodes to the same message. A path in a request is refused, or is names below the workspace that
+//! are asked for again as they are listed.
 #![no_main]
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::Kind;
-use cellblock_proto::{anchor, client, shim, worker};
+use cellblock_proto::{anchor, client, path, shim, worker};
 use libfuzzer_sys::fuzz_target;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -39,12 +40,31 @@ fn check<M: Serialize + DeserializeOwned>(codec: Codec, meta: &[u8]) {
     assert!(Codec::Bincode.encode(&again).is_ok_and(|bytes| bytes == canonical), "JSON changed a message");
 }
 
+fn check_path(codec: Codec, meta: &[u8]) {
+    use client::Request::{ListFiles, ReadFile, RemoveFile, WriteFile};
+    let Ok(request) = codec.decode(meta) else { return };
+    let (ListFiles { path, .. } | ReadFile { path, .. } | WriteFile { path, .. } | RemoveFile { path, .. }) =
+        request
+    else {
+        return;
+    };
+    let Ok(names) = path::parse(&path) else { return };
+    for name in &names {
+        assert!(!name.is_empty() && name != b"." && name != b"..", "{path:?} leads elsewhere");
+        assert!(!name.contains(&b'/') && !name.contains(&0), "{path:?} is no path of names");
+        assert_eq!(path::parse(&path::escape(name)).as_deref(), Ok(&[name.clone()][..]), "{path:?}");
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     // A seed is the kind and the codec as the header has them, then the meta.
     let [kind, codec, meta @ ..] = data else { return };
     let codec = if codec % 2 == 1 { Codec::Json } else { Codec::Bincode };
     match KINDS[usize::from(kind.wrapping_sub(1)) % KINDS.len()] {
-        Kind::Request => check::<client::Request>(codec, meta),
+        Kind::Request => {
+            check::<client::Request>(codec, meta);
+            check_path(codec, meta);
+        }
         Kind::Reply => check::<client::Reply>(codec, meta),
         Kind::Command => check::<shim::Command>(codec, meta),
         Kind::Event => check::<shim::Event>(codec, meta),

@@ -21,6 +21,7 @@ pub mod execution;
 pub mod frame;
 pub mod id;
 pub mod names;
+pub mod path;
 pub mod query;
 pub mod shim;
 pub mod worker;

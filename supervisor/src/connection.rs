@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::daemon::Daemon;
 use crate::doctor;
+use crate::files::{self, What};
 use crate::launch;
 use crate::log::chain;
 use crate::notebook::Message;
@@ -93,6 +94,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
         daemon,
         uid,
         client: Client { outbox: Arc::clone(&outbox), codec: Codec::Json },
+        files: files::Queue::default(),
         reader: Reader { half: read, frames: FrameReader::new(LIMITS), buffer: vec![0; READ_BYTES] },
     };
     let mut is_refused = false;
@@ -141,6 +143,7 @@ struct Connection {
     daemon: Arc<Daemon>,
     uid: u32,
     client: Client,
+    files: files::Queue,
     reader: Reader,
 }
 
@@ -357,11 +360,17 @@ impl Connection {
                     }
                 });
             }
-            Request::ListFiles { .. }
-            | Request::ReadFile { .. }
-            | Request::WriteFile { .. }
-            | Request::RemoveFile { .. } => {
-                responder.refuse(ErrorCode::Unsupported, "not available yet");
+            Request::ListFiles { notebook, path } => {
+                self.look_into(notebook, What::List { path }, responder);
+            }
+            Request::ReadFile { notebook, path, offset, bytes } => {
+                self.look_into(notebook, What::Read { path, offset, bytes }, responder);
+            }
+            Request::WriteFile { notebook, path, offset } => {
+                self.look_into(notebook, What::Write { path, offset, payload }, responder);
+            }
+            Request::RemoveFile { notebook, path } => {
+                self.look_into(notebook, What::Remove { path }, responder);
             }
         }
     }
@@ -375,12 +384,16 @@ impl Connection {
         match self.daemon.notebooks.get(notebook) {
             // A notebook that is closed meanwhile drops the message, and that answers it.
             Some(entry) => drop(entry.inbox.send(message(responder)).await),
-            None => {
-                let message =
-                    format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
-                responder.refuse(ErrorCode::UnknownNotebook, message);
-            }
+            None => refuse_unknown(notebook, responder),
         }
+    }
+
+    /// Nobody waits for it here: files may be slow, and what comes next may be an interrupt.
+    fn look_into(&self, notebook: NotebookId, what: What, responder: Responder) {
+        if self.daemon.notebooks.get(&notebook).is_none() {
+            return refuse_unknown(&notebook, responder);
+        }
+        self.files.put(&self.daemon, notebook, what, responder);
     }
 
     /// Also removes the files of a notebook that is not open.
@@ -404,6 +417,11 @@ impl Connection {
         let _ = tokio::time::timeout(FAREWELL_PATIENCE, self.client.outbox.flushed()).await;
         self.daemon.ending.send_replace(true);
     }
+}
+
+fn refuse_unknown(notebook: &NotebookId, responder: Responder) {
+    let message = format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
+    responder.refuse(ErrorCode::UnknownNotebook, message);
 }
 
 /// The payload as code, or the refusal sent.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cellblock_proto::id::NotebookId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::anchor::Anchor;
 use crate::host::System;
@@ -49,6 +49,8 @@ pub(crate) struct Daemon {
     pub(crate) search: Search,
     /// What sandboxes see of the system.
     pub(crate) system: System,
+    /// How many threads may be at work in workspaces.
+    pub(crate) file_threads: Arc<Semaphore>,
     /// Open notebooks.
     pub(crate) notebooks: Notebooks,
     /// Becomes true when the daemon is to end.

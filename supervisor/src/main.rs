@@ -18,6 +18,7 @@ mod decision;
 mod delivery;
 mod doctor;
 mod doctor_kernel;
+mod files;
 mod groups;
 mod host;
 mod interpreter;

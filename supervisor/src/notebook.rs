@@ -73,10 +73,24 @@ pub(crate) enum Message {
     Restart { responder: Responder },
     /// End the worker and the task, and remove the files if asked to.
     Close { delete: bool, responder: Responder },
+    /// The worker, which is started when there is none.
+    Worker { reply: WorkerReply },
     /// The line for lists.
     Info { reply: oneshot::Sender<NotebookInfo> },
     /// Everything.
     Status { responder: Responder },
+}
+
+/// Whoever wants to know the worker.
+pub(crate) type WorkerReply = oneshot::Sender<Result<LiveWorker, (ErrorCode, String)>>;
+
+/// A worker, as the host knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveWorker {
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// Its own user id; `None` when it has the daemon's.
+    pub(crate) uid: Option<u32>,
 }
 
 /// A shim that is listened to.
@@ -135,6 +149,8 @@ pub(crate) struct Notebook {
     last_request: u32,
     /// Questions that wait for a worker.
     questions: Vec<(Query, Payload, Responder)>,
+    /// Who waits to know the worker.
+    visitors: Vec<WorkerReply>,
     /// Who waits for the worker's end.
     restarts: Vec<Responder>,
     closing: Option<Closing>,
@@ -185,6 +201,7 @@ impl Notebook {
             asked: HashMap::new(),
             last_request: 0,
             questions: Vec::new(),
+            visitors: Vec::new(),
             restarts: Vec::new(),
             closing: None,
             pressure: None,

@@ -351,6 +351,25 @@ impl Responder {
         self.client.answer(self.request, reply, payload);
     }
 
+    /// Answers as soon as there is room: for answers that are large, of which the client may ask for
+    /// many before it reads one.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, it refuses as any responder does.
+    pub(crate) async fn answer_with_room(mut self, reply: &Reply, payload: Option<Payload>) {
+        let wake = Arc::new(Notify::new());
+        loop {
+            match self.client.offer(self.request, reply, payload.clone(), FLAG_LAST, &wake) {
+                Ok(_) | Err(PushError::Gone) => {
+                    self.answered = true;
+                    return;
+                }
+                Err(PushError::TooLarge) => return self.answer(reply, payload),
+                Err(PushError::Full) => wake.notified().await,
+            }
+        }
+    }
+
     /// Answers `Done`.
     pub(crate) fn done(self) {
         self.answer(&Reply::Done, None);

@@ -191,6 +191,29 @@ pub(crate) async fn prepare(
     Ok(Workspace { folder, quota: Some(quota) })
 }
 
+/// Whether there are no files to be reached, or made, but with a worker: those of an image are mounted in
+/// its sandbox alone, and what is to hold the size of a new workspace is made for its first worker.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn needs_worker(daemon: &Daemon, notebook: &NotebookId) -> Result<bool, WorkspaceError> {
+    if daemon.anchor.first_uid().is_none() {
+        return Ok(false);
+    }
+    if workspace::has_image(&workspace::image(&daemon.state, notebook))? {
+        return Ok(true);
+    }
+    let folder = workspace::place(&daemon.state, notebook);
+    let found = match look(&folder) {
+        Err(WorkspaceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(true);
+        }
+        found => found?,
+    };
+    let is_new = matches!(found, Found::Folder { empty: true, in_project: false, .. });
+    Ok(is_new && !matches!(choose(found, &daemon.means), Choice::Watch))
+}
+
 /// What [`prepare`] would come to for a notebook of which nothing is there yet. Nothing is made.
 pub(crate) fn planned(daemon: &Daemon, notebook: &NotebookId) -> Workspace {
     // Which inode its folder will have is not known; any stands for it.

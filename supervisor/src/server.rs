@@ -20,7 +20,7 @@ use crate::prepare::Caches;
 use crate::quota::Means;
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
-use crate::{adopt, connection, groups, host, process, removal, workspace};
+use crate::{adopt, connection, files, groups, host, process, removal, workspace};
 
 /// The Python of an operator who names none.
 const DEFAULT_PYTHON: &str = "python3";
@@ -134,6 +134,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         caches: Caches::default(),
         search: Search::from_environment(),
         system: host::system(),
+        file_threads: Arc::new(Semaphore::new(files::MAX_THREADS)),
         notebooks: Notebooks::default(),
         ending: watch::Sender::new(false),
     }))

@@ -1,16 +1,18 @@
 //! The notebooks' folders: `<state>/notebooks/<id>/workspace`, or `workspace.img` beside where it would
-//! be (see `quota.rs`). What lies in a workspace is hostile (links, odd names, any size) and is never
-//! walked, except to be removed.
+//! be (see `quota.rs`). What lies in a workspace is hostile (links, odd names, any size): it is walked
+//! only to be removed, and by `files`, which does so as the workers' own user.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use cellblock_proto::id::NotebookId;
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::daemon::Daemon;
+use crate::notebook::LiveWorker;
 use crate::process::ProcessError;
 use crate::removal;
 
@@ -115,6 +117,43 @@ pub(crate) fn give(folder: &Path, owner: Option<u32>) -> Result<(), WorkspaceErr
     }
 }
 
+/// A workspace, opened: where `files` begins, and as whom.
+#[derive(Debug)]
+pub(crate) struct FilesRoot {
+    /// The folder that workers see as `/workspace`.
+    pub(crate) folder: OwnedFd,
+    /// Whose the files in it are on the disk, as in [`give`].
+    pub(crate) owner: Option<u32>,
+}
+
+/// Opens a notebook's workspace, through its worker when it is an image. Its path is the supervisor's
+/// alone, so this may be done with the supervisor's rights; nothing below it may.
+///
+/// # Errors
+/// What the disk says, with the path; a link or file where a folder of ours belongs.
+pub(crate) fn root(
+    daemon: &Daemon,
+    notebook: &NotebookId,
+    worker: Option<LiveWorker>,
+) -> Result<FilesRoot, WorkspaceError> {
+    let image = image(&daemon.state, notebook);
+    if let Some(LiveWorker { pid, uid: Some(uid) }) = worker
+        && has_image(&image)?
+    {
+        let folder = root_of_worker(pid, uid).map_err(failed("reach the files in", &image))?;
+        return Ok(FilesRoot { folder, owner: Some(uid) });
+    }
+    let path = place(&daemon.state, notebook);
+    must_be_folder(&path)?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let folder = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(&path)
+        .map_err(failed("open", &path))?;
+    Ok(FilesRoot { folder: folder.into(), owner: daemon.anchor.first_uid() })
+}
+
 /// Removes a notebook's files.
 ///
 /// # Errors
@@ -137,12 +176,9 @@ pub(crate) fn exists(state: &Path, notebook: &NotebookId) -> bool {
 /// else. `uid` is the worker's own on the host, which no other process has while it lives; a process id
 /// can be another's by now, and what it calls its root is its own affair then.
 ///
-/// Files that root makes through it belong to root until they are given to `uid`.
-///
 /// # Errors
 /// The worker has ended, or the process is not it.
-#[cfg_attr(not(test), expect(dead_code, reason = "for requests on the files of an image"))]
-pub(crate) fn root_of_worker(pid: u32, uid: u32) -> io::Result<OwnedFd> {
+fn root_of_worker(pid: u32, uid: u32) -> io::Result<OwnedFd> {
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // The folder of a process stays that process's: when it has ended, nothing is found in it.
     let process = rustix::fs::open(format!("/proc/{pid}"), folder, Mode::empty())?;

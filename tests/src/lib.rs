@@ -8,6 +8,7 @@ pub mod binaries;
 pub mod cli;
 pub mod client;
 pub mod daemon;
+pub mod files;
 pub mod leftovers;
 pub mod notebook;
 pub mod ran;

@@ -76,9 +76,45 @@ pub fn receive(
     expected: Kind,
     flags: RecvFlags,
 ) -> Result<Option<Message>, ReceiveError> {
+    let (bytes, mut fds) = receive_bytes(buffer, socket, flags)?;
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let frame = frame(&buffer[..bytes], &mut fds, expected)?;
+    Ok(Some(Message { frame, fds }))
+}
+
+/// As [`receive`], from a worker. It may send the memfd of a payload and nothing else along.
+///
+/// Whatever else it sends is kept until this process ends, and never closed: to close somebody's
+/// socket may mean to wait for as long as he likes (`SO_LINGER`), whether he has sent the socket
+/// itself or one in whose queue it lies. A process that exits does not wait. It is little that is
+/// kept, because after an error nothing more may be received.
+pub fn receive_from_worker(
+    buffer: &mut Vec<u8>,
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> Result<Option<Frame>, ReceiveError> {
+    let (bytes, mut fds) = receive_bytes(buffer, socket, flags)?;
+    if bytes == 0 && fds.is_empty() {
+        return Ok(None);
+    }
+    let frame = frame(&buffer[..bytes], &mut fds, Kind::WorkerEvent);
+    if fds.is_empty() {
+        return frame.map(Some);
+    }
+    std::mem::forget(fds);
+    Err(frame.err().unwrap_or(ReceiveError::Shape("descriptors came along that nobody asked for")))
+}
+
+fn receive_bytes(
+    buffer: &mut Vec<u8>,
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> Result<(usize, Vec<OwnedFd>), ReceiveError> {
     buffer.resize(MESSAGE_BYTES, 0);
-    // Space for a few descriptors: whoever sends more gets the rest closed by the kernel.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    // Space for as many as a message can have (SCM_MAX_FD): what does not fit, the kernel closes.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
         rustix::net::recvmsg(
@@ -94,10 +130,11 @@ pub fn receive(
             fds.extend(received);
         }
     }
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    let message = &buffer[..received.bytes];
+    Ok((received.bytes, fds))
+}
+
+/// The frame that a message is; takes its memfd out of `fds` when it has one and that is sound.
+fn frame(message: &[u8], fds: &mut Vec<OwnedFd>, expected: Kind) -> Result<Frame, ReceiveError> {
     let head = message.first_chunk::<HEADER_BYTES>().ok_or(ReceiveError::Shape("shorter than a header"))?;
     let header = Header::decode(head, &Limits::DEFAULT)?;
     if header.kind != expected {
@@ -105,25 +142,26 @@ pub fn receive(
     }
     let meta_end = HEADER_BYTES + header.meta_bytes as usize;
     let meta = message.get(HEADER_BYTES..meta_end).ok_or(ReceiveError::Shape("meta is cut off"))?.to_vec();
+    let rest = &message[meta_end..];
     let payload = if header.flags & FLAG_MEMFD != 0 {
-        let memfd = fds.pop().ok_or(ReceiveError::Shape("the payload's memfd is missing"))?;
-        read_sealed(&memfd, header.payload_bytes as usize)?
+        let memfd = fds.last().ok_or(ReceiveError::Shape("the payload's memfd is missing"))?;
+        let payload = read_sealed(memfd, header.payload_bytes as usize)?;
+        fds.pop();
+        payload
     } else {
-        let rest = &message[meta_end..];
         if rest.len() != header.payload_bytes as usize {
             return Err(ReceiveError::Shape("payload length differs from the header's"));
         }
         rest.to_vec()
     };
-    let frame = Frame {
+    Ok(Frame {
         kind: header.kind,
         codec: header.codec,
         flags: header.flags & !FLAG_MEMFD,
         request: header.request,
         meta,
         payload,
-    };
-    Ok(Some(Message { frame, fds }))
+    })
 }
 
 /// Decodes a whole message of a kind that carries no payload.

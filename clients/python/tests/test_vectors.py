@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cellblock import FrameError, ProtocolError, RequestRefused, Step, VersionMismatch
+from cellblock import FrameError, ProtocolError, RequestRefused, Step, VersionMismatch, unescape_name
 from cellblock import _requests as requests
 from cellblock._fields import Fields, parse_json, variant
 from cellblock._frames import Codec, Frame, FrameReader, Header, Kind
@@ -131,6 +131,12 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
             assert steps[3].arguments == {"key": "user/max_user_namespaces", "value": "0"}
         case "done":
             requests.interrupt("analysis").parse(name, content, payload)
+        case "files":
+            listing = requests.list_files("analysis", "").parse(name, content, payload)
+            assert all(unescape_name(file.name) for file in listing)
+        case "file":
+            part = requests.read_file("analysis", "a.csv", 0).parse(name, content, payload)
+            assert part.file_bytes >= len(part.data)
         case "accepted" | "output" | "outcome":
             seen = Progress("analysis", "e-1", next_seq=_outputs_before(name, content))
             seen.receive(_reply_like(name, content, payload))
@@ -272,6 +278,10 @@ CALLS: dict[str, requests.Call[Any]] = {
     "profiles": requests.profiles(),
     "plan": requests.plan("strict"),
     "shutdown": requests.shutdown(),
+    "list_files": requests.list_files("analysis", "data"),
+    "read_file": requests.read_file("analysis", "data/grün.csv", 1 << 32, 1 << 20),
+    "write_file": requests.write_file("analysis", "data/x.csv", 0, b"a,b\n1,2\n"),
+    "remove_file": requests.remove_file("analysis", r"odd\xff"),
 }
 WRITTEN: dict[str, tuple[object, bytes]] = {
     **{name: (call.meta, call.payload) for name, call in CALLS.items()},

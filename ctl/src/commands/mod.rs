@@ -3,6 +3,7 @@
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod exec;
+pub(crate) mod files;
 pub(crate) mod interrupt;
 pub(crate) mod ls;
 pub(crate) mod profile;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Interrupt(verb) => verb.run(),
         Command::Restart(verb) => verb.run(),
         Command::Rm(verb) => verb.run(),
+        Command::Files(verb) => verb.run(),
         Command::Doctor(verb) => verb.run(),
         Command::Profile(verb) => verb.run(),
         Command::Completions(verb) => verb.run(),

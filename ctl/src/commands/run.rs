@@ -14,6 +14,7 @@ use super::exec::seconds;
 use super::{print, print_json, report_table, say};
 use crate::exit::{EXIT_HELP, Exit};
 use crate::fault::Fault;
+use crate::files::Files;
 use crate::html;
 use crate::notebook::Notebook;
 use crate::runner::{self, RunOptions, Summary, random_suffix};
@@ -66,7 +67,8 @@ pub(crate) struct Run {
     /// Copy a file or directory into the workspace before the run; may be repeated
     ///
     /// What lies beside the notebook keeps its place: `data` becomes /workspace/data, where the
-    /// notebook finds it as `data`. Needs a private cellblockd (--private).
+    /// notebook finds it as `data`. Modes are not copied. A link to something that is copied too
+    /// becomes a copy of it; any other is refused.
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
 
@@ -117,10 +119,6 @@ impl Run {
         let jobs = self.jobs()?;
         let signals = Signals::listen().map_err(Fault::file("listen for", "signals".as_ref()))?;
         let mut session = Session::find_or_start(&self.daemon, &signals)?;
-        if !self.with.is_empty() && session.private.is_none() {
-            let message = "--with needs a private daemon: a running cellblockd does not take files yet";
-            return Err(Fault::usage_with_hint(message, "add --private"));
-        }
         let mut exit = Exit::Ok;
         // Several files mostly share one sandbox's rules, which are told once.
         let mut reports: Vec<SandboxReport> = Vec::new();
@@ -153,12 +151,26 @@ impl Run {
             None => fresh_name(&job.file)?,
         };
         session.connection.open_notebook(&notebook, self.profile.as_deref())?;
-        if let Some(daemon) = &session.private {
-            let workspace = daemon.notebooks_dir().join(notebook.as_str()).join("workspace");
-            let folder = job.file.parent().unwrap_or(Path::new(""));
-            for path in &self.with {
-                workspace::copy_into(&workspace, folder, path)?;
-            }
+        let ran = self.copy_and_run(session, job, &notebook, signals);
+        if self.notebook.is_none() && !self.keep {
+            // When the connection is gone there is a better error to report.
+            let _ = session.connection.tell(&Request::Delete { notebook });
+        }
+        ran
+    }
+
+    fn copy_and_run(
+        &self,
+        session: &mut Session,
+        job: &mut Job,
+        notebook: &NotebookId,
+        signals: &Signals,
+    ) -> Result<Summary, Fault> {
+        let folder = job.file.parent().unwrap_or(Path::new(""));
+        for path in &self.with {
+            let target = workspace::name_inside(folder, path)?;
+            let mut files = Files::of(&mut session.connection, notebook);
+            workspace::copy_into(&mut files, path, &target, &|| signals.stopping())?;
         }
         let options =
             RunOptions { notebook: notebook.clone(), wall_ms: self.timeout, allow_errors: self.allow_errors };
@@ -169,10 +181,6 @@ impl Run {
         job.document.set_language_info(python_of(&summary));
         let written = self.write_results(job, &summary)?;
         self.tell(job, &summary, &written)?;
-        if self.notebook.is_none() && !self.keep {
-            // When the connection is gone there is a better error to report.
-            let _ = session.connection.tell(&Request::Delete { notebook });
-        }
         Ok(summary)
     }
 

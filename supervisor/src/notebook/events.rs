@@ -35,6 +35,11 @@ impl Notebook {
                 for (query, code, responder) in std::mem::take(&mut self.questions) {
                     self.ask(&Command::Query(query), &code, Asked::Question(responder));
                 }
+                if let Some(worker) = self.live_worker() {
+                    for visitor in std::mem::take(&mut self.visitors) {
+                        let _ = visitor.send(Ok(worker));
+                    }
+                }
             }
             EventBody::StartFailed { failure } => {
                 let (code, message) = describe(failure);
@@ -95,6 +100,9 @@ impl Notebook {
     pub(super) fn start_failed(&mut self, code: ErrorCode, message: String) {
         for (_, _, responder) in std::mem::take(&mut self.questions) {
             responder.refuse(code, message.clone());
+        }
+        for visitor in std::mem::take(&mut self.visitors) {
+            let _ = visitor.send(Err((code, message.clone())));
         }
         self.decide(Input::StartFailed { code, message });
     }
@@ -169,6 +177,8 @@ impl Notebook {
         for responder in asked.chain(waiting) {
             responder.refuse(ErrorCode::Busy, "the worker ended before it could answer: ask again");
         }
+        // Who is not answered is told that the worker has ended.
+        self.visitors.clear();
         for responder in std::mem::take(&mut self.restarts) {
             responder.done();
         }

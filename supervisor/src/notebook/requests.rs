@@ -5,9 +5,10 @@ use cellblock_proto::execution::ExecuteOptions;
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::query::{Answer, Query};
 use cellblock_proto::shim::Command;
+use sandbox_profiles::ids;
 use tokio::time::Instant;
 
-use super::{Asked, CLOSE_PATIENCE, Closing, END_PATIENCE, Message, Notebook};
+use super::{Asked, CLOSE_PATIENCE, Closing, END_PATIENCE, LiveWorker, Message, Notebook};
 use crate::decision::Input;
 use crate::delivery::Attachment;
 use crate::outbox::{Payload, Responder};
@@ -52,10 +53,25 @@ impl Notebook {
                     self.close_soon();
                 }
             }
+            Message::Worker { reply } => match self.live_worker() {
+                Some(worker) => drop(reply.send(Ok(worker))),
+                None => {
+                    self.visitors.push(reply);
+                    self.decide(Input::Wanted);
+                }
+            },
             // Whoever asked may have gone.
             Message::Info { reply } => drop(reply.send(self.info())),
             Message::Status { responder } => responder.answer(&Reply::Status(self.status()), None),
         }
+    }
+
+    /// The worker, when it is up.
+    pub(super) fn live_worker(&self) -> Option<LiveWorker> {
+        let (pid, ..) = self.ready.as_ref()?;
+        let slot = self.live.as_ref()?.slot.as_ref()?.slot();
+        let first = self.daemon.anchor.first_uid();
+        Some(LiveWorker { pid: *pid, uid: first.map(|first| first + ids::worker_in_outer(slot)) })
     }
 
     fn unknown(&self, execution: &ExecutionId) -> String {

@@ -19,7 +19,7 @@ as_root_and_user!(
 const MANY: usize = 200_000_000;
 const FLAT_KB: u64 = 64 << 10;
 
-fn rss_kb(pid: i32) -> u64 {
+pub(crate) fn rss_kb(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
     line.split_ascii_whitespace().nth(1).and_then(|kb| kb.parse().ok()).unwrap_or(0)

@@ -1,11 +1,12 @@
 //! The worker as the shim holds it: its pipes, its channel, its interrupt word.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::StreamName;
-use cellblock_proto::frame::{Frame, Kind};
+use cellblock_proto::frame::Kind;
 use cellblock_proto::shim::StartSpec;
 use cellblock_proto::worker::{WorkerCommand, WorkerEvent};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
@@ -31,7 +32,11 @@ const CHANNEL_BYTES: usize = 8 << 20;
 
 /// A started worker.
 pub struct Worker {
-    channel: OwnedFd,
+    /// Never closed: it may hold descriptors that nobody has received, see
+    /// [`wire::receive_from_worker`].
+    channel: ManuallyDrop<OwnedFd>,
+    /// What came through the channel was no message; nothing more is received.
+    is_refused: bool,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     pidfd: OwnedFd,
@@ -68,10 +73,8 @@ impl Worker {
 
     /// The descriptors to wait for, by what they are.
     pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [self.stdout.as_ref(), self.stderr.as_ref(), Some(&self.channel)]
-            .into_iter()
-            .flatten()
-            .map(AsFd::as_fd)
+        let channel = Some(&*self.channel).filter(|_| !self.is_refused);
+        [self.stdout.as_ref(), self.stderr.as_ref(), channel].into_iter().flatten().map(AsFd::as_fd)
     }
 
     /// Reads what is there: the pipes first, the channel after (see `pump`).
@@ -127,20 +130,21 @@ impl Worker {
 
     fn read_channel(&mut self, sequencer: &mut Sequencer) -> Result<(), String> {
         let mut bytes = 0;
-        while bytes < CHANNEL_BYTES {
-            let channel = self.channel.as_fd();
+        while bytes < CHANNEL_BYTES && !self.is_refused {
             let message =
-                match wire::receive(&mut self.buffer, channel, Kind::WorkerEvent, RecvFlags::DONTWAIT) {
-                    Ok(Some(message)) => message,
-                    // Closed: the worker is ending, or its user closed our channel; init will tell.
-                    Ok(None) | Err(ReceiveError::Socket(_)) => return Ok(()),
-                    Err(error) => return Err(error.to_string()),
-                };
-            let Frame { request, payload, .. } = &message.frame;
-            let (request, size) = (*request, payload.len());
-            let WorkerEvent { mark, body } = message.frame.message().map_err(|error| error.to_string())?;
-            sequencer.feed_frame(Pending { mark, request, body, payload: message.frame.payload });
-            bytes += size + 1024;
+                wire::receive_from_worker(&mut self.buffer, self.channel.as_fd(), RecvFlags::DONTWAIT);
+            let frame = match message {
+                Ok(Some(frame)) => frame,
+                // Closed: the worker is ending, or its user closed our channel; init will tell.
+                Ok(None) | Err(ReceiveError::Socket(_)) => return Ok(()),
+                Err(error) => {
+                    self.is_refused = true;
+                    return Err(error.to_string());
+                }
+            };
+            let WorkerEvent { mark, body } = frame.message().map_err(|error| error.to_string())?;
+            bytes += frame.payload.len() + 1024;
+            sequencer.feed_frame(Pending { mark, request: frame.request, body, payload: frame.payload });
         }
         Ok(())
     }
@@ -196,7 +200,8 @@ impl Ends {
     fn into_worker(self, pidfd: OwnedFd) -> io::Result<Worker> {
         let pid = pid_of(&pidfd)?;
         Ok(Worker {
-            channel: self.channel.0,
+            channel: ManuallyDrop::new(self.channel.0),
+            is_refused: false,
             stdout: Some(self.stdout.0),
             stderr: Some(self.stderr.0),
             pidfd,

@@ -10,8 +10,8 @@
             print(output)
 """
 
-from ._asyncio import AsyncClient, AsyncExecution, AsyncNotebook
-from ._client import Client, Notebook
+from ._asyncio import AsyncClient, AsyncExecution, AsyncFiles, AsyncNotebook
+from ._client import Client, Files, Notebook
 from ._exceptions import (
     BadProfile,
     BadRequest,
@@ -20,6 +20,7 @@ from ._exceptions import (
     ConnectError,
     ConnectionLost,
     ExecutionFailed,
+    FileProblem,
     Forbidden,
     FrameError,
     InternalFault,
@@ -39,6 +40,7 @@ from ._exceptions import (
     VersionMismatch,
 )
 from ._execution import Execution
+from ._files import FileInfo, FilePart, Listing, escape_name, unescape_name
 from ._local import LocalSupervisor
 from ._messages import (
     Bundle,
@@ -86,6 +88,7 @@ from ._version import __version__
 __all__ = [
     "AsyncClient",
     "AsyncExecution",
+    "AsyncFiles",
     "AsyncNotebook",
     "BadProfile",
     "BadRequest",
@@ -110,6 +113,10 @@ __all__ = [
     "Execution",
     "ExecutionFailed",
     "ExpressionError",
+    "FileInfo",
+    "FilePart",
+    "FileProblem",
+    "Files",
     "Forbidden",
     "FrameError",
     "InputRequest",
@@ -118,6 +125,7 @@ __all__ = [
     "Interrupted",
     "IsComplete",
     "LimitHit",
+    "Listing",
     "LocalSupervisor",
     "Match",
     "NameChanges",
@@ -152,4 +160,6 @@ __all__ = [
     "VersionMismatch",
     "WorkerDied",
     "__version__",
+    "escape_name",
+    "unescape_name",
 ]

@@ -17,6 +17,7 @@ from typing import Self, TypeAlias, TypeVar, Unpack
 from . import _requests as requests
 from ._async_connection import AsyncConnection, AsyncPool
 from ._exceptions import CellblockError, ConnectionLost
+from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle, InputRequest, Output
 from ._outcome import Completed, NameInfo, Outcome
 from ._profiles import ProfileInfo, Step
@@ -106,12 +107,54 @@ class AsyncClient:
         return await self._pool.call(call, Deadline(seconds, f"`{call.name}` was not answered"))
 
 
+class AsyncFiles:
+    """The files of a notebook's workspace, while it runs something or not.
+
+    Paths are relative to the workspace and text; `escape_name` writes names that are none. Links are
+    listed and can be removed, never followed. `FileProblem` says what is wrong with a path,
+    `StorageProblem` that the workspace is full. Modes are not carried: a script to be executed needs
+    a `chmod` in the notebook.
+    """
+
+    def __init__(self, client: AsyncClient, notebook: str) -> None:
+        self._client = client
+        self._notebook = notebook
+
+    async def list(self, path: str = "", *, timeout: Wait = DEFAULT) -> Listing:
+        """The names in a folder, the workspace itself by default."""
+        return await self._client._call(requests.list_files(self._notebook, path), timeout)
+
+    async def read(self, path: str, *, limit_bytes: int = READ_LIMIT_BYTES, timeout: Wait = DEFAULT) -> bytes:
+        """A whole file; `TooLarge` above `limit_bytes`. `timeout` is for each of its parts."""
+        reading = Reading(path, limit_bytes)
+        while reading.take(await self.read_part(path, reading.offset, timeout=timeout)):
+            pass
+        return reading.content()
+
+    async def read_part(
+        self, path: str, offset: int = 0, size: int = PART_BYTES, *, timeout: Wait = DEFAULT
+    ) -> FilePart:
+        """At most `size` bytes (8 MiB is the most) from `offset` on; fewer come at the file's end."""
+        return await self._client._call(requests.read_file(self._notebook, path, offset, size), timeout)
+
+    async def write(self, path: str, data: bytes | str, *, timeout: Wait = DEFAULT) -> None:
+        """Writes a file anew, text as UTF-8, and makes the folders above it. `timeout` is for each part."""
+        for offset, part in parts_of(data):
+            await self._client._call(requests.write_file(self._notebook, path, offset, part), timeout)
+
+    async def remove(self, path: str, *, timeout: Wait = DEFAULT) -> None:
+        """Removes a file, or a folder with all that is in it."""
+        await self._client._call(requests.remove_file(self._notebook, path), timeout)
+
+
 class AsyncNotebook:
     """A notebook: a namespace that lasts from one Execution to the next."""
 
     def __init__(self, client: AsyncClient, name: str, profile: str | None) -> None:
         self._client = client
         self.name = name
+        self.files = AsyncFiles(client, name)
+        """Its workspace."""
         self._profile = profile
 
     async def execute(

@@ -10,7 +10,7 @@ CellblockError
 │   └── VersionMismatch          no common protocol version
 ├── RequestRefused               cellblockd answered with an error; `.code` is for programs
 │   ├── BadRequest, TooLarge, UnknownNotebook, UnknownExecution, BadProfile
-│   ├── InterpreterProblem, SandboxProblem, StorageProblem
+│   ├── InterpreterProblem, SandboxProblem, StorageProblem, FileProblem
 │   └── Forbidden, Unsupported, Busy, ShuttingDown, InternalFault
 ├── Timeout                      the caller's own `timeout=` is over (also a `TimeoutError`)
 └── ExecutionFailed              from `raise_for_error()`: the code did not end well
@@ -136,6 +136,12 @@ class StorageProblem(RequestRefused):
     """The disk is full or unwritable."""
 
     code = "storage"
+
+
+class FileProblem(RequestRefused):
+    """No such file in the workspace, or it is no file, or no folder, or a link."""
+
+    code = "file"
 
 
 class Forbidden(RequestRefused):

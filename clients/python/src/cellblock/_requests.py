@@ -11,6 +11,7 @@ from typing import Generic, TypedDict, TypeVar
 
 from ._exceptions import Busy, ProtocolError
 from ._fields import Fields, variant
+from ._files import PART_BYTES, FilePart, Listing, parse_listing, parse_part
 from ._messages import Bundle
 from ._outcome import NameInfo
 from ._profiles import ProfileInfo, Step, parse_profile, parse_step
@@ -193,6 +194,32 @@ def history(notebook: str, last: int) -> Call[tuple[tuple[int, str], ...]]:
 def variables(notebook: str) -> Call[tuple[NameInfo, ...]]:
     """The names in the namespace."""
     return _query(notebook, "variables", "variables", parse_variables)
+
+
+def list_files(notebook: str, path: str) -> Call[Listing]:
+    """The names in a folder."""
+    return Call({"list_files": {"notebook": notebook, "path": path}}, _one("files", parse_listing))
+
+
+def read_file(notebook: str, path: str, offset: int, size: int = PART_BYTES) -> Call[FilePart]:
+    """A part of a file."""
+
+    def parse_reply(name: str, content: object, payload: bytes) -> FilePart:
+        _expect("file", name)
+        return parse_part(Fields(name, content), payload)
+
+    message = {"notebook": notebook, "path": path, "offset": offset, "bytes": size}
+    return Call({"read_file": message}, parse_reply)
+
+
+def write_file(notebook: str, path: str, offset: int, part: bytes) -> Call[None]:
+    """A part into a file."""
+    return Call({"write_file": {"notebook": notebook, "path": path, "offset": offset}}, _done, part)
+
+
+def remove_file(notebook: str, path: str) -> Call[None]:
+    """A file, or a folder with all that is in it."""
+    return Call({"remove_file": {"notebook": notebook, "path": path}}, _done)
 
 
 def _one(expected: str, parse: Callable[[Fields], T]) -> Callable[[str, object, bytes], T]:
