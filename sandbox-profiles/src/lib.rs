@@ -11,9 +11,11 @@ mod plan;
 mod profile;
 mod report;
 mod step;
+mod without;
 
 pub use host::{Host, Interpreter, Tree};
 pub use plan::{PATH_IN_SANDBOX, plan};
 pub use profile::{Limits, Mount, Network, Profile, ProfileError};
 pub use report::{BarrierReport, BarrierState, SandboxReport};
 pub use step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
+pub use without::{LOAD_BEARING, Omit, omittable, without};

@@ -93,6 +93,9 @@ pub(crate) enum LaunchError {
     NotText { path: PathBuf },
     #[error("no host ids are left: too many workers live at once")]
     NoSlot,
+    #[cfg(debug_assertions)]
+    #[error("bad test switch: {0}")]
+    Switch(String),
     #[error("failed to start a shim")]
     Anchor(#[from] AnchorError),
     #[error("failed to connect to a new shim")]
@@ -108,6 +111,8 @@ impl LaunchError {
             LaunchError::Workspace(_) => ErrorCode::Storage,
             LaunchError::NoSlot => ErrorCode::Busy,
             LaunchError::Anchor(_) | LaunchError::Socket(_) => ErrorCode::Sandbox,
+            #[cfg(debug_assertions)]
+            LaunchError::Switch(_) => ErrorCode::Sandbox,
         };
         (code, chain(self))
     }
@@ -178,13 +183,16 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
     for path in paths.chain(&host.cache) {
         text(path)?;
     }
+    let steps = plan(&order.profile, &host);
+    #[cfg(debug_assertions)]
+    let steps = crate::weaken::weaken(steps).map_err(LaunchError::Switch)?;
     Ok(StartSpec {
         build: BUILD.to_owned(),
         worker: worker.clone(),
         notebook: order.notebook,
         profile: order.profile_name,
         slot,
-        steps: plan(&order.profile, &host),
+        steps,
         limits: order.profile.limits,
         argv,
         environment,

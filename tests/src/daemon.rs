@@ -117,6 +117,7 @@ impl Daemon {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.home.path())
+            .env("CELLBLOCK_TEST_DROP_BARRIERS", &self.setup.dropped)
             .current_dir("/");
         if self.setup.who == Who::User && crate::setup::we_are_root() {
             // std drops the supplementary groups as well when root asks for another uid.

@@ -79,6 +79,7 @@ impl Mode {
             profiles: Vec::new(),
             private: true,
             tiny_disk: false,
+            dropped: String::new(),
         })
     }
 }
@@ -130,6 +131,8 @@ pub struct Setup {
     pub private: bool,
     /// Whether notebooks lie on a disk of a few files, seen by nobody else; as root only.
     pub tiny_disk: bool,
+    /// Barriers that its sandboxes are made without, comma-separated.
+    pub dropped: String,
 }
 
 impl Setup {
@@ -157,6 +160,13 @@ impl Setup {
     #[must_use]
     pub fn tiny_disk(mut self) -> Self {
         self.tiny_disk = true;
+        self
+    }
+
+    /// With sandboxes that lack these barriers, by their names in `sandbox_profiles::Omit`.
+    #[must_use]
+    pub fn without(mut self, dropped: &str) -> Self {
+        self.dropped = dropped.to_owned();
         self
     }
 

@@ -27,7 +27,7 @@ use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::{Command, EventBody, StartFailure, StartSpec};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use sandbox_profiles::SandboxReport;
+use sandbox_profiles::{Action, SandboxReport, Step};
 
 use self::executions::{Cause, Due, Executions};
 use self::memory::Memory;
@@ -327,7 +327,12 @@ impl Shim {
     fn memory_clock(&mut self, now: Instant) -> Option<Instant> {
         let sandbox = self.sandbox.as_ref()?;
         if now >= self.memory_at {
-            let limit = self.spec.limits.memory_bytes;
+            // What is enforced is what the plan says.
+            let watched = |step: &Step| match step.action {
+                Action::WatchMemory { bytes } => Some(bytes),
+                _ => None,
+            };
+            let limit = self.spec.steps.iter().find_map(watched).unwrap_or(u64::MAX);
             let used = self.memory.used(sandbox.init_pid, limit);
             self.memory_peak = self.memory_peak.max(used);
             if used > limit && self.ending.is_none() {
