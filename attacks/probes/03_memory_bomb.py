@@ -5,6 +5,7 @@ import time
 from attack import GIVEN, attempt, saw
 
 attempt("reserve", lambda: bytearray(GIVEN["memory_bytes"] // 4 * 5 + (640 << 20)) and None)
+saw()
 kept = []
 
 
@@ -13,7 +14,7 @@ def grow():
         kept.append(bytearray(b"x") * (8 << 20))
         time.sleep(0.004)
     # As long as it takes whoever watches to see it.
-    time.sleep(0.4)
+    time.sleep(2)
 
 
 attempt("touch", grow)

@@ -15,11 +15,11 @@ def multiply():
         pid = os.fork()
         if pid == 0:
             kept = bytearray(b"x") * share
-            time.sleep(5 if kept else 0)
+            time.sleep(8 if kept else 0)
             os._exit(0)
         children.append(pid)
         time.sleep(0.02)
-    time.sleep(0.8)
+    time.sleep(2.5)
 
 
 attempt("children", multiply)

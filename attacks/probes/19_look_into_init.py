@@ -1,13 +1,17 @@
 """Debugs, reads and robs pid 1."""
 
 import ctypes
+import os
 
 from attack import attempt, child, saw, syscall
 
 
 def steal():
     pidfd = syscall("pidfd_open", 1, 0)
-    syscall("pidfd_getfd", pidfd, 0, 0)
+    try:
+        os.close(syscall("pidfd_getfd", pidfd, 0, 0))
+    finally:
+        os.close(pidfd)
 
 
 def trace():

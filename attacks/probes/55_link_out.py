@@ -12,5 +12,5 @@ if outside():
     # Whoever follows links gets there.
     note("canary", "reached" if os.path.exists("folder/canary") else "not_there")
 else:
-    note("left", "links")
+    note("laid", "links")
 saw()

@@ -35,5 +35,5 @@ else:
         os.close(os.open(f"many/{number}", os.O_CREAT))
     for name in (b"\xff\xfe", b"a\nb", b"\x1b[31m", b"x" * 255):
         os.close(os.open(name, os.O_CREAT))
-    note("left", "names")
+    note("laid", "names")
 saw()

@@ -20,5 +20,5 @@ if outside():
     note("loaded", "yes" if os.path.isdir(os.path.join(GIVEN["folder"], "loaded")) else "no")
     os.rmdir(os.path.join(GIVEN["folder"], "loaded"))
 else:
-    note("left", "pickles")
+    note("laid", "pickles")
 saw()

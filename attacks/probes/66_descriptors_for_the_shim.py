@@ -20,6 +20,9 @@ else:
     frame = struct.pack("<BBBBIII", 0xCB, 6, 1, 0, 0, len(meta), 0) + meta
     channel = socket.socket(fileno=os.dup(3))
     for _ in range(100):
-        socket.send_fds(channel, [frame], [0] * 60)
+        try:
+            socket.send_fds(channel, [frame], [0] * 60)
+        except OSError:
+            pass  # The kernel counts what is under way, and so many are enough.
     note("sent", "done")
 saw()

@@ -142,6 +142,17 @@ impl Attack {
         self.let_through(rootful).iter().any(|set| set.iter().all(|omit| omitted.contains(omit)))
     }
 
+    /// Whether anything is expected of a thing of this name: what nobody asked for need not be shown.
+    pub fn asks_for(&self, name: &str) -> bool {
+        let residual = self.residual.map_or(&[][..], |residual| residual.when);
+        let inside = self.contained.iter().chain(self.contained_rootless.unwrap_or_default());
+        let mut patterns = inside.chain(self.open).chain(residual);
+        patterns.any(|pattern| {
+            let known = pattern.split('=').next().unwrap_or(pattern);
+            known == name || known.rsplit('.').next() == Some(name)
+        })
+    }
+
     /// Whether something of it stays open, given what was seen inside.
     pub fn is_residual(&self, seen: &Seen) -> bool {
         self.residual.is_some_and(|residual| residual.when.iter().all(|pattern| seen.matches(pattern)))

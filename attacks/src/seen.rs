@@ -37,10 +37,16 @@ impl Seen {
         self.0.insert(clean(name), clean(value));
     }
 
+    /// Keeps what `wanted` names.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| wanted(name));
+    }
+
     /// Takes all of another's, its names behind `prefix`.
     pub fn merge(&mut self, prefix: &str, other: &Seen) {
         for (name, value) in &other.0 {
-            self.note(&format!("{prefix}.{name}"), value);
+            let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            self.note(&name, value);
         }
     }
 

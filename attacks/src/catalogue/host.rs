@@ -20,7 +20,7 @@ pub(super) static ROWS: [Attack; 10] = [
         probe: probe!("55_link_out.py"),
         kind: Kind::Deletion,
         ends_worker: true,
-        contained: &["left=links", "deleted=yes", "canary=untouched"],
+        contained: &["laid=links", "deleted=yes", "canary=untouched"],
         open: &["canary=reached"],
         stopped_by: "the daemon goes through worker-controlled folders by descriptor and follows no link",
         ..ROW
@@ -40,7 +40,7 @@ pub(super) static ROWS: [Attack; 10] = [
         probe: probe!("57_hostile_names.py"),
         kind: Kind::Deletion,
         ends_worker: true,
-        contained: &["left=names", "deleted=yes", "prompt=yes"],
+        contained: &["laid=names", "deleted=yes", "prompt=yes"],
         open: &["pipe=blocks"],
         stopped_by: "the daemon opens nothing that could block, and counts in folders, names and bytes",
         ..ROW
@@ -70,7 +70,7 @@ pub(super) static ROWS: [Attack; 10] = [
         probe: probe!("60_pickle.py"),
         kind: Kind::Deletion,
         ends_worker: true,
-        contained: &["left=pickles", "deleted=yes", "loaded=no"],
+        contained: &["laid=pickles", "deleted=yes", "loaded=no"],
         open: &["loaded=yes"],
         stopped_by: "nothing outside of a sandbox unpickles",
         ..ROW

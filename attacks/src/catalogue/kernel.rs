@@ -9,6 +9,7 @@ use crate::{Before, Residual};
 pub(super) static ROWS: [Attack; 15] = [
     Attack {
         number: 27,
+        restarts: true,
         title: "mount, umount, fsopen, open_tree, pivot_root, chroot",
         probe: probe!("27_mount.py"),
         contained: &[
@@ -20,7 +21,7 @@ pub(super) static ROWS: [Attack; 15] = [
             "pivot_root=EPERM",
             "chroot=EPERM",
         ],
-        control: Control::Own(&["--mount"]),
+        control: Control::Own(&[]),
         open: &["mount=done", "fsopen=done", "open_tree=done", "chroot=done"],
         let_through: &[&[CAPABILITIES]],
         stopped_by: "no capability, mounts that belong to an outer user namespace, Landlock",
@@ -50,7 +51,7 @@ pub(super) static ROWS: [Attack; 15] = [
             "time=EPERM|ENOSPC",
             "setns=EACCES|EPERM",
         ],
-        control: Control::Own(&["--mount-proc"]),
+        control: Control::Own(&["--uts"]),
         open: &["mount=done", "net=done", "pid=done", "ipc=done", "uts=done", "cgroup=done", "setns=done"],
         let_through: &[&[CAPABILITIES, QUOTA]],
         stopped_by: "no capability, and quotas of 0",

@@ -53,7 +53,7 @@ pub(super) static ROWS: [Attack; 11] = [
         title: "ptrace, process_vm_readv, pidfd_getfd on pid 1",
         probe: probe!("19_look_into_init.py"),
         contained: &["ptrace=EPERM|EACCES", "read=EPERM|EACCES", "steal=EPERM|EACCES"],
-        control: Control::Own(&["--mount-proc"]),
+        control: Control::Own(&[]),
         open: &["ptrace=done", "read=done", "steal=done"],
         stopped_by: "init is not dumpable, has another user namespace and id, and lies outside the Landlock domain",
         ..ROW
@@ -70,7 +70,7 @@ pub(super) static ROWS: [Attack; 11] = [
             "root=EACCES|EPERM",
             "ns=EACCES|EPERM",
         ],
-        control: Control::Own(&["--mount-proc"]),
+        control: Control::Own(&[]),
         open: &["environ=done", "maps=done", "mem=done", "fd=done", "root=done", "ns=done"],
         stopped_by: "init is not dumpable, has another user namespace and id, and lies outside the Landlock domain",
         ..ROW
@@ -85,7 +85,7 @@ pub(super) static ROWS: [Attack; 11] = [
             "sysrq=EROFS|EACCES|ENOENT",
             "msgmni=EROFS|EACCES",
         ],
-        control: Control::Own(&["--ipc", "--mount-proc"]),
+        control: Control::Own(&["--ipc"]),
         open: &["msgmni=done"],
         let_through: &[&[PROC, USER_IDS]],
         let_through_rootless: Some(&[&[PROC]]),
