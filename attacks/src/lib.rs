@@ -41,7 +41,7 @@ pub struct Attack {
     pub restarts: bool,
     /// Whether its worker ends by it when it is contained.
     pub ends_worker: bool,
-    /// What must be seen inside: `name=value`, alternatives with `|`, `*` for any rest.
+    /// What must be seen inside: `name=value`, alternatives with `|`, `*` for anything, `!` for none of them.
     pub contained: &'static [&'static str],
     /// The same for a rootless daemon, where that differs.
     pub contained_rootless: Option<&'static [&'static str]>,

@@ -67,8 +67,11 @@ impl Seen {
     }
 }
 
-/// Whether a value is one of the alternatives of a pattern.
+/// Whether a value is one of the alternatives of a pattern, or, behind `!`, none of them.
 pub fn matches(pattern: &str, value: &str) -> bool {
+    if let Some(none) = pattern.strip_prefix('!') {
+        return !matches(none, value);
+    }
     pattern.split('|').any(|one| glob(one, value))
 }
 

@@ -47,6 +47,7 @@ fn last_line_of_a_probe_is_taken_apart() {
     assert_eq!((seen.get("a"), seen.get("b"), seen.get("old")), (Some("EPERM"), Some("x=y"), None));
     assert!(seen.matches("a=EROFS|EPERM") && seen.matches("b=x*") && !seen.matches("a=EPER"));
     assert!(matches("*ba*r", "foobazr") && matches("*", "") && !matches("*ba*r", "fobz"));
+    assert!(matches("!a|b", "c") && !matches("!a|b", "b"));
     assert_eq!(seen.unmet(&["a=EPERM", "b=z", "c=*"]), ["b=z", "c=*"]);
     assert!(Seen::parse("saw: host network").matches("network=host"));
     assert!(Seen::parse("nothing").unmet(&["a=*"]).len() == 1);

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Rm(commands::rm::Rm),
     /// Show what this host can enforce, and what to do about the rest
     Doctor(commands::doctor::Doctor),
+    /// Attack this host's sandboxes, and show what holds
+    Selftest(commands::selftest::Selftest),
     /// Print a completion script for a shell
     Completions(commands::completions::Completions),
 }

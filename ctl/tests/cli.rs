@@ -33,7 +33,8 @@ fn transcript(arguments: &[&str]) -> String {
 
 #[test]
 fn help_of_the_program_and_of_each_verb() {
-    let verbs = ["run", "exec", "ls", "status", "interrupt", "restart", "rm", "doctor", "completions"];
+    let verbs =
+        ["run", "exec", "ls", "status", "interrupt", "restart", "rm", "doctor", "selftest", "completions"];
     insta::assert_snapshot!("help", transcript(&["--help"]));
     for verb in verbs {
         insta::assert_snapshot!(format!("help_{verb}"), transcript(&[verb, "--help"]));

@@ -66,7 +66,10 @@ pub fn without(steps: Vec<Step>, omitted: &[Omit]) -> Vec<Step> {
             Omit::Barrier(barrier) => steps.retain(|step| step.barrier != *barrier),
         }
     }
-    // After the others, because it depends on where they have left the steps.
+    // After the others, because these depend on what they have left.
+    if omitted.contains(&Omit::Barrier(Barrier::NestedUserNamespace)) {
+        keep_bounding_set(&mut steps);
+    }
     if omitted.contains(&Omit::Barrier(Barrier::NoNewPrivileges)) {
         restrict_while_capable(&mut steps);
     }
@@ -161,6 +164,14 @@ fn keep_capabilities(steps: &mut Vec<Step>) {
         if let Action::NestUserNamespace { inside, .. } = &mut step.action {
             *inside = 0;
         }
+    }
+}
+
+/// In the outer user namespace the change of user takes the capabilities, and with them the right to
+/// empty the bounding set and to lock the securebits.
+fn keep_bounding_set(steps: &mut Vec<Step>) {
+    if steps.iter().any(|step| matches!(step.action, Action::BecomeWorker { .. })) {
+        steps.retain(|step| step.action != Action::DropCapabilities);
     }
 }
 

@@ -95,6 +95,16 @@ impl Daemon {
         let folder = binaries::folder(self.setup.who);
         let program = folder.join("cellblockd");
         let mut command = Command::new(&program);
+        if !self.setup.dropped.is_empty() {
+            // With a session keyring, as a daemon of a login or of systemd has: it is inherited, and what
+            // is tried is whether it is taken away.
+            command = Command::new(&self.setup.python);
+            let join = "import ctypes, os, platform, sys\n\
+                        keyctl = {'x86_64': 250, 'aarch64': 219}[platform.machine()]\n\
+                        assert ctypes.CDLL(None).syscall(keyctl, 1, None) > 0\n\
+                        os.execv(sys.argv[1], sys.argv[1:])";
+            command.args(["-I", "-c", join]).arg(&program);
+        }
         if self.setup.tiny_disk {
             // In a mount namespace of its own, which ends with it.
             command = Command::new("unshare");

@@ -1,6 +1,6 @@
 //! The worker's own channel, output, processes and end; the ends of shim and daemon.
 
-use super::{Attack, CAPABILITIES, Control, NO_NEW_PRIVILEGES, ROW, probe};
+use super::{Attack, CAPABILITIES, Control, NESTED, NO_NEW_PRIVILEGES, ROW, probe};
 use crate::Kind;
 
 pub(super) static ROWS: [Attack; 14] = [
@@ -163,7 +163,8 @@ pub(super) static ROWS: [Attack; 14] = [
         contained: &["seccomp=0", "no_new_privs=1", "capabilities=none", "groups=none", "uid=nobody"],
         contained_rootless: Some(&["seccomp=0", "no_new_privs=1", "capabilities=none", "uid=nobody"]),
         open: &["no_new_privs=0", "capabilities=*CapBnd"],
-        let_through: &[&[NO_NEW_PRIVILEGES], &[CAPABILITIES]],
+        // In the outer of the two user namespaces the worker keeps a bounding set, or is root: rootless.
+        let_through: &[&[NO_NEW_PRIVILEGES], &[CAPABILITIES], &[NESTED]],
         stopped_by: "capabilities, no_new_privs, user ids; and no seccomp filter is there, by design",
         ..ROW
     },

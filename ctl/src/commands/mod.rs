@@ -8,6 +8,7 @@ pub(crate) mod ls;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod selftest;
 pub(crate) mod status;
 
 use std::io::{self, Write};
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Restart(verb) => verb.run(),
         Command::Rm(verb) => verb.run(),
         Command::Doctor(verb) => verb.run(),
+        Command::Selftest(verb) => verb.run(),
         Command::Completions(verb) => verb.run(),
     }
 }

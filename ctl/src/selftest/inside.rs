@@ -30,7 +30,18 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// Names that must be refused, as a client can write them into JSON.
 const NAMES: [&str; 12] = [
-    "../x", "a/b", "/etc", "..", ".", "", "a\\u0000b", "%2e%2e%2fx", "a\\\\b", "\\u0430ttacker", "a b", "a\\nb",
+    "../x",
+    "a/b",
+    "/etc",
+    "..",
+    ".",
+    "",
+    "a\\u0000b",
+    "%2e%2e%2fx",
+    "a\\\\b",
+    "\\u0430ttacker",
+    "a b",
+    "a\\nb",
 ];
 
 /// A cell that has ended.
@@ -95,7 +106,8 @@ impl Range {
 
         let id = self.next_id();
         let code = cellblock_attacks::program(&attack.probe, &self.given(variant, &id).to_string());
-        let options = ExecuteOptions { wall_ms: attack.wall_ms, store_history: false, ..ExecuteOptions::default() };
+        let options =
+            ExecuteOptions { wall_ms: attack.wall_ms, store_history: false, ..ExecuteOptions::default() };
         let mut to_kill = shim.filter(|_| attack.kind == Kind::ShimKilled);
         let attacker = self.attacker.clone();
         let ended = run(&mut self.connection, &attacker, &id, &code, options, &mut |printed| {
@@ -140,7 +152,9 @@ impl Range {
         if gone && !attack.ends_worker && !attack.restarts && ended.end == End::Ok {
             seen.note("worker", "lost");
         }
-        seen.retain(|name| attack.asks_for(name) || name == "worker" || (name == "end" && ended.end != End::Ok));
+        seen.retain(|name| {
+            attack.asks_for(name) || name == "worker" || (name == "end" && ended.end != End::Ok)
+        });
         let mut all = probed;
         all.merge("", &seen);
         Ok(all)
@@ -199,7 +213,10 @@ impl Range {
                 taken.push(name);
             }
         }
-        seen.note("refused", if taken.is_empty() { "all".to_owned() } else { format!("not {taken:?}") }.as_str());
+        seen.note(
+            "refused",
+            if taken.is_empty() { "all".to_owned() } else { format!("not {taken:?}") }.as_str(),
+        );
         let plain = Raw::connect(&self.against.socket)?.open("plain")?;
         seen.note("plain", if plain { "taken" } else { "refused" });
         if plain {

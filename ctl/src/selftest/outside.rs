@@ -72,7 +72,14 @@ impl Range {
         let mut command = match control {
             Control::Own(options) => {
                 let mut command = Command::new("unshare");
-                command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+                command.args([
+                    "--user",
+                    "--map-root-user",
+                    "--pid",
+                    "--fork",
+                    "--kill-child",
+                    "--mount-proc",
+                ]);
                 command.args(options).args(["sh", "-c", OWN, "sh"]);
                 command
             }

@@ -126,9 +126,9 @@ fn daemon_killed_in_the_middle_of_a_cell_takes_it_back(setup: Setup) {
     seen.note("end", "ok");
     assert_eq!(seen.unmet(attack.contained), Vec::<&str>::new(), "{seen}");
     // What it is told to end it does end, also after its daemon's death.
-    let ran = again.run_with("while True: pass", cellblock_proto::execution::ExecuteOptions {
-        wall_ms: Some(300),
-        ..Default::default()
-    });
+    let ran = again.run_with(
+        "while True: pass",
+        cellblock_proto::execution::ExecuteOptions { wall_ms: Some(300), ..Default::default() },
+    );
     assert!(matches!(ran.outcome.end, cellblock_proto::execution::End::TimedOut { .. }), "{:?}", ran.outcome);
 }
