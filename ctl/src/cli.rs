@@ -8,7 +8,7 @@ use crate::exit::EXIT_HELP;
 /// Run notebooks and code in isolated Python workers
 ///
 /// Talks to cellblockd over its Unix socket. `run`, `exec` and `doctor` start a private cellblockd
-/// when none is running, so that nothing needs to be set up for them.
+/// when none is running, so that nothing needs to be set up for them; `selftest` always does.
 #[derive(Debug, Parser)]
 #[command(name = "cellctl", version, after_help = EXIT_HELP, max_term_width = 100)]
 pub(crate) struct Cli {

@@ -157,6 +157,10 @@ fn as_json(line: &Line) -> Value {
         Some(Shown::Nothing(why)) => (None, Some(why.clone())),
         None => (None, None),
     };
+    let rootful = rustix::process::geteuid().is_root();
+    let sets = attack.let_through(rootful).iter();
+    let let_through: Vec<Vec<String>> =
+        sets.map(|set| set.iter().map(|omit| omit.to_string()).collect()).collect();
     json!({
         "number": attack.number,
         "title": attack.title,
@@ -165,6 +169,8 @@ fn as_json(line: &Line) -> Value {
         "saw": ran.map(|(outcome, _)| outcome.seen.to_string()),
         "wrong": ran.map(|(outcome, _)| outcome.wrong.clone()).unwrap_or_default(),
         "stopped_by": attack.stopped_by,
+        // The least sets of barriers without which it would succeed, as the tests hold them.
+        "let_through_without": let_through,
         "stays_open": attack.residual.filter(|_| verdict == "residual").map(|residual| residual.why),
         "control": control,
         "without_control": why,

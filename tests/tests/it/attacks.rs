@@ -8,6 +8,7 @@ mod matrix;
 use std::fmt::Write as _;
 
 use cellblock_attacks::{ATTACKS, Attack, Kind};
+use cellblock_tests::cli::Cli;
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::setup::{Setup, Who};
 use cellblock_tests::{as_root_and_user, wait};
@@ -23,6 +24,7 @@ as_root_and_user!(
     files_of_others_are_out_of_reach,
     channel_and_ends_are_held,
     daemon_killed_in_the_middle_of_a_cell_takes_it_back,
+    selftest_says_what_holds_and_what_does_not,
 );
 
 /// Rows whose barriers are not in this build yet: they are run, and what they show is not held against it.
@@ -131,4 +133,27 @@ fn daemon_killed_in_the_middle_of_a_cell_takes_it_back(setup: Setup) {
         cellblock_proto::execution::ExecuteOptions { wall_ms: Some(300), ..Default::default() },
     );
     assert!(matches!(ran.outcome.end, cellblock_proto::execution::End::TimedOut { .. }), "{:?}", ran.outcome);
+}
+
+fn selftest_says_what_holds_and_what_does_not(setup: Setup) {
+    let cli = Cli::new(setup);
+    let arguments = ["selftest", "--only", "8,24,48,72", "--python", cli.python()];
+    let ended = cli.run(&arguments);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert!(lines[0].starts_with("✓  8 sparse file of 1 TiB | saw truncate=EFBIG"), "{ended:?}");
+    assert!(lines[0].ends_with("| outside truncate=done"), "{ended:?}");
+    let summary = "4 attacks: 3 contained, 0 residual (reported), 0 not contained, 0 without control, 1 by the test suite alone";
+    let residual = summary.replace("3 contained, 0 residual", "2 contained, 1 residual");
+    // Whether the machine has vsock is the machine's own business.
+    let last = lines[4].replace("1 without control", "0 without control");
+    assert!(last == summary || last == residual, "{ended:?}");
+    // Without the barrier it is said, and the exit code says it too.
+    let mut weak = cli.command(&["selftest", "--only", "8", "--json", "--python", cli.python()]);
+    weak.env("CELLBLOCK_TEST_DROP_BARRIERS", "resource_limits");
+    let ended = cellblock_tests::cli::ended(weak.output().unwrap());
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    let told: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&told[0]["number"], &told[0]["verdict"]), (&8.into(), &"not_contained".into()), "{told}");
+    cli.check_leftovers();
 }
