@@ -8,7 +8,7 @@ use crate::exit::EXIT_HELP;
 /// Run notebooks and code in isolated Python workers
 ///
 /// Talks to cellblockd over its Unix socket. `run`, `exec`, `doctor` and `profile` start a private
-/// cellblockd when none is running, so that nothing needs to be set up for them.
+/// cellblockd when none is running, so that nothing needs to be set up for them; `selftest` always does.
 #[derive(Debug, Parser)]
 #[command(name = "cellctl", version, after_help = EXIT_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Doctor(commands::doctor::Doctor),
     /// List, explain and check what notebooks may be allowed
     Profile(commands::profile::ProfileArgs),
+    /// Attack this host's sandboxes, and show what holds
+    Selftest(commands::selftest::Selftest),
     /// Print a completion script for a shell
     Completions(commands::completions::Completions),
 }

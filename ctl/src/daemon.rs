@@ -49,7 +49,7 @@ pub struct PrivateDaemon {
     socket: PathBuf,
     log: File,
     /// Goes with us.
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl PrivateDaemon {
@@ -59,7 +59,7 @@ impl PrivateDaemon {
     /// # Errors
     /// The program is missing, or it ends or stays silent instead of listening.
     pub fn start(options: &PrivateOptions, unwanted: &dyn Fn() -> bool) -> Result<Self, StartError> {
-        let home = make_home()?;
+        let home = makehome()?;
         let program = find_program();
         // A file without a name: there is nothing to remove.
         let log = tempfile::tempfile().map_err(StartError::Home)?;
@@ -91,7 +91,7 @@ impl PrivateDaemon {
             .spawn()
             .map_err(|source| StartError::Spawn { program, source })?;
         let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
-        let mut daemon = PrivateDaemon { child, _stdout: stdout, socket: PathBuf::new(), log, _home: home };
+        let mut daemon = PrivateDaemon { child, _stdout: stdout, socket: PathBuf::new(), log, home: home };
         daemon.socket = daemon.wait_until_ready(unwanted)?;
         Ok(daemon)
     }
@@ -99,6 +99,12 @@ impl PrivateDaemon {
     /// Where it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The directory of notebooks: below `<id>` is what a notebook sees as `/workspace`, as a folder or in
+    /// an image.
+    pub fn notebooks_dir(&self) -> PathBuf {
+        self.home.path().join("state/notebooks")
     }
 
     /// The end of what it logged, on lines of its own below a message; empty when it said nothing.
@@ -203,7 +209,7 @@ impl StartError {
 }
 
 /// A directory that only we can enter, with a name short enough for sockets below it.
-fn make_home() -> Result<TempDir, StartError> {
+fn makehome() -> Result<TempDir, StartError> {
     let temp = std::env::temp_dir();
     let base = if temp.as_os_str().len() > LONGEST_TEMP_BYTES { PathBuf::from("/tmp") } else { temp };
     tempfile::Builder::new().prefix("cellblock-").tempdir_in(base).map_err(StartError::Home)

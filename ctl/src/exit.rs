@@ -22,6 +22,8 @@ pub enum Exit {
     WorkerDied = 5,
     /// Somebody interrupted or cancelled it.
     Interrupted = 6,
+    /// `selftest`: an attack was not contained.
+    NotContained = 7,
     /// Anything else; a fault of ours or of the machine.
     Internal = 70,
 }
@@ -36,6 +38,7 @@ Exit codes:
   4   timed out
   5   the worker died, or a limit of the profile was reached
   6   interrupted or cancelled
+  7   selftest: an attack was not contained
   70  an internal fault";
 
 impl Exit {
@@ -90,7 +93,9 @@ mod tests {
     #[test]
     fn help_names_every_exit_code() {
         use Exit::*;
-        for exit in [Ok, Raised, Usage, NoSupervisor, TimedOut, WorkerDied, Interrupted, Internal] {
+        for exit in
+            [Ok, Raised, Usage, NoSupervisor, TimedOut, WorkerDied, Interrupted, NotContained, Internal]
+        {
             assert!(EXIT_HELP.contains(&format!("\n  {:<3} ", exit as u8)), "{exit:?}");
         }
     }

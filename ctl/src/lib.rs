@@ -15,6 +15,7 @@ pub mod client;
 pub mod daemon;
 pub mod exit;
 pub mod fault;
+pub mod selftest;
 
 mod cli;
 mod commands;

@@ -93,22 +93,31 @@ impl Session {
                 found => return found,
             }
         }
-        let options = PrivateOptions {
-            python: args.python.as_deref().map(absolute).transpose()?,
-            profiles: args.profiles.as_deref().map(absolute).transpose()?,
-        };
-        let daemon = PrivateDaemon::start(&options, &|| signals.stopping()).map_err(|error| match error {
-            StartError::Unwanted => Fault::Interrupted,
-            other => other.into(),
-        })?;
+        let python = args.python.as_deref().map(absolute).transpose()?;
+        let profiles = args.profiles.as_deref().map(absolute).transpose()?;
+        let daemon = start_private(python, profiles, signals)?;
         let connection = Connection::connect(daemon.socket())?;
         Ok(Session { connection, socket: daemon.socket().to_owned(), private: Some(daemon) })
     }
 }
 
+/// A cellblockd for this command alone.
+pub(crate) fn start_private(
+    python: Option<PathBuf>,
+    profiles: Option<PathBuf>,
+    signals: &Signals,
+) -> Result<PrivateDaemon, Fault> {
+    PrivateDaemon::start(&PrivateOptions { python, profiles }, &|| signals.stopping()).map_err(|error| {
+        match error {
+            StartError::Unwanted => Fault::Interrupted,
+            other => other.into(),
+        }
+    })
+}
+
 /// Absolute, and there; but a link stays a link: an environment's `bin/python` is known by its
 /// place, not by what it points at.
-fn absolute(path: &Path) -> Result<PathBuf, Fault> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     let absolute = std::path::absolute(path).map_err(Fault::file("find", path))?;
     std::fs::metadata(&absolute).map_err(Fault::file("find", path))?;
     Ok(absolute)

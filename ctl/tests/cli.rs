@@ -44,6 +44,7 @@ fn help_of_the_program_and_of_each_verb() {
         "files",
         "doctor",
         "profile",
+        "selftest",
         "completions",
     ];
     insta::assert_snapshot!("help", transcript(&["--help"]));

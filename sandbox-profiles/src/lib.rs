@@ -17,6 +17,7 @@ mod profile;
 mod reader;
 mod report;
 mod step;
+mod without;
 mod words;
 
 pub use builtin::{BUILTINS, text as builtin_text};
@@ -28,3 +29,4 @@ pub use plan::{PATH_IN_SANDBOX, plan, unplanned};
 pub use profile::{Bases, MAX_CHAIN, Mount, Network, Profile, is_profile_name};
 pub use report::{BarrierReport, BarrierState, SandboxReport};
 pub use step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
+pub use without::{LOAD_BEARING, Omit, omittable, without};

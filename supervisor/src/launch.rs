@@ -104,6 +104,9 @@ pub(crate) enum LaunchError {
     NotText { path: PathBuf },
     #[error("no host ids are left: too many workers live at once")]
     NoSlot,
+    #[cfg(debug_assertions)]
+    #[error("bad test switch: {0}")]
+    Switch(String),
     #[error("failed to start a shim")]
     Anchor(#[from] AnchorError),
     #[error("failed to connect to a new shim")]
@@ -121,6 +124,8 @@ impl LaunchError {
             LaunchError::Barriers { .. } | LaunchError::Anchor(_) | LaunchError::Socket(_) => {
                 ErrorCode::Sandbox
             }
+            #[cfg(debug_assertions)]
+            LaunchError::Switch(_) => ErrorCode::Sandbox,
         };
         (code, chain(self))
     }
@@ -217,6 +222,8 @@ fn steps(daemon: &Daemon, order: &Order, slot: u32) -> Result<Vec<Step>, LaunchE
     if !barriers.is_empty() {
         return Err(LaunchError::Barriers { profile: order.profile_name.clone(), barriers });
     }
+    #[cfg(debug_assertions)]
+    let steps = crate::weaken::weaken(steps).map_err(LaunchError::Switch)?;
     Ok(steps)
 }
 

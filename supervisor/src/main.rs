@@ -43,6 +43,8 @@ mod runtime_dir;
 mod server;
 mod slots;
 mod taken;
+#[cfg(debug_assertions)]
+mod weaken;
 mod workspace;
 
 use std::io::Write;

@@ -96,6 +96,16 @@ impl Daemon {
         let program = folder.join("cellblockd");
         let mut command = Command::new(&program);
         let mut mounts = Vec::new();
+        if !self.setup.dropped.is_empty() {
+            // With a session keyring, as a daemon of a login or of systemd has: it is inherited, and what
+            // is tried is whether it is taken away.
+            command = Command::new(&self.setup.python);
+            let join = "import ctypes, os, platform, sys\n\
+                        keyctl = {'x86_64': 250, 'aarch64': 219}[platform.machine()]\n\
+                        assert ctypes.CDLL(None).syscall(keyctl, 1, None) > 0\n\
+                        os.execv(sys.argv[1], sys.argv[1:])";
+            command.args(["-I", "-c", join]).arg(&program);
+        }
         if self.setup.tiny_disk {
             mounts.push("mount -t tmpfs -o size=256k,nr_inodes=40 tiny \"$0\"");
         }
@@ -127,6 +137,7 @@ impl Daemon {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.home.path())
+            .env("CELLBLOCK_TEST_DROP_BARRIERS", &self.setup.dropped)
             .current_dir("/");
         if self.setup.who == Who::User && crate::setup::we_are_root() {
             // std drops the supplementary groups as well when root asks for another uid.

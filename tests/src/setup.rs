@@ -81,6 +81,7 @@ impl Mode {
             tiny_disk: false,
             masked_proc: false,
             shared_mounts: false,
+            dropped: String::new(),
         })
     }
 }
@@ -137,6 +138,8 @@ pub struct Setup {
     pub shared_mounts: bool,
     /// Whether parts of the daemon's `/proc` are covered, as in a container; as root only.
     pub masked_proc: bool,
+    /// Barriers that its sandboxes are made without, comma-separated.
+    pub dropped: String,
 }
 
 impl Setup {
@@ -178,6 +181,13 @@ impl Setup {
     #[must_use]
     pub fn masked_proc(mut self) -> Self {
         self.masked_proc = true;
+        self
+    }
+
+    /// With sandboxes that lack these barriers, by their names in `sandbox_profiles::Omit`.
+    #[must_use]
+    pub fn without(mut self, dropped: &str) -> Self {
+        self.dropped = dropped.to_owned();
         self
     }
 

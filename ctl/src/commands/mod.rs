@@ -10,6 +10,7 @@ pub(crate) mod profile;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod selftest;
 pub(crate) mod status;
 
 use std::io::{self, Write};
@@ -35,6 +36,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Files(verb) => verb.run(),
         Command::Doctor(verb) => verb.run(),
         Command::Profile(verb) => verb.run(),
+        Command::Selftest(verb) => verb.run(),
         Command::Completions(verb) => verb.run(),
     }
 }

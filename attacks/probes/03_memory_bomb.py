@@ -1,0 +1,22 @@
+"""Reserves more than one process may have, then touches more than the notebook may have."""
+
+import time
+
+from attack import GIVEN, attempt, saw
+
+attempt("reserve", lambda: bytearray(GIVEN["memory_bytes"] // 4 * 5 + (640 << 20)) and None)
+saw()
+kept = []
+
+
+def grow():
+    for _ in range((GIVEN["memory_bytes"] + (96 << 20)) >> 23):
+        kept.append(bytearray(b"x") * (8 << 20))
+        time.sleep(0.004)
+    # As long as it takes whoever watches to see it.
+    time.sleep(2)
+
+
+attempt("touch", grow)
+kept.clear()
+saw()

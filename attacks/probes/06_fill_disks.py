@@ -1,0 +1,28 @@
+"""Writes 32 MiB more than /tmp, /dev/shm and the workspace may hold."""
+
+import os
+
+from attack import GIVEN, attempt, saw
+
+block = bytes(1 << 20)
+
+
+def fill(folder, limit):
+    """Several files, because one alone meets the limit of one file."""
+    names = []
+    try:
+        for number in range((limit + (32 << 20)) >> 24):
+            names.append(f"{folder}/bomb{number}")
+            with open(names[-1], "wb", buffering=0) as file:
+                for _ in range(16):
+                    if file.write(block) < len(block):
+                        file.write(block)
+    finally:
+        for name in names:
+            os.unlink(name)
+
+
+attempt("tmp", lambda: fill("/tmp", GIVEN["tmp_bytes"]))
+attempt("shm", lambda: fill("/dev/shm", GIVEN["tmp_bytes"]))
+attempt("workspace", lambda: fill(".", GIVEN["workspace_bytes"]))
+saw()
