@@ -38,7 +38,7 @@ fn every_row_says_what_is_seen_inside_what_outside_and_what_stops_it() {
 
 #[test]
 fn profile_of_the_attacks_parses() {
-    Profile::parse("attack", PROFILE).unwrap();
+    Profile::parse("attack", PROFILE, &|_| Ok(None)).unwrap();
 }
 
 #[test]

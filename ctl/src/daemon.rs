@@ -91,7 +91,7 @@ impl PrivateDaemon {
             .spawn()
             .map_err(|source| StartError::Spawn { program, source })?;
         let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
-        let mut daemon = PrivateDaemon { child, _stdout: stdout, socket: PathBuf::new(), log, home: home };
+        let mut daemon = PrivateDaemon { child, _stdout: stdout, socket: PathBuf::new(), log, home };
         daemon.socket = daemon.wait_until_ready(unwanted)?;
         Ok(daemon)
     }

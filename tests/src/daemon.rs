@@ -231,6 +231,28 @@ impl Daemon {
         self.home.path().join("state")
     }
 
+    /// Opens a notebook whose workspace is a plain folder, as one is that had files before there were
+    /// quotas; what is new would be an image, as root.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn notebook_in_folder(&self, name: &str) -> Notebook {
+        let below = format!("notebooks/{name}/workspace");
+        // Also where only the daemon sees its disk.
+        let state = format!("/proc/{}/root{}", self.pid(), self.state_dir().display());
+        let state = if self.setup.tiny_disk { PathBuf::from(state) } else { self.state_dir() };
+        fs::create_dir_all(state.join(&below)).expect("a new folder");
+        fs::write(state.join(&below).join("here-before"), "").expect("a new file");
+        let uid = Some(self.setup.who.uid());
+        for path in ["notebooks", &format!("notebooks/{name}"), &below, &format!("{below}/here-before")] {
+            // Fails for an ordinary user, whose it is already.
+            let _ = chown(state.join(path), uid, uid);
+        }
+        let mut notebook = self.notebook(name);
+        notebook.run("import os\nos.remove('here-before')").ok();
+        notebook
+    }
+
     /// A notebook's workspace, as the host sees it: its folder, or where its worker sees its image.
     ///
     /// # Panics

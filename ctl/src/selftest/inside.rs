@@ -186,7 +186,7 @@ impl Range {
         let begun = Instant::now();
         self.connection.tell(&Request::Delete { notebook: notebook.clone() })?;
         seen.note("prompt", if begun.elapsed() < DELETION { "yes" } else { "no" });
-        let there = self.workspace(&notebook).symlink_metadata().is_ok();
+        let there = self.against.notebooks.join(notebook.as_str()).symlink_metadata().is_ok();
         seen.note("deleted", if there { "no" } else { "yes" });
         seen.note("canary", if self.places.canary_is_untouched() { "untouched" } else { "touched" });
         let loaded = self.places.folder().join("loaded");

@@ -262,10 +262,6 @@ impl Range {
         self.executions += 1;
         format!("attack-{}", self.executions)
     }
-
-    fn workspace(&self, notebook: &NotebookId) -> PathBuf {
-        self.against.notebooks.join(notebook.as_str()).join("workspace")
-    }
 }
 
 /// Whether an attack can be carried out with a client alone.

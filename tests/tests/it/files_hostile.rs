@@ -62,7 +62,7 @@ fn is_file_error(refused: &Refused) -> bool {
 fn links_show_nothing_of_the_outside(setup: Setup) {
     let daemon = Daemon::start(setup);
     let outside = Outside::new(&daemon);
-    let mut notebook = daemon.notebook("a");
+    let mut notebook = daemon.notebook_in_folder("a");
     let absolute = outside.folder.display();
     let code = format!(
         "import os\nfor name, to in [('absolute', '{absolute}'), ('relative', '../../../outside'), ('up', '..'),\n    \
@@ -173,7 +173,7 @@ fn folder_that_is_swapped_for_a_link_shows_nothing_of_the_outside(setup: Setup) 
 
 fn pipes_sockets_and_devices_are_named_and_never_waited_for(setup: Setup) {
     let daemon = Daemon::start(setup);
-    let mut notebook = daemon.notebook("a");
+    let mut notebook = daemon.notebook_in_folder("a");
     notebook
         .run(
             "import os, socket\nos.mkfifo('pipe')\nkept = socket.socket(socket.AF_UNIX); kept.bind('socket')",
@@ -292,7 +292,7 @@ fn sizes_that_are_claimed_or_change_are_bounded(setup: Setup) {
 
 fn hard_links_to_the_outside_are_neither_made_nor_written_through(setup: Setup) {
     let daemon = Daemon::start(setup);
-    let mut notebook = daemon.notebook("a");
+    let mut notebook = daemon.notebook_in_folder("a");
     let code = "import os\nfor path in ('/etc/hostname', '/etc/passwd', '/proc/version', '/usr/bin/env'):\n    \
                 try: os.link(path, 'hard'); print('linked')\n    except OSError as error: print(error.errno in (1, 2, 13, 18))";
     assert_eq!(notebook.run(code).ok().stdout(), "True\n".repeat(4));
