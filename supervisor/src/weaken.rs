@@ -1,7 +1,7 @@
 //! A switch that only tests have: plans with barriers left out, to see which attack each one stops.
 //! Not in release builds, which do not even know the variable's name.
 
-use sandbox_profiles::{Omit, Step, without};
+use sandbox_profiles::{Barrier, Omit, Step, without};
 
 /// Names of what is left out, comma-separated.
 const VARIABLE: &str = "CELLBLOCK_TEST_DROP_BARRIERS";
@@ -11,11 +11,19 @@ const VARIABLE: &str = "CELLBLOCK_TEST_DROP_BARRIERS";
 /// # Errors
 /// A name that is none: a test that misspells one must not believe that the barrier was gone.
 pub(crate) fn weaken(steps: Vec<Step>) -> Result<Vec<Step>, String> {
-    let Ok(names) = std::env::var(VARIABLE) else { return Ok(steps) };
-    let names = names.split(',').filter(|name| !name.is_empty());
-    let omitted = names.map(str::parse).collect::<Result<Vec<Omit>, String>>()?;
+    let omitted = omitted()?;
     if !omitted.is_empty() {
         tracing::warn!(?omitted, "a test has left barriers out of the plan");
     }
     Ok(without(steps, &omitted))
+}
+
+/// Whether a barrier is left out that begins before there is a plan: what holds a workspace is on the disk.
+pub(crate) fn leaves_out(barrier: Barrier) -> bool {
+    omitted().is_ok_and(|omitted| omitted.contains(&Omit::Barrier(barrier)))
+}
+
+fn omitted() -> Result<Vec<Omit>, String> {
+    let names = std::env::var(VARIABLE).unwrap_or_default();
+    names.split(',').filter(|name| !name.is_empty()).map(str::parse).collect()
 }

@@ -209,19 +209,20 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
+        if let Some(origin) = &self.origin {
+            // A group that one is in cannot be removed.
+            let _ = fs::write(origin.join("cgroup.procs"), "0");
+        }
+        let (leaving, branches) = (&mut self.leaving, &self.branches);
+        leaving.extend(branches.iter().filter(|branch| !branch.given).flat_map(|branch| {
+            // The folder after those in it.
+            [branch.folder.join(OWN), branch.folder.clone()]
+        }));
         for _ in 0..LAST_TRIES {
             if !self.tidy() {
                 break;
             }
             let _ = rustix::event::poll(&mut [], Some(&BETWEEN_TRIES));
-        }
-        if let Some(origin) = &self.origin {
-            // A group that one is in cannot be removed.
-            let _ = fs::write(origin.join("cgroup.procs"), "0");
-        }
-        for branch in self.branches.iter().filter(|branch| !branch.given) {
-            let _ = fs::remove_dir(branch.folder.join(OWN));
-            let _ = fs::remove_dir(&branch.folder);
         }
     }
 }

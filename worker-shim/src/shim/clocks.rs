@@ -145,6 +145,20 @@ impl Shim {
         next
     }
 
+    /// A last look at a workspace that is only watched, when the Execution that ends has written; the
+    /// sandbox ends when there is too much in it.
+    pub(super) fn has_overfilled_its_disk(&mut self) -> bool {
+        let Some(init) = self.sandbox.as_ref().map(|sandbox| sandbox.init_pid) else { return false };
+        if self.ending.is_some() || self.usage().written_bytes == 0 {
+            return false;
+        }
+        self.ending = self.disk.last_look(Instant::now(), init);
+        if self.ending.is_some() {
+            self.kill();
+        }
+        self.ending.is_some()
+    }
+
     /// First the writer waits; only when nobody has taken anything for the grace does it go on, with
     /// head and tail kept.
     fn retention_clock(&mut self, now: Instant) -> Option<Instant> {

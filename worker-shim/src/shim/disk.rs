@@ -30,6 +30,8 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 const SLICE: Duration = Duration::from_millis(2);
 /// How long the first one may take, before the first cell runs.
 const FIRST: Duration = Duration::from_millis(100);
+/// And the last one of an Execution.
+const LAST: Duration = Duration::from_millis(20);
 /// Of so many parts of the time one is for looking, while something runs and while nothing does.
 const SHARES: [u32; 2] = [10, 50];
 
@@ -178,6 +180,16 @@ impl Disk {
         }
         let cause = watch.look(now, init, running);
         (Some(watch.at), cause)
+    }
+}
+
+impl Disk {
+    /// Looks once more, as far as that is quick: who is done between two looks is not to have got away.
+    pub fn last_look(&self, now: Instant, init: Pid) -> Option<Cause> {
+        let watch = self.watch.as_ref()?;
+        let named = Walk::new(&watch.root)?.go_on(&watch.root, now + LAST)?;
+        let used = named.saturating_add(nameless(init, watch.device));
+        (used > watch.allowed).then_some(Cause::Limit(Limit::Disk, watch.limit, used))
     }
 }
 

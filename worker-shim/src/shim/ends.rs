@@ -29,9 +29,13 @@ impl Shim {
         tails.into_iter().for_each(|ready| self.output(ready));
         let usage = self.usage();
         let Some(mut running) = self.executions.running.take() else { return };
-        if matches!(said, End::Error { .. }) && running.interrupted.is_none() {
-            // What the exception is about, more often than not, and the exception itself is told as well.
-            running.interrupted = self.limit_met().map(|cause| (cause, Instant::now()));
+        if running.interrupted.is_none() {
+            // Who failed has met the limit, more often than not; the exception itself is told as well. And
+            // an Execution of whose processes the kernel has killed one did not do what it was asked to,
+            // whether it noticed or not.
+            let failed = matches!(said, End::Error { .. });
+            let cause = self.memory_hit().or_else(|| self.processes_hit().filter(|_| failed));
+            running.interrupted = cause.map(|cause| (cause, Instant::now()));
         }
         if let Some((Cause::Limit(Limit::Cpu, _, reached), _)) = &mut running.interrupted {
             *reached = usage.cpu_us / 1000;

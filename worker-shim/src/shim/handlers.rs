@@ -283,6 +283,10 @@ impl Shim {
                 if !matches!(end, End::Ok | End::Error { .. } | End::Interrupted) {
                     return self.protocol_broken("an end that is not the worker's to give".to_owned());
                 }
+                if self.has_overfilled_its_disk() {
+                    // Its end comes with the sandbox's.
+                    return;
+                }
                 self.names.apply(&names);
                 self.finish(end, execution_count, names, Variables::Kept, expressions, payload);
             }

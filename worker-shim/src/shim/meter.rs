@@ -72,12 +72,8 @@ impl Shim {
         killed.then(|| Cause::Limit(Limit::Memory, self.spec.limits.memory_bytes, peak))
     }
 
-    /// The limit that made an Execution fail, as far as it can be told from outside.
-    pub(super) fn limit_met(&self) -> Option<Cause> {
-        self.memory_hit().or_else(|| self.processes_hit())
-    }
-
-    fn processes_hit(&self) -> Option<Cause> {
+    /// Whether a process was refused since the Execution began.
+    pub(super) fn processes_hit(&self) -> Option<Cause> {
         let group = &self.sandbox.as_ref()?.group;
         let allowed = self.spec.limits.processes;
         let (hit, reached) = if group.bounds_processes() {
