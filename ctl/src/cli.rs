@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Rm(commands::rm::Rm),
     /// Show what this host can enforce, and what to do about the rest
     Doctor(commands::doctor::Doctor),
-    /// Attack this host's sandboxes, and show what holds
+    // Without a description here its own is shown whole: what it does to a host must be.
     Selftest(commands::selftest::Selftest),
     /// Print a completion script for a shell
     Completions(commands::completions::Completions),
