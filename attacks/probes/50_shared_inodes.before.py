@@ -4,7 +4,8 @@ import fcntl
 import os
 
 held = os.open("/usr/bin/env", os.O_RDONLY)
-fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+# Shared: whoever else runs this on the same host holds one too.
+fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def release():

@@ -22,4 +22,16 @@ if outside():
     places = [("payload", GIVEN["canary"]), ("cache", GIVEN["folder"])]
 for name, path in [*places, ("interpreter", os.path.realpath(sys.executable)), ("library", os.__file__)]:
     attempt(name, lambda path=path: change(path))
+
+
+def touch():
+    """The times of what standard input is; to set them to now takes no more than leave to write."""
+    number = os.open(GIVEN["canary"], os.O_RDONLY) if outside() else os.dup(0)
+    try:
+        os.utime(number)
+    finally:
+        os.close(number)
+
+
+attempt("stdin", touch)
 saw()

@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Doctor(commands::doctor::Doctor),
     /// List, explain and check what notebooks may be allowed
     Profile(commands::profile::ProfileArgs),
-    /// Attack this host's sandboxes, and show what holds
+    // Without a description here its own is shown whole: what it does to a host must be.
     Selftest(commands::selftest::Selftest),
     /// Print a completion script for a shell
     Completions(commands::completions::Completions),

@@ -106,7 +106,10 @@ fn start(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> io::Result<P
 
 fn become_worker(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> ! {
     // The channel comes last and closes at exec; until then there is somebody to complain to.
-    let installed: Vec<BorrowedFd<'_>> = files.iter().chain([channel]).map(AsFd::as_fd).collect();
+    // Its own /dev/null, on a read-only mount: through the shim's it could change the host's, its times.
+    let Ok(null) = std::fs::File::open("/dev/null") else { sys::exit_now(NOT_STARTED) };
+    let given = files.iter().skip(1).chain([channel]).map(AsFd::as_fd);
+    let installed: Vec<BorrowedFd<'_>> = std::iter::once(null.as_fd()).chain(given).collect();
     let last = i32::try_from(files.len()).unwrap_or(i32::MAX);
     let Ok(channel) = sys::install_files(&installed).and_then(|()| sys::inherited(last)) else {
         sys::exit_now(NOT_STARTED)

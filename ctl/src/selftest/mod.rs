@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Safe on a host in use: every probe is bounded, inside and outside; controls touch nothing but
-//! [`places`], and what they need rights for they do in namespaces of their own.
+//! `places`, and what they need rights for they do in namespaces of their own.
 
 mod inside;
 mod outside;
