@@ -2,12 +2,12 @@
 
 import os
 
-from attack import GIVEN, attempt, saw
+from attack import GIVEN, attempt, outside, saw
 
 block = bytes(1 << 20)
 
 
-def fill(folder, limit):
+def fill(folder, limit, keep=False):
     """Several files, because one alone meets the limit of one file."""
     names = []
     try:
@@ -19,10 +19,13 @@ def fill(folder, limit):
                         file.write(block)
     finally:
         for name in names:
-            os.unlink(name)
+            if not keep:
+                os.unlink(name)
 
 
 attempt("tmp", lambda: fill("/tmp", GIVEN["tmp_bytes"]))
 attempt("shm", lambda: fill("/dev/shm", GIVEN["tmp_bytes"]))
-attempt("workspace", lambda: fill(".", GIVEN["workspace_bytes"]))
+# Who watches a workspace, and does not bound it, ends this before it can say any more.
+saw()
+attempt("workspace", lambda: fill(".", GIVEN["workspace_bytes"], keep=not outside()))
 saw()

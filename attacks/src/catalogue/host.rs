@@ -1,6 +1,6 @@
 //! Files: a neighbour's, the daemon's, those that somebody else will clear up or load.
 
-use super::{Attack, READ_ONLY, ROOT, ROW, probe};
+use super::{Attack, OVERLAY, READ_ONLY, ROOT, ROW, probe};
 use crate::{Before, Kind};
 
 pub(super) static ROWS: [Attack; 10] = [
@@ -107,7 +107,7 @@ pub(super) static ROWS: [Attack; 10] = [
         ],
         open: &["payload=done", "cache=done", "stdin=done"],
         let_through: &[],
-        let_through_rootless: Some(&[&[READ_ONLY]]),
+        let_through_rootless: Some(&[&[READ_ONLY, OVERLAY]]),
         stopped_by: "read-only mounts; as root, also owners that are nobody in the sandbox",
         ..ROW
     },

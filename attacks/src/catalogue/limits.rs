@@ -1,7 +1,7 @@
 //! Taking more than the profile grants: processes, memory, disk, descriptors, time.
 
 use super::{Attack, CGROUP, Control, LIMITS, MEMORY, PROCESSOR, ROOT, ROW, WORKSPACE_QUOTA, probe};
-use crate::Residual;
+use crate::{Kind, Residual};
 
 pub(super) static ROWS: [Attack; 15] = [
     Attack {
@@ -69,8 +69,11 @@ pub(super) static ROWS: [Attack; 15] = [
         number: 6,
         title: "filling /tmp, /dev/shm and the workspace",
         probe: probe!("06_fill_disks.py"),
-        contained: &["tmp=ENOSPC", "shm=ENOSPC", "workspace=ENOSPC|EDQUOT"],
-        contained_rootless: Some(&["tmp=ENOSPC", "shm=ENOSPC", "workspace=ENOSPC|EDQUOT|EROFS"]),
+        // What it leaves in its workspace goes with the notebook.
+        kind: Kind::Deletion,
+        ends_worker: true,
+        contained: &["tmp=ENOSPC", "shm=ENOSPC", "workspace=ENOSPC|EDQUOT", "deleted=yes"],
+        contained_rootless: Some(&["tmp=ENOSPC", "shm=ENOSPC", "end=limit_disk", "deleted=yes"]),
         open: &["tmp=done", "shm=done", "workspace=done"],
         let_through: &[&[ROOT], &[WORKSPACE_QUOTA]],
         stopped_by: "the sizes of the private root's tmpfs, the workspace's quota",

@@ -74,9 +74,10 @@ pub(super) static ROWS: [Attack; 14] = [
         number: 66,
         title: "descriptors for the shim",
         probe: probe!("66_descriptors_for_the_shim.py"),
-        contained: &["end=ok|died_protocol", "shim_files=same|hidden"],
+        ends_worker: true,
+        contained: &["end=died_protocol", "shim_files=few|hidden"],
         open: &["naive_files=more"],
-        stopped_by: "the shim takes eight at a time and closes what it did not ask for",
+        stopped_by: "whoever sends what the shim did not ask for is ended at the first message",
         ..ROW
     },
     Attack {

@@ -19,6 +19,9 @@ use super::processes::{self, Namespace};
 use crate::client::{ClientError, Connection};
 use crate::fault::Fault;
 
+/// Descriptors that one message may bring to the shim (`SCM_MAX_FD`), and two that come and go.
+const ONE_MESSAGE: usize = 253 + 2;
+
 /// Beyond its own wall time, what a cell may take until its outcome is there: grace, kill, a slow machine.
 const SLACK: Duration = Duration::from_millis(1_200);
 /// How long deleting a workspace full of traps may take.
@@ -125,8 +128,9 @@ impl Range {
         let bound = Duration::from_millis(attack.wall_ms.unwrap_or(0)) + SLACK;
         seen.note("prompt", if ended.took < bound { "yes" } else { "no" });
         if let Some(before) = files {
-            let same = shim.and_then(processes::descriptors).is_none_or(|now| now <= before + 2);
-            seen.note("shim_files", if same { "same" } else { "more" });
+            // One message's are kept by a shim whose worker has ended for it.
+            let more = shim.and_then(processes::descriptors).map_or(0, |now| now.saturating_sub(before));
+            seen.note("shim_files", if more <= ONE_MESSAGE { "few" } else { "many" });
         } else {
             seen.note("shim_files", "hidden");
         }
