@@ -1,4 +1,4 @@
-"""Leaves a pipe, a socket, 300 folders in one another, 5,000 names and some that are no text."""
+"""Leaves a pipe, a socket, 300 folders in one another, 2,000 names and some that are no text."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ else:
         os.chdir("d")
     os.chdir(top)
     os.mkdir("many")
-    for number in range(5_000):
+    for number in range(2_000):
         os.close(os.open(f"many/{number}", os.O_CREAT))
     for name in (b"\xff\xfe", b"a\nb", b"\x1b[31m", b"x" * 255):
         os.close(os.open(name, os.O_CREAT))

@@ -69,7 +69,7 @@ impl Shim {
         let group = &self.sandbox.as_ref()?.group;
         let killed = group.memory_kills() > self.meter.kills_before;
         let peak = group.memory_bytes().and_then(|(peak, _)| peak).unwrap_or(self.meter.memory_peak);
-        killed.then(|| Cause::Limit(Limit::Memory, self.spec.limits.memory_bytes, peak))
+        killed.then_some(Cause::Limit(Limit::Memory, self.spec.limits.memory_bytes, peak))
     }
 
     /// Whether a process was refused since the Execution began.
