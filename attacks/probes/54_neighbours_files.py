@@ -10,7 +10,15 @@ def read(path):
         file.read()
 
 
-attempt("workspace", lambda: os.listdir(GIVEN["neighbour_folder"]) and None)
+def enter(folder):
+    """His files are there, or in the image beside it."""
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        os.stat(folder + ".img")
+
+
+attempt("workspace", lambda: enter(GIVEN["neighbour_folder"]))
 attempt("process", lambda: os.stat(f"/proc/{GIVEN['neighbour_pid']}/root") and None)
 attempt("left_open", lambda: read(GIVEN["secret"]))
 saw()

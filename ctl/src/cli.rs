@@ -16,22 +16,15 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// The verbs.
+/// The verbs. What each is for stands with its arguments, whole: a line here would hide the rest.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run notebooks or scripts cell by cell, and write what came out
     Run(commands::run::Run),
-    /// Run a piece of code in a notebook, and show what comes out
     Exec(commands::exec::Exec),
-    /// List the open notebooks
     Ls(commands::ls::Ls),
-    /// Show one notebook: its worker, queue, variables and sandbox
     Status(commands::status::Status),
-    /// Interrupt what a notebook is running
     Interrupt(commands::interrupt::Interrupt),
-    /// End a notebook's worker; the next code gets a new one
     Restart(commands::restart::Restart),
-    /// Close a notebook, and with --files delete its files
     Rm(commands::rm::Rm),
     /// List, fetch, store and remove files of a notebook's workspace
     ///
@@ -42,12 +35,8 @@ pub(crate) enum Command {
     ///
     /// Example: cellctl files get analysis results/table.csv -o table.csv
     Files(commands::files::FilesVerb),
-    /// Show what this host can enforce, and what to do about the rest
     Doctor(commands::doctor::Doctor),
-    /// List, explain and check what notebooks may be allowed
     Profile(commands::profile::ProfileArgs),
-    // Without a description here its own is shown whole: what it does to a host must be.
     Selftest(commands::selftest::Selftest),
-    /// Print a completion script for a shell
     Completions(commands::completions::Completions),
 }

@@ -159,6 +159,7 @@ impl Anchor {
                     let _ = rustix::process::waitpid(Some(shim.pid), WaitOptions::empty());
                     self.groups.remove(worker);
                 }
+                self.groups.settle();
                 AnchorReply::Done
             }
         };

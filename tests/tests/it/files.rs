@@ -9,7 +9,7 @@ use cellblock_proto::client::{ErrorCode, FileKind, Reply, Request, WorkerState};
 use cellblock_tests::cli::Cli;
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::setup::{Setup, Who, skip, we_are_root};
-use cellblock_tests::{as_root_and_user, in_every_mode};
+use cellblock_tests::{as_root_and_user, in_every_mode, in_one_mode};
 
 in_every_mode!(what_a_client_writes_is_the_workers_and_what_a_worker_writes_is_read,);
 as_root_and_user!(
@@ -19,7 +19,7 @@ as_root_and_user!(
     cellctl_lists_stores_fetches_and_removes,
     run_with_files_works_with_a_daemon_that_is_there,
 );
-in_every_mode!(full_workspace_is_said_and_can_be_emptied,);
+in_one_mode!(full_workspace_is_said_and_can_be_emptied,);
 
 const MIB: usize = 1 << 20;
 

@@ -22,10 +22,12 @@ as_root_and_user!(
     names_that_are_no_text_are_listed_and_can_be_asked_for,
     deep_trees_are_served_and_removed,
     sizes_that_are_claimed_or_change_are_bounded,
-    hard_links_to_the_outside_are_neither_made_nor_written_through,
     locked_and_leased_files_are_named_and_never_waited_for,
 );
-in_one_mode!(hundred_thousand_names_are_listed_in_part_and_removed);
+in_one_mode!(
+    hundred_thousand_names_are_listed_in_part_and_removed,
+    hard_links_to_the_outside_are_neither_made_nor_written_through,
+);
 
 /// What must not be seen: beside the workspaces, and open to all who find the way, so that it is the
 /// way that is tested and not a mode.

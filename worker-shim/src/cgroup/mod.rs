@@ -197,6 +197,16 @@ impl Tree {
         self.tidy();
     }
 
+    /// Waits, for a bounded time, until all that was removed is gone, and with it who was in there.
+    pub fn settle(&mut self) {
+        for _ in 0..LAST_TRIES {
+            if !self.tidy() {
+                break;
+            }
+            let _ = rustix::event::poll(&mut [], Some(&BETWEEN_TRIES));
+        }
+    }
+
     /// Tries again what could not be removed; says whether something is left.
     pub fn tidy(&mut self) -> bool {
         self.leaving.retain(|folder| match fs::remove_dir(folder) {
@@ -218,12 +228,7 @@ impl Drop for Tree {
             // The folder after those in it.
             [branch.folder.join(OWN), branch.folder.clone()]
         }));
-        for _ in 0..LAST_TRIES {
-            if !self.tidy() {
-                break;
-            }
-            let _ = rustix::event::poll(&mut [], Some(&BETWEEN_TRIES));
-        }
+        self.settle();
     }
 }
 
