@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cellblock_proto::client::Request;
 use cellblock_proto::id::NotebookId;
@@ -16,6 +17,9 @@ use signal_hook::iterator::Signals as SignalStream;
 
 use crate::client::{Connection, Hangup};
 use crate::exit::Exit;
+
+/// How long a SIGTERM waits for the main thread when there is nothing to hang up.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a signal acts on.
 #[derive(Debug)]
@@ -67,7 +71,17 @@ impl Signals {
             give_up();
         }
         let target = self.shared.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(target) = target.as_ref() else { return };
+        let Some(target) = target.as_ref() else {
+            if weight == 2 {
+                // Between two executions the main thread stops by itself. One that waits for something
+                // else is not waited for.
+                std::thread::spawn(|| {
+                    std::thread::park_timeout(PATIENCE);
+                    give_up();
+                });
+            }
+            return;
+        };
         if asked == 1 {
             // A second connection, because the first belongs to the main thread, which reads it.
             let interrupted = Connection::connect(&target.socket).and_then(|mut connection| {

@@ -29,6 +29,18 @@ fn size(shape: &Shape) -> usize {
     }
 }
 
+/// How deep one lies in another. No message holds one of its own kind; these shapes do.
+fn depth(shape: &Shape) -> usize {
+    1 + match shape {
+        Shape::Text { maybe, .. } => maybe.as_deref().map_or(0, depth),
+        Shape::Many(shapes) => shapes.iter().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// serde_json reads 128 brackets in one another, of which a shape takes two at most, and refuses more.
+const JSON_DEPTH: usize = 60;
+
 fuzz_target!(|data: &[u8]| {
     for codec in [Codec::Json, Codec::Bincode] {
         let shape: Shape = match codec.decode(data) {
@@ -41,6 +53,10 @@ fuzz_target!(|data: &[u8]| {
         assert!(size(&shape) <= data.len() + 1, "{} bytes became {shape:?}", data.len());
         for other in [Codec::Json, Codec::Bincode] {
             let bytes = other.encode(&shape).expect("what was decoded has a wire form");
+            if other == Codec::Json && depth(&shape) > JSON_DEPTH {
+                let _ = other.decode::<Shape>(&bytes);
+                continue;
+            }
             assert_eq!(other.decode::<Shape>(&bytes).expect("our own bytes decode"), shape);
             // Nothing may follow a message.
             assert!(other.decode::<Shape>(&[bytes.as_slice(), b"\0"].concat()).is_err());

@@ -39,6 +39,28 @@ pub(crate) struct Anchor {
     build: String,
     first_uid: Option<u32>,
     cgroup: (CgroupTier, String),
+    /// How it was found, to find it again.
+    place: Place,
+}
+
+/// Where an anchor listens, and how one is started.
+#[derive(Clone, Debug)]
+struct Place {
+    shim: PathBuf,
+    socket: PathBuf,
+    first_uid: Option<u32>,
+    cgroup: String,
+}
+
+impl Place {
+    /// The socket of the anchor that is there, or of a new one.
+    async fn find(&self) -> Result<OwnedFd, AnchorError> {
+        if let Ok(connected) = connect(&self.socket) {
+            return Ok(connected);
+        }
+        process::start_anchor(&self.shim, &self.socket, self.first_uid, &self.cgroup).await?;
+        connect(&self.socket).map_err(|source| AnchorError::Connect { path: self.socket.clone(), source })
+    }
 }
 
 /// Why the anchor could not help.
@@ -69,19 +91,14 @@ impl Anchor {
         first_uid: Option<u32>,
         cgroup: &str,
     ) -> Result<Self, AnchorError> {
-        let connected = match connect(socket) {
-            Ok(connected) => connected,
-            Err(_) => {
-                process::start_anchor(shim, socket, first_uid, cgroup).await?;
-                connect(socket).map_err(|source| AnchorError::Connect { path: socket.to_owned(), source })?
-            }
-        };
-        let socket = Arc::new(Mutex::new(connected));
+        let place =
+            Place { shim: shim.to_owned(), socket: socket.to_owned(), first_uid, cgroup: cgroup.to_owned() };
+        let socket = Arc::new(Mutex::new(place.find().await?));
         let program = process::find(shim)?;
         let shim = File::open(&program).map_err(|source| AnchorError::Program { program, source })?;
         match call(&socket, AnchorRequest::Hello, Vec::new()).await? {
             AnchorReply::Hello { build, first_uid, cgroup, cgroup_detail } => {
-                Ok(Anchor { shim, socket, build, first_uid, cgroup: (cgroup, cgroup_detail) })
+                Ok(Anchor { shim, socket, build, first_uid, cgroup: (cgroup, cgroup_detail), place })
             }
             other => Err(unexpected(&other)),
         }
@@ -104,11 +121,31 @@ impl Anchor {
 
     /// Starts a shim whose standard input is `stdin`.
     pub(crate) async fn spawn(&self, worker: WorkerId, stdin: OwnedFd) -> Result<u32, AnchorError> {
-        let program = self.shim.try_clone().map_err(AnchorError::Talk)?.into();
-        match call(&self.socket, AnchorRequest::Spawn { worker }, vec![stdin, program]).await? {
+        let files =
+            || -> io::Result<Vec<OwnedFd>> { Ok(vec![stdin.try_clone()?, self.shim.try_clone()?.into()]) };
+        let request = AnchorRequest::Spawn { worker };
+        let asked = call(&self.socket, request.clone(), files().map_err(AnchorError::Talk)?).await;
+        let reply = match asked {
+            Err(AnchorError::Talk(error)) if has_gone(&error) => {
+                // Its shims have ended with it. A new one is as good for what begins now.
+                tracing::warn!(%error, "the anchor has gone; looking for another");
+                let found = self.place.find().await?;
+                *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                call(&self.socket, request, files().map_err(AnchorError::Talk)?).await?
+            }
+            reply => reply?,
+        };
+        match reply {
             AnchorReply::Started { pid } => Ok(pid),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Whether it answers. Blocks for a moment.
+    pub(crate) fn answers(&self) -> bool {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = send(socket.as_fd(), &AnchorRequest::Hello, &[]);
+        said.and_then(|()| receive(socket.as_fd())).is_ok()
     }
 
     /// The shims that live.
@@ -148,6 +185,12 @@ impl Anchor {
             build: "test".to_owned(),
             first_uid: None,
             cgroup: (CgroupTier::None, String::new()),
+            place: Place {
+                shim: PathBuf::new(),
+                socket: PathBuf::new(),
+                first_uid: None,
+                cgroup: String::new(),
+            },
         }
     }
 }
@@ -188,6 +231,12 @@ pub(crate) fn fake_anchor(
         }
     });
     ours
+}
+
+/// Whether an error says that nobody is at the other end any more.
+fn has_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected | UnexpectedEof)
 }
 
 fn unexpected(reply: &AnchorReply) -> AnchorError {

@@ -214,10 +214,19 @@ fn storage(state: &Path, means: &Means) -> DoctorLine {
 
 fn anchor(daemon: &Daemon) -> DoctorLine {
     let (theirs, ours) = (daemon.anchor.build(), cellblock_proto::BUILD);
+    if !daemon.anchor.answers() {
+        let detail = "it has gone, and its workers with it; the next worker starts another";
+        return line("anchor", BarrierState::Missing, detail, None);
+    }
     if theirs == ours {
         return line("anchor", BarrierState::Enforced, format!("build {theirs}, the daemon's own"), None);
     }
     let detail =
         format!("build {theirs}, older or newer than the daemon's {ours}: new workers are of its build");
-    line("anchor", BarrierState::Degraded, detail, Some("cellctl shutdown, then end the anchor's process"))
+    line(
+        "anchor",
+        BarrierState::Degraded,
+        detail,
+        Some("end its notebooks (cellctl rm NOTEBOOK), stop cellblockd for a minute, then start it again"),
+    )
 }

@@ -89,10 +89,18 @@ fn info(folder: Option<&Path>, name: String) -> ProfileInfo {
 
 fn read(folder: &Path, name: &str) -> io::Result<Option<String>> {
     use std::io::Read as _;
-    let file = match std::fs::File::open(folder.join(format!("{name}.toml"))) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Of a pipe the open would wait for somebody to write.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file =
+        std::fs::File::options().read(true).custom_flags(flags).open(folder.join(format!("{name}.toml")));
+    let file = match file {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
     let mut text = String::new();
     file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_BYTES {

@@ -73,6 +73,18 @@ pub fn see_whole_proc() -> io::Result<()> {
     Ok(rustix::mount::mount("proc", "/proc", "proc", flags, None)?)
 }
 
+/// Has the kernel end us with our parent, the anchor: without it nobody would know of us, and our ids and
+/// our workspace would be given to somebody else. To be said again after each change of ids, which clears
+/// it. Both have one thread, so the end of the thread that the kernel goes by is the end of the process.
+pub fn end_with_parent() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before that was said.
+    match rustix::process::getppid() {
+        Some(parent) if parent != Pid::INIT => Ok(()),
+        _ => Err(io::Error::other("the anchor has gone")),
+    }
+}
+
 /// Joins Z and becomes its root.
 pub fn enter(outer: &Outer) -> Result<(), Errno> {
     rustix::thread::move_into_link_name_space(outer.user.as_fd(), Some(LinkNameSpaceType::User))?;

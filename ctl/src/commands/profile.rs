@@ -1,7 +1,8 @@
 //! `cellctl profile`
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use cellblock_proto::client::ProfileInfo;
@@ -159,14 +160,32 @@ fn check(file: &Path) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    let text = fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = read(file).map_err(|error| format!("cannot be read: {error}"))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let base = |name: &str| match fs::read_to_string(folder.join(format!("{name}.toml"))) {
+    let base = |name: &str| match read(&folder.join(format!("{name}.toml"))) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     };
     Profile::parse(stem, &text, &base).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// A profile is a page of text; more is a mistake.
+const MAX_BYTES: u64 = 1 << 20;
+
+fn read(path: &Path) -> io::Result<String> {
+    // Of a pipe the open would wait for somebody to write.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = fs::File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -137,7 +137,9 @@ fn frames_out_of_state_end_the_worker_and_no_outcome_is_told_twice(setup: Setup)
     let mut attacks: Vec<String> = vec![
         format!("channel.send(finished('waits')); {end}"),
         format!("channel.send(finished('unknown')); {end}"),
-        format!("channel.send(display('waits')); {end}"),
+        // Until the other is there: what is said of one that nobody has heard of goes nowhere.
+        "import time\nfor _ in range(4_000):\n    channel.send(display('waits')); time.sleep(0.01)"
+            .to_owned(),
         format!("channel.send([frame for frame in frames if b'finished' in frame][-1]); {end}"),
     ];
     attacks.extend(other_ends.map(|other| format!("channel.send(finished('own', {other})); {end}")));

@@ -17,6 +17,7 @@ as_root_and_user!(
     execution_sent_again_under_its_id_does_not_run_twice,
     lost_shim_ends_its_sandbox_at_once_and_the_next_cell_works,
     daemon_told_to_end_leaves_its_workers_to_the_next,
+    anchor_that_is_killed_takes_its_workers_along_and_is_replaced,
 );
 
 const LINES: u32 = 1_000_000;
@@ -190,4 +191,26 @@ fn daemon_told_to_end_leaves_its_workers_to_the_next(setup: Setup) {
     daemon.wait_for_end();
     daemon.restart();
     assert_eq!(daemon.notebook("a").run("keep").ok().shape(), [("result", "5".to_owned())]);
+}
+
+fn anchor_that_is_killed_takes_its_workers_along_and_is_replaced(setup: Setup) {
+    let daemon = Daemon::start(setup);
+    let (mut one, mut other) = (daemon.notebook("one"), daemon.notebook("other"));
+    one.run("x = 1").ok();
+    other.run("y = 1").ok();
+    let is_anchor = |pid: i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("--anchor")
+    };
+    let before = daemon.processes();
+    let anchor = before.iter().find(|process| is_anchor(process.pid)).expect("an anchor").clone();
+    kill(anchor.pid.cast_unsigned());
+    // Whoever lived on would have ids and a workspace that are given to somebody else.
+    wait::until("all that it held is gone", || before.iter().all(|process| !process.lives()).then_some(()));
+    for notebook in [&mut one, &mut other] {
+        let ran = notebook.run("print(6 * 7)").ok();
+        assert_eq!((ran.stdout(), ran.notices().len()), ("42\n".to_owned(), 1), "{ran:?}");
+    }
+    let new = daemon.processes();
+    assert!(new.iter().any(|process| is_anchor(process.pid) && *process != anchor));
 }

@@ -107,6 +107,15 @@ fn memory_is_told_with_the_peak_that_was_reached(setup: Setup) {
         assert!((MEMORY - 4096..MEMORY * 2).contains(&reached), "{tier:?}: {reached}");
         assert_eq!(ran.outcome.usage.memory_peak_bytes, reached, "{tier:?}");
         assert_eq!(notebook.run("print(6 * 7)").ok().stdout(), "42\n");
+        // Nor does it help to have so many descriptors that whoever looks at them is long at it.
+        let crowd = "import os, time\nheld = [os.dup(1) for _ in range(900)]\nfor _ in range(20):\n    \
+                     if os.fork() == 0: time.sleep(60)\nhoard = []\nfor _ in range(200):\n    \
+                     hoard.append(b'x' * 4_000_000)\n    time.sleep(0.01)\ntime.sleep(5)";
+        let ran = daemon.notebook_under("crowd", "small").run(crowd);
+        let End::LimitHit { limit: Limit::Memory, reached, .. } = ran.outcome.end else {
+            panic!("{tier:?}: {:?}", ran.outcome)
+        };
+        assert!(reached < MEMORY * 2, "{tier:?}: {reached}");
         if tier == BarrierState::Enforced {
             // Pipes hold memory that no process maps and no watcher sees: only the kernel's account does.
             let pipes = "import fcntl, os\nheld = []\nblock = bytes(1 << 20)\nwhile True:\n    ends = os.pipe()\n    \

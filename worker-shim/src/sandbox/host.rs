@@ -78,6 +78,7 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
         }
         Action::EnterOuter => {
             outer::enter(outer)?;
+            outer::end_with_parent()?;
             // Changing ids made us non-dumpable, and then nobody may write our child's id maps.
             Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?)
         }

@@ -249,7 +249,10 @@ fn read_only(path: &Path) -> io::Result<()> {
 }
 
 fn mask(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
     if metadata.is_dir() {
         let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
         return Ok(rustix::mount::mount("none", path, "tmpfs", flags, c"size=4096,nr_inodes=1,mode=555")?);

@@ -60,6 +60,9 @@ impl StepError {
             Some(Errno::PERM | Errno::ACCESS) => {
                 Some("run `cellctl doctor`: it names what this host forbids".to_owned())
             }
+            Some(Errno::NOSPC) if self.step.contains(".img ") => {
+                Some("make room on the disk of the state directory".to_owned())
+            }
             Some(Errno::NOSPC) => Some(
                 "a limit of namespaces or inodes is used up: see sysctl user.max_user_namespaces".to_owned(),
             ),

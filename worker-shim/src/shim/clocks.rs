@@ -13,6 +13,8 @@ use super::{Shim, processes};
 const TICK: Duration = Duration::from_millis(50);
 /// And while nothing runs but what was left in the background.
 const IDLE_TICK: Duration = Duration::from_millis(500);
+/// The longest time without a look at memory that is not in a cgroup, while something runs.
+const LONGEST: Duration = Duration::from_millis(500);
 /// Between two looks at processor time when it is nearly over.
 const SHORTEST: Duration = Duration::from_millis(2);
 /// How long a mark may stand in one pipe alone before the other counts as redirected.
@@ -105,9 +107,9 @@ impl Shim {
                 self.kill();
             }
             let tick = if running { TICK } else { IDLE_TICK };
-            // However many threads and descriptors there are to look at, nine tenths of our time
-            // are for the output.
-            self.memory_at = now + tick.max(now.elapsed() * 9);
+            // However many processes there are to look at, most of our time is for the output; but nobody
+            // gets away for long by having many.
+            self.memory_at = now + tick.max((now.elapsed() * 9).min(LONGEST));
         }
         Some(self.memory_at)
     }
@@ -149,10 +151,11 @@ impl Shim {
     /// sandbox ends when there is too much in it.
     pub(super) fn has_overfilled_its_disk(&mut self) -> bool {
         let Some(init) = self.sandbox.as_ref().map(|sandbox| sandbox.init_pid) else { return false };
-        if self.ending.is_some() || self.usage().written_bytes == 0 {
+        if self.ending.is_some() {
             return false;
         }
-        self.ending = self.disk.last_look(Instant::now(), init);
+        let written = self.usage().written_bytes > 0;
+        self.ending = self.disk.last_look(Instant::now(), init, written);
         if self.ending.is_some() {
             self.kill();
         }

@@ -18,7 +18,7 @@ use rustix::process::Pid;
 use sandbox_profiles::{Action, BarrierState, Limits, Step};
 
 use super::executions::Cause;
-use super::processes::{entries, tree};
+use super::processes::{Held, tree};
 use super::walk::Walk;
 use crate::sandbox::quota;
 
@@ -26,10 +26,14 @@ use crate::sandbox::quota;
 const TICK: Duration = Duration::from_millis(250);
 /// And while nothing runs.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// The longest pause, however long a look has taken.
+const LONGEST: Duration = Duration::from_secs(2);
 /// How long one look may hold the output up; a large workspace takes several.
 const SLICE: Duration = Duration::from_millis(2);
 /// How long the first one may take, before the first cell runs.
 const FIRST: Duration = Duration::from_millis(100);
+/// Of so much less space on the disk the last look takes notice.
+const NOTICED_BYTES: u64 = 1 << 20;
 /// And the last one of an Execution.
 const LAST: Duration = Duration::from_millis(20);
 /// Of so many parts of the time one is for looking, while something runs and while nothing does.
@@ -132,6 +136,9 @@ impl Disk {
         if let Some(watch) = &mut self.watch {
             watch.at = watch.at.min(now + TICK);
         }
+        if let Some(watch) = &mut self.watch {
+            watch.free_before = free(&watch.root);
+        }
         for place in &mut self.places {
             place.was_full = place.look().is_some_and(|(_, full)| full);
         }
@@ -185,10 +192,14 @@ impl Disk {
 
 impl Disk {
     /// Looks once more, as far as that is quick: who is done between two looks is not to have got away.
-    pub fn last_look(&self, now: Instant, init: Pid) -> Option<Cause> {
-        let watch = self.watch.as_ref()?;
+    pub fn last_look(&mut self, now: Instant, init: Pid, written: bool) -> Option<Cause> {
+        let watch = self.watch.as_mut()?;
+        // What is reserved is not written. That others take from the disk too only makes us look once more.
+        if !written && free(&watch.root).saturating_add(NOTICED_BYTES) >= watch.free_before {
+            return None;
+        }
         let named = Walk::new(&watch.root)?.go_on(&watch.root, now + LAST)?;
-        let used = named.saturating_add(nameless(init, watch.device));
+        let used = named.saturating_add(nameless(&mut watch.held, init, watch.device));
         (used > watch.allowed).then_some(Cause::Limit(Limit::Disk, watch.limit, used))
     }
 }
@@ -215,6 +226,15 @@ struct Watch {
     walk: Walk,
     begun: Instant,
     at: Instant,
+    /// Free on its disk when the Execution began, in bytes.
+    free_before: u64,
+    /// Files that have no name any more.
+    held: Held,
+}
+
+/// Bytes that are free on the disk of a folder.
+fn free(folder: &OwnedFd) -> u64 {
+    rustix::fs::fstatvfs(folder).map_or(0, |disk| disk.f_bfree.saturating_mul(disk.f_frsize))
 }
 
 impl Watch {
@@ -230,14 +250,24 @@ impl Watch {
             allowed = allowed.max(found);
         }
         let walk = Walk::new(&root)?;
-        Some(Watch { root, device, limit, allowed, walk, begun: now, at: now })
+        Some(Watch {
+            root,
+            device,
+            limit,
+            allowed,
+            walk,
+            begun: now,
+            at: now,
+            free_before: 0,
+            held: Held::default(),
+        })
     }
 
     fn look(&mut self, now: Instant, init: Pid, running: bool) -> Option<Cause> {
         let named = self.walk.go_on(&self.root, now + SLICE);
-        let used = named.map(|named| named.saturating_add(nameless(init, self.device)));
+        let used = named.map(|named| named.saturating_add(nameless(&mut self.held, init, self.device)));
         let (tick, share) = if running { (TICK, SHARES[0]) } else { (IDLE_TICK, SHARES[1]) };
-        self.at = now + now.elapsed() * (share - 1);
+        self.at = now + (now.elapsed() * (share - 1)).min(LONGEST);
         let used = used?;
         self.at = self.at.max(self.begun + tick);
         self.begun = self.at;
@@ -252,19 +282,10 @@ impl Watch {
 
 /// Bytes of the files on `device` that have no name any more and that the sandbox holds by descriptors
 /// or mappings.
-fn nameless(init: Pid, device: u64) -> u64 {
-    let mut files = BTreeMap::new();
+fn nameless(held: &mut Held, init: Pid, device: u64) -> u64 {
     let pids = tree(init);
-    for task in pids.iter().flat_map(|pid| entries(&format!("/proc/{pid}/task"))) {
-        for descriptor in entries(&format!("{task}/fd")) {
-            if let Ok(file) = fs::metadata(descriptor)
-                && file.dev() == device
-                && file.nlink() == 0
-            {
-                files.insert(file.ino(), file.blocks() * 512);
-            }
-        }
-    }
+    let counts = |file: &fs::Metadata| file.dev() == device && file.nlink() == 0;
+    let files = held.look(&pids, Instant::now() + SLICE, counts);
     let mut mapped: BTreeMap<u64, u64> = BTreeMap::new();
     for pid in pids {
         let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
@@ -316,10 +337,10 @@ mod tests {
         let temp = tempfile::tempfile_in(std::env::temp_dir()).unwrap();
         let device = temp.metadata().unwrap().dev();
         let own = Pid::from_raw(std::process::id().cast_signed()).unwrap();
-        let before = nameless(own, device);
+        let before = nameless(&mut Held::default(), own, device);
         rustix::io::write(&temp, &[1; 300_000]).unwrap();
-        assert!(nameless(own, device) >= before + 300_000);
+        assert!(nameless(&mut Held::default(), own, device) >= before + 300_000);
         drop(temp);
-        assert!(nameless(own, device) <= before);
+        assert!(nameless(&mut Held::default(), own, device) <= before);
     }
 }

@@ -53,8 +53,6 @@ pub struct Running {
     pub started: Instant,
     /// How long it had waited.
     pub queued: Duration,
-    /// Bytes of output so far.
-    pub output_bytes: u64,
     /// Why it is to end, and since when it has been told.
     pub interrupted: Option<(Cause, Instant)>,
     /// Whether SIGINT has gone to all processes as well.
@@ -131,6 +129,13 @@ impl Running {
     }
 }
 
+/// What has been put out of an Execution.
+#[derive(Default)]
+struct Told {
+    outputs: u64,
+    bytes: u64,
+}
+
 /// All Executions of one worker.
 #[derive(Default)]
 pub struct Executions {
@@ -140,8 +145,8 @@ pub struct Executions {
     pub running: Option<Running>,
     /// Executions ended.
     pub ended: u64,
-    /// Outputs so far, of every Execution remembered.
-    outputs: HashMap<ExecutionId, u64>,
+    /// Of every Execution remembered: a task that one has left behind goes on to print.
+    told: HashMap<ExecutionId, Told>,
     order: VecDeque<ExecutionId>,
     runs: u64,
 }
@@ -149,15 +154,15 @@ pub struct Executions {
 impl Executions {
     /// Queues an Execution. `None` when its id has been seen before, else how many are before it.
     pub fn add(&mut self, queued: Queued) -> Option<usize> {
-        if self.outputs.contains_key(&queued.execution) {
+        if self.told.contains_key(&queued.execution) {
             return None;
         }
-        self.outputs.insert(queued.execution.clone(), 0);
+        self.told.insert(queued.execution.clone(), Told::default());
         self.order.push_back(queued.execution.clone());
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.outputs.remove(&oldest);
+            self.told.remove(&oldest);
         }
         let before = self.queue.len() + usize::from(self.running.is_some());
         self.queue.push_back(queued);
@@ -177,7 +182,6 @@ impl Executions {
             run: self.runs,
             started: now,
             queued: now - queued.since,
-            output_bytes: 0,
             interrupted: None,
             escalated: false,
             asking: None,
@@ -205,14 +209,27 @@ impl Executions {
 
     /// The number of the next output of an Execution; `None` when it is not known here.
     pub fn next_output(&mut self, execution: &ExecutionId) -> Option<u64> {
-        let count = self.outputs.get_mut(execution)?;
-        *count += 1;
-        Some(*count - 1)
+        let told = self.told.get_mut(execution)?;
+        told.outputs += 1;
+        Some(told.outputs - 1)
     }
 
     /// How many outputs an Execution has had.
     pub fn output_count(&self, execution: &ExecutionId) -> u64 {
-        self.outputs.get(execution).copied().unwrap_or(0)
+        self.told.get(execution).map_or(0, |told| told.outputs)
+    }
+
+    /// Bytes of output of an Execution so far.
+    pub fn output_bytes(&self, execution: &ExecutionId) -> u64 {
+        self.told.get(execution).map_or(0, |told| told.bytes)
+    }
+
+    /// Counts bytes of output; returns how many there are now. Of one that is not known here, all there
+    /// can be: its output goes nowhere.
+    pub fn count_bytes(&mut self, execution: &ExecutionId, bytes: u64) -> u64 {
+        let Some(told) = self.told.get_mut(execution) else { return u64::MAX };
+        told.bytes = told.bytes.saturating_add(bytes);
+        told.bytes
     }
 }
 

@@ -230,8 +230,7 @@ impl Shim {
     fn printed(&mut self, execution: &ExecutionId, name: StreamName, bytes: &[u8]) {
         // What stands before the cap is kept to the byte.
         let cap = self.spec.limits.output_bytes;
-        let running = self.executions.running.as_ref().filter(|running| running.execution == *execution);
-        let room = running.map_or(u64::MAX, |running| cap.saturating_sub(running.output_bytes));
+        let room = cap.saturating_sub(self.executions.output_bytes(execution));
         let (kept, rest) = bytes.split_at(usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len()));
         for part in [kept, rest].into_iter().filter(|part| !part.is_empty()) {
             let gap = self.count_output(execution, part.len() as u64);
@@ -242,12 +241,7 @@ impl Shim {
 
     /// Counts bytes of an Execution's output; says whether they are to be dropped.
     fn count_output(&mut self, execution: &ExecutionId, bytes: u64) -> Option<Gap> {
-        let running = self.executions.running.as_mut().filter(|running| running.execution == *execution);
-        // Text of an Execution that has ended (a task it left behind) counts by itself.
-        let total = running.map_or(bytes, |running| {
-            running.output_bytes += bytes;
-            running.output_bytes
-        });
+        let total = self.executions.count_bytes(execution, bytes);
         self.gap(total)
     }
 
@@ -334,14 +328,16 @@ impl Shim {
 
     fn displayed(&mut self, execution: ExecutionId, output: Output, payload: Vec<u8>) {
         let now = Instant::now();
-        if let Output::InputRequest { .. } = output {
-            let running = self.executions.running.as_mut().filter(|running| running.execution == execution);
-            if let Some(running) = running {
-                running.ask(now);
-            }
-        }
         if !is_the_workers(&output, &payload) || self.executions.waits(&execution) {
             return self.protocol_broken("an output that is not the worker's to give".to_owned());
+        }
+        if let Output::InputRequest { .. } = output {
+            let running = self.executions.running.as_mut().filter(|running| running.execution == execution);
+            match running {
+                Some(running) if running.options.allow_stdin => running.ask(now),
+                // It would stop the clock, and nobody is there to answer.
+                _ => return self.protocol_broken("a question that nobody allowed".to_owned()),
+            }
         }
         // A little more than the bundle's own bytes, so that a million empty displays count too.
         let bytes = payload.len() as u64 + OUTPUT_OVERHEAD_BYTES;

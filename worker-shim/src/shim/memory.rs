@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::Pid;
 use rustix::thread::LinkNameSpaceType;
 
-use super::processes::{entries, tree};
+use super::processes::{Held, entries, tree};
 
 /// The places in a sandbox that are memory.
 const TMPFS: [&str; 2] = ["tmp", "dev/shm"];
@@ -27,7 +28,14 @@ pub struct Memory {
     sysv: bool,
     /// The device of all memory that has an inode and no name.
     device: Option<u64>,
+    /// Memfds.
+    held: Held,
 }
+
+/// How long one look may be at descriptors.
+const SLICE: Duration = Duration::from_millis(5);
+/// How long it may take to be exact.
+const EXACT: Duration = Duration::from_millis(200);
 
 impl Memory {
     /// To be called before `worker` has run any user code: its paths are still what we made.
@@ -45,7 +53,8 @@ impl Memory {
         });
         let memfd = rustix::fs::memfd_create("device", MemfdFlags::CLOEXEC);
         let device = memfd.and_then(|memfd| rustix::fs::fstat(&memfd)).ok().map(|stat| stat.st_dev);
-        Memory { tmpfs: TMPFS.iter().filter_map(|path| open(path).ok()).collect(), sysv, device }
+        let tmpfs = TMPFS.iter().filter_map(|path| open(path).ok()).collect();
+        Memory { tmpfs, sysv, device, held: Held::default() }
     }
 
     /// What of this host's sandboxes cannot be counted, for the report.
@@ -62,9 +71,12 @@ impl Memory {
     ///
     /// First the cheap sum, which counts pages twice that processes share or map from a file; only
     /// when that is above `limit` the exact one, which costs the kernel a walk over the page tables.
-    pub fn used(&self, init: Pid, limit: u64) -> u64 {
+    pub fn used(&mut self, init: Pid, limit: u64) -> u64 {
+        let began = Instant::now();
         let pids = tree(init);
-        let files = self.files(&pids);
+        let device = self.device;
+        let counts = |file: &fs::Metadata| Some(file.dev()) == device;
+        let files = self.held.look(&pids, began + SLICE, counts);
         let kept = files.values().sum::<u64>() + self.tmpfs_bytes() + self.sysv_bytes();
         let cheap: u64 = pids.iter().map(|pid| status_bytes(*pid)).sum();
         if cheap + kept <= limit {
@@ -72,29 +84,18 @@ impl Memory {
         }
         // Processes that share pages and end while we read them one by one make the sum too large, and
         // so does a page that is unmapped between two files: what is true is so at a second look.
-        self.exact(&pids).min(self.exact(&tree(init)))
+        let until = began + EXACT;
+        self.exact(&pids, &files, until).min(self.exact(&tree(init), &files, until))
     }
 
-    fn exact(&self, pids: &[i32]) -> u64 {
-        let files = self.files(pids);
+    /// As long as there is time, each process's own share; then what is cheap to know, which is more. Who
+    /// has so many processes that it matters is ended a little early rather than not at all.
+    fn exact(&self, pids: &[i32], files: &BTreeMap<u64, u64>, until: Instant) -> u64 {
+        let share = |pid: &i32| {
+            if Instant::now() < until { self.proportional_bytes(*pid, files) } else { status_bytes(*pid) }
+        };
         let kept = files.values().sum::<u64>() + self.tmpfs_bytes() + self.sysv_bytes();
-        kept + pids.iter().map(|pid| self.proportional_bytes(*pid, &files)).sum::<u64>()
-    }
-
-    /// Bytes of each memfd that a descriptor holds, by inode. Threads may have tables of their own.
-    fn files(&self, pids: &[i32]) -> BTreeMap<u64, u64> {
-        let mut files = BTreeMap::new();
-        let Some(device) = self.device else { return files };
-        for task in pids.iter().flat_map(|pid| entries(&format!("/proc/{pid}/task"))) {
-            for descriptor in entries(&format!("{task}/fd")) {
-                if let Ok(file) = fs::metadata(descriptor)
-                    && file.dev() == device
-                {
-                    files.insert(file.ino(), file.blocks() * 512);
-                }
-            }
-        }
-        files
+        kept + pids.iter().map(share).sum::<u64>()
     }
 
     fn tmpfs_bytes(&self) -> u64 {

@@ -65,6 +65,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     drop(sys::inherited(PROGRAM_FD));
     let outer = Outer { user, mount: first_host_uid.is_none().then_some(mount), first_host_uid };
     let _ = rustix::thread::set_name(c"cellblock-shim");
+    crate::outer::end_with_parent()?;
     let _ = rustix::process::setsid();
 
     let mut reader = FrameReader::new(FrameLimits::DEFAULT);

@@ -1,6 +1,9 @@
 //! The processes of a sandbox as `/proc` shows them.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
 
 use rustix::process::Pid;
 
@@ -39,4 +42,88 @@ pub fn written_bytes(init: Pid) -> u64 {
         text.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok())
     };
     tree(init).into_iter().filter_map(written).sum()
+}
+
+/// Files that the descriptors of a sandbox hold, looked at as far as there is time, and on from there the
+/// next time: a sandbox may have millions of descriptors, and the shim has one thread.
+#[derive(Default)]
+pub struct Held {
+    tasks: Vec<String>,
+    descriptors: Vec<String>,
+    /// By inode: bytes, of this round so far.
+    found: BTreeMap<u64, u64>,
+    /// The same of the last whole round.
+    whole: BTreeMap<u64, u64>,
+}
+
+impl Held {
+    /// Bytes by inode of those files that `counts` says count. What is held by nobody any more may be
+    /// among them until the round is over.
+    pub fn look(
+        &mut self,
+        pids: &[i32],
+        until: Instant,
+        counts: impl Fn(&Metadata) -> bool,
+    ) -> BTreeMap<u64, u64> {
+        if self.tasks.is_empty() && self.descriptors.is_empty() {
+            // Threads may have tables of their own.
+            self.tasks = pids.iter().flat_map(|pid| entries(&format!("/proc/{pid}/task"))).collect();
+        }
+        loop {
+            while let Some(descriptor) = self.descriptors.pop() {
+                if let Ok(file) = fs::metadata(descriptor)
+                    && counts(&file)
+                {
+                    self.found.insert(file.ino(), file.blocks() * 512);
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+            let in_time = Instant::now() < until;
+            match if in_time { self.tasks.pop() } else { None } {
+                Some(task) => self.descriptors = entries(&format!("{task}/fd")),
+                None if in_time => {
+                    self.whole = std::mem::take(&mut self.found);
+                    return self.whole.clone();
+                }
+                None => {
+                    let mut known = self.whole.clone();
+                    known.extend(&self.found);
+                    return known;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_round_without_time_goes_on_until_it_is_whole() {
+        let temp = tempfile::tempdir().unwrap();
+        let files: Vec<File> =
+            (0..50).map(|number| File::create(temp.path().join(number.to_string())).unwrap()).collect();
+        let wanted: Vec<u64> = files.iter().map(|file| file.metadata().unwrap().ino()).collect();
+        let own = [std::process::id().cast_signed()];
+        let counts = |file: &Metadata| wanted.contains(&file.ino());
+        let mut held = Held::default();
+        let now = Instant::now();
+        let first = held.look(&own, now, counts);
+        assert!(first.len() < 50, "it took the time it was not given");
+        let mut looks = 1;
+        while held.look(&own, now, counts).len() < 50 {
+            looks += 1;
+            assert!(looks < 100_000, "it never becomes whole");
+        }
+        assert_eq!(held.look(&own, now + Duration::from_secs(60), counts).len(), 50);
+        drop(files);
+        held.look(&own, now + Duration::from_secs(60), counts);
+        assert_eq!(held.look(&own, now + Duration::from_secs(60), counts).len(), 0, "nobody holds them");
+    }
 }
