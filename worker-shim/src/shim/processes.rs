@@ -69,6 +69,8 @@ impl Held {
             // Threads may have tables of their own.
             self.tasks = pids.iter().flat_map(|pid| entries(&format!("/proc/{pid}/task"))).collect();
         }
+        // Something is done at each look, however late it is.
+        let mut moved = false;
         loop {
             while let Some(descriptor) = self.descriptors.pop() {
                 if let Ok(file) = fs::metadata(descriptor)
@@ -76,11 +78,12 @@ impl Held {
                 {
                     self.found.insert(file.ino(), file.blocks() * 512);
                 }
+                moved = true;
                 if Instant::now() >= until {
                     break;
                 }
             }
-            let in_time = Instant::now() < until;
+            let in_time = Instant::now() < until || !moved;
             match if in_time { self.tasks.pop() } else { None } {
                 Some(task) => self.descriptors = entries(&format!("{task}/fd")),
                 None if in_time => {
