@@ -236,6 +236,8 @@ impl Notebook {
 
     /// Serves the notebook until it is closed.
     pub(crate) async fn run(mut self) {
+        // What came in one read with a shim's word on how things stand, no later read will tell of.
+        self.drain();
         loop {
             self.settle();
             if self.is_over() {

@@ -1,6 +1,8 @@
 //! A notebook's task with everything around it: clients' connections on one side, on the other an
 //! anchor and shims of a few lines, at the real sockets.
 
+mod adoption;
+
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -431,49 +433,6 @@ async fn restart_is_answered_when_the_worker_has_gone() {
     peer.send(&Request::Query { notebook: notebook(), query }, b"").await;
     assert!(matches!(peer.reply().await.1, Reply::Answer(_)));
     assert!(shims.try_recv().is_err());
-}
-
-#[tokio::test]
-async fn worker_that_outlived_a_daemon_goes_on_where_its_client_was() {
-    let (_temp, daemon, _shims) = daemon().await;
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let mut shim = Shim::new(theirs);
-    // Outputs 0 to 4 were taken; 5 was on its way when the daemon was killed.
-    shim.seq = 20;
-    let state = ShimState {
-        worker: "a-1".parse().unwrap(),
-        notebook: notebook(),
-        profile: "default".to_owned(),
-        slot: 3,
-        ready: Some((7, "CPython".to_owned(), SandboxReport::default())),
-        running: Some(id("e")),
-        queue: vec![id("f")],
-        names: Vec::new(),
-        executions: 4,
-    };
-    shim.output("e", 5, b"five").await;
-    shim.write(0, EventBody::State(state.clone()), &[]).await;
-    ours.set_nonblocking(true).unwrap();
-    let (mut reader, writer) = link::split(UnixStream::from_std(ours).unwrap());
-    let arrivals = vec![reader.arrival().await.unwrap()];
-    let launched = Launched { worker: state.worker.clone(), reader, writer, slot: daemon.slots.claim(3) };
-    registry::adopt(&daemon, notebook(), vec![Survivor { launched, arrivals, state }]);
-
-    let mut peer = Peer::connect(&daemon).await;
-    peer.send(&Request::Status { notebook: notebook() }, b"").await;
-    let Reply::Status(status) = peer.reply().await.1 else { panic!("no status") };
-    assert_eq!((status.running, status.queue), (Some(id("e")), vec![id("f")]));
-    peer.send(&Request::Attach { notebook: notebook(), execution: id("e"), from_seq: 5 }, b"").await;
-    assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
-    let (_, reply, payload) = peer.reply().await;
-    assert!(matches!(reply, Reply::Output(OutputFrame { seq: 5, .. })), "{reply:?}");
-    assert_eq!(payload, b"five");
-    shim.taken(21).await;
-    // It is known, so it is not run again.
-    peer.execute("f").await;
-    assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
-    peer.send(&Request::Interrupt { notebook: notebook() }, b"").await;
-    assert_eq!(shim.command().await.1, Command::Interrupt);
 }
 
 #[tokio::test]

@@ -1,0 +1,72 @@
+//! Shims that an earlier daemon started.
+
+use super::*;
+
+fn state() -> ShimState {
+    ShimState {
+        worker: "a-1".parse().unwrap(),
+        notebook: notebook(),
+        profile: "default".to_owned(),
+        slot: 3,
+        ready: Some((7, "CPython".to_owned(), SandboxReport::default())),
+        running: Some(id("e")),
+        queue: vec![id("f")],
+        names: Vec::new(),
+        executions: 4,
+    }
+}
+
+/// As the daemon does, but after the first event: nothing reads what came with it.
+async fn take_over(daemon: &Arc<Daemon>, ours: std::os::unix::net::UnixStream, state: ShimState) {
+    ours.set_nonblocking(true).unwrap();
+    let (mut reader, writer) = link::split(UnixStream::from_std(ours).unwrap());
+    let arrivals = vec![reader.arrival().await.unwrap()];
+    let launched = Launched { worker: state.worker.clone(), reader, writer, slot: daemon.slots.claim(3) };
+    registry::adopt(daemon, notebook(), vec![Survivor { launched, arrivals, state }]);
+}
+
+#[tokio::test]
+async fn worker_that_outlived_a_daemon_goes_on_where_its_client_was() {
+    let (_temp, daemon, _shims) = daemon().await;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut shim = Shim::new(theirs);
+    // Outputs 0 to 4 were taken; 5 was on its way when the daemon was killed.
+    shim.seq = 20;
+    let state = state();
+    shim.output("e", 5, b"five").await;
+    shim.write(0, EventBody::State(state.clone()), &[]).await;
+    take_over(&daemon, ours, state).await;
+
+    let mut peer = Peer::connect(&daemon).await;
+    peer.send(&Request::Status { notebook: notebook() }, b"").await;
+    let Reply::Status(status) = peer.reply().await.1 else { panic!("no status") };
+    assert_eq!((status.running, status.queue), (Some(id("e")), vec![id("f")]));
+    peer.send(&Request::Attach { notebook: notebook(), execution: id("e"), from_seq: 5 }, b"").await;
+    assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
+    let (_, reply, payload) = peer.reply().await;
+    assert!(matches!(reply, Reply::Output(OutputFrame { seq: 5, .. })), "{reply:?}");
+    assert_eq!(payload, b"five");
+    shim.taken(21).await;
+    // It is known, so it is not run again.
+    peer.execute("f").await;
+    assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
+    peer.send(&Request::Interrupt { notebook: notebook() }, b"").await;
+    assert_eq!(shim.command().await.1, Command::Interrupt);
+}
+
+#[tokio::test]
+async fn what_a_shim_told_right_behind_its_state_is_heard_without_another_read() {
+    let (_temp, daemon, _shims) = daemon().await;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut shim = Shim::new(theirs);
+    let state = ShimState { queue: Vec::new(), ..state() };
+    shim.write(0, EventBody::State(state.clone()), &[]).await;
+    shim.event(EventBody::Finished { execution: id("e"), outputs: 0, outcome: outcome(End::Ok) }).await;
+    take_over(&daemon, ours, state).await;
+
+    let mut peer = Peer::connect(&daemon).await;
+    peer.send(&Request::Attach { notebook: notebook(), execution: id("e"), from_seq: 0 }, b"").await;
+    assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
+    let (_, reply, _) = peer.reply().await;
+    assert!(matches!(reply, Reply::Outcome { .. }), "{reply:?}");
+}
