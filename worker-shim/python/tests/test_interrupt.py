@@ -47,7 +47,9 @@ def test_an_interrupt_ends_the_cell_and_keeps_the_variables(shared: Worker, body
     assert result.outputs[-1].kind == "error", result.shape[-3:]
     error = result.outputs[-1].body
     assert error["name"] == "KeyboardInterrupt"
-    assert error["frames"][0]["execution"] == execution
+    # Between two steps of the loop, before the cell awaits the other task, no frame of it is there.
+    if error["frames"] or "create_task" not in body:
+        assert error["frames"][0]["execution"] == execution
     assert shared.run("kept").shape == [("result", "42")]
     # subprocess.run has a moment of its own between making the child and minding it.
     if "subprocess.run" in body:
