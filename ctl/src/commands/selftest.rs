@@ -20,7 +20,7 @@ use crate::signals::Signals;
 /// Attack this host's sandboxes, and show what holds
 ///
 /// Starts a private cellblockd as whoever you are and runs the attacks that cellblock ships with
-/// against it, each as a cell, with a control outside of the sandbox that must show the opposite.
+/// against it, most as a cell, with a control that must show the opposite wherever the host can show it.
 /// One line per attack: ✓ contained, ~ contained but for what is said, ✗ not contained.
 ///
 /// Safe on a host in use: no attack is unbounded, inside or outside (the most any takes is 400 MiB of
