@@ -59,7 +59,7 @@ impl PrivateDaemon {
     /// # Errors
     /// The program is missing, or it ends or stays silent instead of listening.
     pub fn start(options: &PrivateOptions, unwanted: &dyn Fn() -> bool) -> Result<Self, StartError> {
-        let home = makehome()?;
+        let home = make_home()?;
         let program = find_program();
         // A file without a name: there is nothing to remove.
         let log = tempfile::tempfile().map_err(StartError::Home)?;
@@ -209,7 +209,7 @@ impl StartError {
 }
 
 /// A directory that only we can enter, with a name short enough for sockets below it.
-fn makehome() -> Result<TempDir, StartError> {
+fn make_home() -> Result<TempDir, StartError> {
     let temp = std::env::temp_dir();
     let base = if temp.as_os_str().len() > LONGEST_TEMP_BYTES { PathBuf::from("/tmp") } else { temp };
     tempfile::Builder::new().prefix("cellblock-").tempdir_in(base).map_err(StartError::Home)

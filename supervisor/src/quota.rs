@@ -36,6 +36,10 @@ const PROJECT_INHERITED: u32 = 0x2000_0000;
 const SUPERBLOCK: u64 = 1024;
 const BLOCK_BYTES: u64 = 4096;
 
+/// A group of blocks of ext4, and what the last must have at least so that mkfs does not leave it away.
+const GROUP_BYTES: u64 = 32768 * BLOCK_BYTES;
+const LEAST_GROUP_BYTES: u64 = 2048 * BLOCK_BYTES;
+
 /// What an image takes on the disk that has no files yet.
 const EMPTY_IMAGE_BYTES: u64 = 1 << 20;
 
@@ -353,6 +357,14 @@ fn image_bytes(bytes: u64) -> u64 {
     let content = content.saturating_add(kept);
     // A little more for the bitmaps and descriptors of each 128 MiB.
     let whole = content.saturating_add(content / (TABLES_SHARE - 1)).saturating_add(content / 4096);
+    // mkfs leaves a last group away that is hardly larger than its own tables (1076 blocks): the file system
+    // would be smaller than the image, and look as if it had to be grown for ever.
+    let last_group = whole % GROUP_BYTES;
+    let whole = if (1..LEAST_GROUP_BYTES).contains(&last_group) {
+        whole - last_group + LEAST_GROUP_BYTES
+    } else {
+        whole
+    };
     // ext4 has at most 2^32 blocks of 4096 bytes without more options; nobody has such a disk.
     (whole - whole % BLOCK_BYTES).min(1 << 43)
 }

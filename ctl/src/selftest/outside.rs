@@ -137,8 +137,8 @@ fn finish(child: &mut Child) -> Result<(ExitStatus, Vec<u8>), String> {
     }
     let status = child.wait().map_err(failed)?;
     // What it may have left in its group has had its time; an open pipe ends with it.
-    let printed = reader.join().map_err(|_| "its output cannot be read".to_owned())?;
     let _ = kill_process_group(pid, Signal::KILL);
+    let printed = reader.join().map_err(|_| "its output cannot be read".to_owned())?;
     Ok((status, printed))
 }
 
