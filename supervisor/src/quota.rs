@@ -464,5 +464,13 @@ mod tests {
         let found = fs::metadata(&image).unwrap();
         assert!(found.len() == image_bytes(8 << 20) && found.mode() & 0o777 == 0o600);
         assert!(found.blocks() * 512 < 1 << 20, "it is sparse: {}", found.blocks());
+        // Of 117 and 118 MiB the last group would be too small.
+        for mib in [8, 117, 118, 1024] {
+            fs::remove_file(&image).unwrap();
+            fs::create_dir(&folder).unwrap();
+            make(&mkfs, &folder, &image, mib << 20, 0).await.unwrap();
+            let made = file_system_bytes(&File::open(&image).unwrap()).unwrap();
+            assert_eq!(made, image_bytes(mib << 20), "of {mib} MiB");
+        }
     }
 }
