@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use cellblock_proto::shim::StartSpec;
 use rustix::fs::CWD;
@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 use sandbox_profiles::{Action, Namespace, Step, ids};
 
-use super::{Helper, InitCommand, Making, Sandbox, StepError, devices, quota};
+use super::{InitCommand, Making, Sandbox, devices, quota};
 use crate::cgroup::Group;
 use crate::init;
 use crate::outer::{self, Outer};
@@ -67,20 +67,13 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
             quota::limit_folder(folder, *project, *bytes, *inodes)
         }
         Action::MountImage { image, target, idmap, .. } => {
-            let mount = || -> io::Result<OwnedFd> {
-                let tree = quota::mount_image(image)?;
-                if *idmap {
-                    // The supervisor reaches an image through this mount alone, and as root can make files
-                    // only where there is a root.
-                    show_as_workers(tree.as_fd(), spec, outer, 0)?;
-                }
-                Ok(tree)
-            };
-            // The kernel takes a millisecond to mount a disk, a third of all that a sandbox takes; init
-            // waits for it when it attaches it.
-            let (answer, helper) = beside(step, mount)?;
-            making.taken.coming.insert(target.clone(), answer);
-            making.helpers.push(helper);
+            let tree = quota::mount_image(image)?;
+            if *idmap {
+                // The supervisor reaches an image through this mount alone, and as root can make files
+                // only where there is a root.
+                show_as_workers(tree.as_fd(), spec, outer, 0)?;
+            }
+            making.taken.trees.insert(target.clone(), tree);
             Ok(())
         }
         Action::EnterOuter => {
@@ -125,24 +118,6 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
             init::say(sandbox.channel.as_fd(), &InitCommand::Go, &[])
         }
         _ => Err(io::Error::other("not a step of the shim")),
-    }
-}
-
-/// Has a process of ours take a tree while we go on. It still has our rights, and ends with its answer.
-fn beside(step: &Step, take: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<(OwnedFd, Helper)> {
-    let (answer, say) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    match sys::clone(0, None)? {
-        Forked::Child => {
-            drop(answer);
-            let taken = outer::end_with_parent().and_then(|()| take());
-            let said = match taken {
-                Ok(tree) => init::say(say.as_fd(), &Ok::<(), StepError>(()), &[tree.as_fd()]),
-                Err(error) => init::say(say.as_fd(), &Err::<(), _>(StepError::new(step, &error)), &[]),
-            };
-            sys::exit_now(i32::from(said.is_err()))
-        }
-        Forked::Parent { pidfd, pid } => Ok((answer, Helper { pid, pidfd })),
     }
 }
 

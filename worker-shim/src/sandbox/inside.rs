@@ -17,9 +17,8 @@ use rustix::process::{DumpableBehavior, Gid, Resource as SystemResource, Rlimit,
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
 use sandbox_profiles::{Action, Resource, Step};
 
-use super::{StepError, Taken, landlock, overlay};
+use super::{Taken, landlock, overlay};
 use crate::cgroup::Group;
-use crate::init;
 use crate::sys;
 
 /// Where the new root is built: a folder that every host has, in a mount namespace of our own.
@@ -62,10 +61,7 @@ pub fn init_step(step: &Step, taken: &mut Taken) -> io::Result<()> {
             file.write_all(content.as_bytes())
         }
         Action::Attach { target } => {
-            let tree = match taken.coming.remove(target) {
-                Some(answer) => await_tree(&answer)?,
-                None => taken.trees.remove(target).ok_or(Errno::NOENT)?,
-            };
+            let tree = taken.trees.remove(target).ok_or(Errno::NOENT)?;
             let place = at(target);
             let is_folder = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&tree)?.st_mode)
                 == rustix::fs::FileType::Directory;
@@ -145,17 +141,6 @@ pub fn worker_step(step: &Step) -> io::Result<()> {
         Action::Restrict { writable, files, tcp } => landlock::restrict(writable, files, *tcp),
         Action::Prove => prove(),
         _ => Err(io::Error::other("not a step of the worker")),
-    }
-}
-
-/// The tree that a helper of the shim takes.
-fn await_tree(answer: &OwnedFd) -> io::Result<OwnedFd> {
-    match init::hear::<Result<(), StepError>>(answer.as_fd())? {
-        Some((Ok(()), trees)) => {
-            trees.into_iter().next().ok_or_else(|| io::Error::other("no tree came along"))
-        }
-        Some((Err(error), _)) => Err(io::Error::other(error.to_string())),
-        None => Err(io::Error::other("whoever took it has ended without a word")),
     }
 }
 

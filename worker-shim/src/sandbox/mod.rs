@@ -97,21 +97,6 @@ pub struct Making<'a> {
     groups: &'a [Folder],
     taken: Taken,
     sandbox: Option<Sandbox>,
-    helpers: Vec<Helper>,
-}
-
-/// A process of ours that prepares something beside us.
-pub struct Helper {
-    pid: Pid,
-    pidfd: OwnedFd,
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        // It has said all it had to say, or nobody wants to hear it any more.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ = rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty());
-    }
 }
 
 /// What was taken from the host, on its way in.
@@ -119,8 +104,6 @@ impl Drop for Helper {
 pub struct Taken {
     /// Trees by the place they go to.
     pub trees: BTreeMap<PathBuf, OwnedFd>,
-    /// Where trees come from that a helper is still taking: its answer, and the tree with it.
-    pub coming: BTreeMap<PathBuf, OwnedFd>,
     /// Contents of small files, likewise.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// The groups that init is to enter.
@@ -167,8 +150,7 @@ pub enum InitCommand {
 impl Sandbox {
     /// Executes the shim's steps and init's.
     pub fn make(spec: &StartSpec, outer: &Outer, groups: &[Folder]) -> Result<Sandbox, StepError> {
-        let mut making =
-            Making { outer, groups, taken: Taken::default(), sandbox: None, helpers: Vec::new() };
+        let mut making = Making { outer, groups, taken: Taken::default(), sandbox: None };
         let missing = execute_steps(&spec.steps, Actor::Shim, |step| host::execute(step, spec, &mut making))?;
         let mut sandbox = making.sandbox.ok_or(StepError {
             step: "clone".to_owned(),

@@ -198,7 +198,7 @@ impl Disk {
         if !written && free(&watch.root).saturating_add(NOTICED_BYTES) >= watch.free_before {
             return None;
         }
-        let named = Walk::new(&watch.root)?.go_on(&watch.root, now + LAST)?;
+        let named = Walk::new(&watch.root)?.go_on(&watch.root, now + LAST, watch.allowed)?;
         let used = named.saturating_add(nameless(&mut watch.held, init, watch.device));
         (used > watch.allowed).then_some(Cause::Limit(Limit::Disk, watch.limit, used))
     }
@@ -244,7 +244,7 @@ impl Watch {
         let mut walk = Walk::new(&root)?;
         let mut allowed = limit;
         // Nobody has made anything without a name yet.
-        if let Some(found) = walk.go_on(&root, now + FIRST)
+        if let Some(found) = walk.go_on(&root, now + FIRST, u64::MAX)
             && found <= limit.saturating_mul(2).max(limit.saturating_add(SLACK_BYTES))
         {
             allowed = allowed.max(found);
@@ -264,7 +264,7 @@ impl Watch {
     }
 
     fn look(&mut self, now: Instant, init: Pid, running: bool) -> Option<Cause> {
-        let named = self.walk.go_on(&self.root, now + SLICE);
+        let named = self.walk.go_on(&self.root, now + SLICE, self.allowed);
         let used = named.map(|named| named.saturating_add(nameless(&mut self.held, init, self.device)));
         let (tick, share) = if running { (TICK, SHARES[0]) } else { (IDLE_TICK, SHARES[1]) };
         self.at = now + (now.elapsed() * (share - 1)).min(LONGEST);

@@ -57,9 +57,10 @@ impl Walk {
         Some(Walk { folder, inode, above, bytes: blocks(&found), linked, restarts: 0, device })
     }
 
-    /// Walks on until the end of the tree or of the time; the sum when it is the tree's. `u64::MAX` when
-    /// the tree does not hold still.
-    pub fn go_on(&mut self, root: &OwnedFd, until: Instant) -> Option<u64> {
+    /// Walks on until the end of the tree or of the time; the sum when it is the tree's, or more than
+    /// `enough` already: whoever makes the tree longer all the time must not keep it from being told.
+    /// `u64::MAX` when the tree does not hold still.
+    pub fn go_on(&mut self, root: &OwnedFd, until: Instant, enough: u64) -> Option<u64> {
         let mut names = 0_u32;
         loop {
             match self.step() {
@@ -71,6 +72,7 @@ impl Walk {
                     let Some(anew) = Walk::new(root) else { return Some(u64::MAX) };
                     *self = Walk { restarts, ..anew };
                 }
+                Step::On if self.bytes > enough => return Some(self.bytes),
                 Step::On => {}
             }
             names += 1;
@@ -149,7 +151,7 @@ mod tests {
 
     fn sum(path: &Path) -> u64 {
         let root = root(path);
-        Walk::new(&root).unwrap().go_on(&root, Instant::now() + Duration::from_secs(20)).unwrap()
+        Walk::new(&root).unwrap().go_on(&root, Instant::now() + Duration::from_secs(20), u64::MAX).unwrap()
     }
 
     #[test]
@@ -186,7 +188,7 @@ mod tests {
         let mut pieces = 0;
         let found = loop {
             pieces += 1;
-            if let Some(found) = walk.go_on(&root, Instant::now()) {
+            if let Some(found) = walk.go_on(&root, Instant::now(), u64::MAX) {
                 break found;
             }
         };
@@ -207,9 +209,9 @@ mod tests {
         fs::create_dir(temp.path().join("e")).unwrap();
         let root = root(temp.path());
         let mut walk = Walk::new(&root).unwrap();
-        assert_eq!(walk.go_on(&root, Instant::now()), None);
+        assert_eq!(walk.go_on(&root, Instant::now(), u64::MAX), None);
         fs::rename(temp.path().join("d"), temp.path().join("e/d")).unwrap();
-        let found = walk.go_on(&root, Instant::now() + Duration::from_secs(20)).unwrap();
+        let found = walk.go_on(&root, Instant::now() + Duration::from_secs(20), u64::MAX).unwrap();
         assert_eq!(found, sum(temp.path()));
         fs::rename(temp.path().join("e/d"), temp.path().join("d")).unwrap();
         while fs::remove_dir_all(temp.path().join("d")).is_err() {}
@@ -229,7 +231,7 @@ mod tests {
         let (mut from, mut to) = ("a", "b");
         let mut moves = 0;
         for _ in 0..10_000 {
-            if let Some(found) = walk.go_on(&root, Instant::now()) {
+            if let Some(found) = walk.go_on(&root, Instant::now(), u64::MAX) {
                 assert_eq!(found, u64::MAX);
                 return;
             }
