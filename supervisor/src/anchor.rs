@@ -35,12 +35,22 @@ const MESSAGE_BYTES: usize = 256 << 10;
 pub(crate) struct Anchor {
     /// The shim's program, opened once: what is on disk may be replaced while we run.
     shim: File,
-    socket: Arc<Mutex<OwnedFd>>,
-    build: String,
+    socket: Socket,
+    /// The same for all anchors of one daemon: files on disk belong to the workers' ids.
     first_uid: Option<u32>,
+    said: Mutex<Said>,
+    /// How it was found, to find it again; held by who does.
+    place: tokio::sync::Mutex<Place>,
+}
+
+/// Empty after a talk that failed: an answer that comes late must not be taken for the next one's.
+type Socket = Arc<Mutex<Option<OwnedFd>>>;
+
+/// What the anchor that is there has said of itself.
+#[derive(Clone, Debug)]
+struct Said {
+    build: String,
     cgroup: (CgroupTier, String),
-    /// How it was found, to find it again.
-    place: Place,
 }
 
 /// Where an anchor listens, and how one is started.
@@ -78,6 +88,10 @@ pub(crate) enum AnchorError {
     Refused { reason: String },
     #[error("the anchor answered with something else: {answer}")]
     Unexpected { answer: String },
+    #[error(
+        "the new anchor's workers begin at uid {theirs:?}, ours at {ours:?}: end it, or restart cellblockd"
+    )]
+    OtherIds { theirs: Option<u32>, ours: Option<u32> },
 }
 
 impl Anchor {
@@ -91,22 +105,21 @@ impl Anchor {
         first_uid: Option<u32>,
         cgroup: &str,
     ) -> Result<Self, AnchorError> {
-        let place =
+        let mut place =
             Place { shim: shim.to_owned(), socket: socket.to_owned(), first_uid, cgroup: cgroup.to_owned() };
-        let socket = Arc::new(Mutex::new(place.find().await?));
+        let socket: Socket = Arc::new(Mutex::new(Some(place.find().await?)));
         let program = process::find(shim)?;
         let shim = File::open(&program).map_err(|source| AnchorError::Program { program, source })?;
-        match call(&socket, AnchorRequest::Hello, Vec::new()).await? {
-            AnchorReply::Hello { build, first_uid, cgroup, cgroup_detail } => {
-                Ok(Anchor { shim, socket, build, first_uid, cgroup: (cgroup, cgroup_detail), place })
-            }
-            other => Err(unexpected(&other)),
-        }
+        let (said, first_uid) = hello(&socket).await?;
+        // One that was there keeps the ids it was started with, and so does whoever comes after it.
+        place.first_uid = first_uid;
+        let (said, place) = (Mutex::new(said), tokio::sync::Mutex::new(place));
+        Ok(Anchor { shim, socket, first_uid, said, place })
     }
 
     /// The anchor's build; it may be older than ours.
-    pub(crate) fn build(&self) -> &str {
-        &self.build
+    pub(crate) fn build(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).build.clone()
     }
 
     /// The first host uid of the workers; `None` when rootless.
@@ -115,37 +128,58 @@ impl Anchor {
     }
 
     /// How much of cgroups there is, and why no more.
-    pub(crate) fn cgroup(&self) -> (CgroupTier, &str) {
-        (self.cgroup.0, &self.cgroup.1)
+    pub(crate) fn cgroup(&self) -> (CgroupTier, String) {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).cgroup.clone()
     }
 
     /// Starts a shim whose standard input is `stdin`.
     pub(crate) async fn spawn(&self, worker: WorkerId, stdin: OwnedFd) -> Result<u32, AnchorError> {
-        let files =
-            || -> io::Result<Vec<OwnedFd>> { Ok(vec![stdin.try_clone()?, self.shim.try_clone()?.into()]) };
-        let request = AnchorRequest::Spawn { worker };
-        let asked = call(&self.socket, request.clone(), files().map_err(AnchorError::Talk)?).await;
-        let reply = match asked {
-            Err(AnchorError::Talk(error)) if has_gone(&error) => {
-                // Its shims have ended with it. A new one is as good for what begins now.
-                tracing::warn!(%error, "the anchor has gone; looking for another");
-                let found = self.place.find().await?;
-                *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = found;
-                call(&self.socket, request, files().map_err(AnchorError::Talk)?).await?
-            }
-            reply => reply?,
-        };
-        match reply {
+        match self.ask(AnchorRequest::Spawn { worker }, &[stdin.as_fd(), self.shim.as_fd()]).await? {
             AnchorReply::Started { pid } => Ok(pid),
             other => Err(unexpected(&other)),
         }
     }
 
+    /// As [`call`]; of an anchor that has gone, its successor.
+    async fn ask(&self, request: AnchorRequest, fds: &[BorrowedFd<'_>]) -> Result<AnchorReply, AnchorError> {
+        let files = || -> Result<Vec<OwnedFd>, AnchorError> {
+            fds.iter()
+                .map(BorrowedFd::try_clone_to_owned)
+                .collect::<Result<_, _>>()
+                .map_err(AnchorError::Talk)
+        };
+        match call(&self.socket, request.clone(), files()?).await {
+            Err(AnchorError::Talk(error)) if has_gone(&error) => {
+                // Its shims have ended with it. A new one is as good for what begins now.
+                tracing::warn!(%error, "the anchor has gone; looking for another");
+                self.find_again().await?;
+                call(&self.socket, request, files()?).await
+            }
+            reply => reply,
+        }
+    }
+
+    /// Two anchors at one socket would not know of each other's shims: one looks at a time, and who comes
+    /// second finds what the first has found.
+    async fn find_again(&self) -> Result<(), AnchorError> {
+        let place = self.place.lock().await;
+        if self.socket.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let socket: Socket = Arc::new(Mutex::new(Some(place.find().await?)));
+        let (said, theirs) = hello(&socket).await?;
+        if theirs != self.first_uid {
+            return Err(AnchorError::OtherIds { theirs, ours: self.first_uid });
+        }
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
+        let found = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
     /// Whether it answers. Blocks for a moment.
     pub(crate) fn answers(&self) -> bool {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = send(socket.as_fd(), &AnchorRequest::Hello, &[]);
-        said.and_then(|()| receive(socket.as_fd())).is_ok()
+        talk(&self.socket, &AnchorRequest::Hello, &[]).is_ok()
     }
 
     /// The shims that live.
@@ -158,19 +192,12 @@ impl Anchor {
 
     /// Kills a shim, and so its sandbox.
     pub(crate) async fn kill(&self, worker: WorkerId) -> Result<(), AnchorError> {
-        self.done(AnchorRequest::Kill { worker }).await
+        done(&self.ask(AnchorRequest::Kill { worker }, &[]).await?)
     }
 
     /// Ends the anchor and all shims.
     pub(crate) async fn shutdown(&self) -> Result<(), AnchorError> {
-        self.done(AnchorRequest::Shutdown).await
-    }
-
-    async fn done(&self, request: AnchorRequest) -> Result<(), AnchorError> {
-        match call(&self.socket, request, Vec::new()).await? {
-            AnchorReply::Done => Ok(()),
-            other => Err(unexpected(&other)),
-        }
+        done(&call(&self.socket, AnchorRequest::Shutdown, Vec::new()).await?)
     }
 }
 
@@ -181,16 +208,15 @@ impl Anchor {
         let shim = File::open("/dev/null").unwrap();
         Anchor {
             shim,
-            socket: Arc::new(Mutex::new(socket)),
-            build: "test".to_owned(),
+            socket: Arc::new(Mutex::new(Some(socket))),
             first_uid: None,
-            cgroup: (CgroupTier::None, String::new()),
-            place: Place {
+            said: Mutex::new(Said { build: "test".to_owned(), cgroup: (CgroupTier::None, String::new()) }),
+            place: tokio::sync::Mutex::new(Place {
                 shim: PathBuf::new(),
                 socket: PathBuf::new(),
                 first_uid: None,
                 cgroup: String::new(),
-            },
+            }),
         }
     }
 }
@@ -239,6 +265,13 @@ fn has_gone(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected | UnexpectedEof)
 }
 
+fn done(reply: &AnchorReply) -> Result<(), AnchorError> {
+    match reply {
+        AnchorReply::Done => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
 fn unexpected(reply: &AnchorReply) -> AnchorError {
     match reply {
         AnchorReply::Failed { reason } => AnchorError::Refused { reason: reason.clone() },
@@ -256,20 +289,35 @@ fn connect(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+async fn hello(socket: &Socket) -> Result<(Said, Option<u32>), AnchorError> {
+    match call(socket, AnchorRequest::Hello, Vec::new()).await? {
+        AnchorReply::Hello { build, first_uid, cgroup, cgroup_detail } => {
+            Ok((Said { build, cgroup: (cgroup, cgroup_detail) }, first_uid))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
 async fn call(
-    socket: &Arc<Mutex<OwnedFd>>,
+    socket: &Socket,
     request: AnchorRequest,
     fds: Vec<OwnedFd>,
 ) -> Result<AnchorReply, AnchorError> {
     let socket = Arc::clone(socket);
-    let answer = tokio::task::spawn_blocking(move || {
-        let socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        send(socket.as_fd(), &request, &fds)?;
-        receive(socket.as_fd())
-    });
+    let answer = tokio::task::spawn_blocking(move || talk(&socket, &request, &fds));
     // The closure cannot panic; a runtime that is going down cancels it.
     answer.await.map_err(io::Error::other).flatten().map_err(AnchorError::Talk)
+}
+
+/// One request and its answer.
+fn talk(socket: &Socket, request: &AnchorRequest, fds: &[OwnedFd]) -> io::Result<AnchorReply> {
+    let mut held = socket.lock().unwrap_or_else(PoisonError::into_inner);
+    let socket = held.take().ok_or(io::ErrorKind::NotConnected)?;
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    send(socket.as_fd(), request, &fds)?;
+    let reply = receive(socket.as_fd())?;
+    *held = Some(socket);
+    Ok(reply)
 }
 
 fn send(socket: BorrowedFd<'_>, request: &AnchorRequest, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
