@@ -2,7 +2,7 @@
 
 import time
 
-from attack import GIVEN, attempt, saw
+from attack import GIVEN, attempt, outside, saw
 
 attempt("reserve", lambda: bytearray(GIVEN["memory_bytes"] // 4 * 5 + (640 << 20)) and None)
 saw()
@@ -12,9 +12,8 @@ kept = []
 def grow():
     for _ in range((GIVEN["memory_bytes"] + (96 << 20)) >> 23):
         kept.append(bytearray(b"x") * (8 << 20))
-        time.sleep(0.004)
-    # As long as it takes whoever watches to see it.
-    time.sleep(2)
+    # Held until whoever watches ends it; where nobody does, there is nothing to wait for.
+    time.sleep(0 if outside() else 5)
 
 
 attempt("touch", grow)

@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 
-from attack import GIVEN, attempt, note, saw
+from attack import GIVEN, attempt, note, outside, saw
 
 block = bytes(1 << 20)
 pipes = []
@@ -37,8 +37,8 @@ def fill_memfd():
         if number % 32 == 0:
             memfds.append(os.memfd_create("bomb"))
         os.write(memfds[-1], block)
-        time.sleep(0.0005)
-    time.sleep(2)
+    # Held until whoever watches ends it; where nobody does, there is nothing to wait for.
+    time.sleep(0 if outside() else 5)
 
 
 attempt("memfd", fill_memfd)

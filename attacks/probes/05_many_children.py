@@ -4,22 +4,28 @@ import os
 import signal
 import time
 
-from attack import GIVEN, attempt, saw
+from attack import GIVEN, attempt, outside, saw
 
 share = GIVEN["memory_bytes"] // 5
 children = []
 
 
 def multiply():
+    read, write = os.pipe()
     for _ in range(6):
         pid = os.fork()
         if pid == 0:
             kept = bytearray(b"x") * share
+            os.write(write, b"k")
             time.sleep(8 if kept else 0)
             os._exit(0)
         children.append(pid)
-        time.sleep(0.02)
-    time.sleep(2.5)
+    os.close(write)
+    for _ in children:
+        os.read(read, 1)
+    os.close(read)
+    # Held until whoever watches ends it; where nobody does, there is nothing to wait for.
+    time.sleep(0 if outside() else 5)
 
 
 attempt("children", multiply)

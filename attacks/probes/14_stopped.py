@@ -2,9 +2,14 @@
 
 import os
 import signal
-import time
 
 from attack import note, outside, saw
+
+
+def state(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0]
+
 
 pid = os.fork()
 if pid == 0:
@@ -12,8 +17,8 @@ if pid == 0:
     os._exit(0)
 os.waitpid(pid, os.WUNTRACED)
 os.kill(pid, signal.SIGTERM)
-time.sleep(0.05)
-note("after_sigterm", "stopped" if os.waitpid(pid, os.WNOHANG) == (0, 0) else "gone")
+# It is delivered or pending as soon as kill returns.
+note("after_sigterm", "stopped" if os.waitpid(pid, os.WNOHANG) == (0, 0) and state(pid) == "T" else "gone")
 if outside():
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

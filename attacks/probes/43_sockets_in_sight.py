@@ -25,5 +25,6 @@ while waiting and looked < 400_000:
                 continue
             if is_socket:
                 found.append(entry.path)
+note("walk", "cut" if waiting else "whole")
 note("sockets", ",".join(found[:3]) or "none")
 saw()

@@ -20,7 +20,6 @@ os.wait()
 daemon = int(os.read(read, 20))
 os.close(read)
 os.close(write)
-time.sleep(0.05)
 os.kill(daemon, 0)
 note("daemon", "lives")
 if outside():

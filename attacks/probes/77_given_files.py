@@ -7,21 +7,28 @@ import sys
 from attack import GIVEN, attempt, outside, saw
 
 
-def change(path):
+def change(path, how):
     number = os.open(path, os.O_RDONLY)
     try:
-        found = os.fstat(number)
-        os.fchmod(number, stat.S_IMODE(found.st_mode))
-        os.utime(number, ns=(found.st_atime_ns, found.st_mtime_ns))
+        how(number, os.fstat(number))
     finally:
         os.close(number)
+
+
+def mode(number, found):
+    os.fchmod(number, stat.S_IMODE(found.st_mode))
+
+
+def times(number, found):
+    os.utime(number, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 places = [("payload", "/cellblock/libcellblock_native.so"), ("cache", "/cellblock/cache")]
 if outside():
     places = [("payload", GIVEN["canary"]), ("cache", GIVEN["folder"])]
 for name, path in [*places, ("interpreter", os.path.realpath(sys.executable)), ("library", os.__file__)]:
-    attempt(name, lambda path=path: change(path))
+    attempt(name, lambda path=path: change(path, mode))
+    attempt(f"{name}_times", lambda path=path: change(path, times))
 
 
 def touch():

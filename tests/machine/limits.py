@@ -118,9 +118,14 @@ def check(client: cellblock.Client, unit: Unit) -> int:
         wrong += not passed
         print(f"{'ok    ' if passed else 'FAILED'} {name}: {detail}", flush=True)
 
-    for line in client.doctor():
-        if line.name in ("cgroup", "memory", "processor time"):
-            tell(f"doctor, {line.name}", line.state == "enforced", line.detail)
+    lines = {line.name: line for line in client.doctor()}
+    for name in ("cgroup", "memory", "processor time"):
+        line = lines.get(name)
+        tell(
+            f"doctor, {name}",
+            line is not None and line.state == "enforced",
+            line.detail if line else "no line",
+        )
     cases = [
         ("memory, mapped", HOARD, "memory", MEMORY),
         ("memory, a memfd", MEMFD, "memory", MEMORY),
@@ -145,7 +150,10 @@ def check(client: cellblock.Client, unit: Unit) -> int:
         # The kernel refuses what does not fit whole, here 4 MB at a time.
         near = isinstance(end, cellblock.LimitHit) and end.reached >= allowed * 0.97 - 1
         tell(name, hit and near, f"{end} after {took:.1f} s; {outcome.usage}")
-        if folder is not None and folder.exists():
+        if folder is None or not folder.exists():
+            # What a limit of memory ends takes its group along.
+            tell(f"{name}, the kernel's files", folder is not None and limit == "memory", "they have gone")
+        else:
             tell(f"{name}, the kernel's files", *kernel(folder, limit, allowed))
         if name == "processes":
             notebook.execute(TIDY).result()

@@ -23,7 +23,7 @@ pub(super) static ROWS: [Attack; 12] = [
         number: 43,
         title: "Unix sockets in sight",
         probe: probe!("43_sockets_in_sight.py"),
-        contained: &["sockets=none"],
+        contained: &["sockets=none", "walk=whole"],
         open: &["sockets=/*"],
         let_through: &[&[ROOT]],
         stopped_by: "a root built from an allow-list",

@@ -20,7 +20,7 @@ pub(super) static ROWS: [Attack; 11] = [
         number: 17,
         title: "kill(-1, SIGKILL)",
         probe: probe!("17_kill_all.py"),
-        contained: &["child=killed", "others_killed=0", "end=ok"],
+        contained: &["child=killed", "others=0", "end=ok"],
         control: Control::Own(&[]),
         open: &["child=killed", "others_killed=1"],
         stopped_by: "the pid namespace, in which nobody else is; there is no sandbox without one",

@@ -75,7 +75,7 @@ pub(super) static ROWS: [Attack; 14] = [
         title: "descriptors for the shim",
         probe: probe!("66_descriptors_for_the_shim.py"),
         ends_worker: true,
-        contained: &["end=died_protocol", "shim_files=few|hidden"],
+        contained: &["end=died_protocol"],
         open: &["naive_files=more"],
         stopped_by: "whoever sends what the shim did not ask for is ended at the first message",
         ..ROW
@@ -112,17 +112,24 @@ pub(super) static ROWS: [Attack; 14] = [
     },
     Attack {
         number: 70,
-        title: "exit, crash, kill, another program in its place",
+        title: "exit, crash, endless recursion in C, kill, another program in its place",
         probe: probe!("70_sudden_end.py"),
-        variants: &["exit", "crash", "kill", "become"],
+        variants: &["exit", "crash", "overflow", "kill", "become"],
         ends_worker: true,
         contained: &[
             "exit.end=died_exit_3",
             "crash.end=died_signal_11",
+            "overflow.end=died_signal_11",
             "kill.end=died_signal_9",
             "become.end=died_exit_1",
         ],
-        open: &["exit.end=exit_3", "crash.end=signal_11", "kill.end=signal_9", "become.end=exit_1"],
+        open: &[
+            "exit.end=exit_3",
+            "crash.end=signal_11",
+            "overflow.end=signal_11",
+            "kill.end=signal_9",
+            "become.end=exit_1",
+        ],
         stopped_by: "init reports the worker's end, and the next cell gets a new one",
         ..ROW
     },

@@ -31,7 +31,7 @@ use crate::signals::Signals;
 #[command(after_long_help = EXIT_HELP)]
 pub(crate) struct Selftest {
     /// Run these attacks alone, by number
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=77))]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=ATTACKS.len() as i64))]
     only: Vec<u8>,
 
     /// Print one JSON list

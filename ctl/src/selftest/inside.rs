@@ -19,9 +19,6 @@ use super::processes::{self, Namespace};
 use crate::client::{ClientError, Connection};
 use crate::fault::Fault;
 
-/// Descriptors that one message may bring to the shim (`SCM_MAX_FD`), and two that come and go.
-const ONE_MESSAGE: usize = 253 + 2;
-
 /// Beyond its own wall time, what a cell may take until its outcome is there: grace, kill, a slow machine.
 const SLACK: Duration = Duration::from_millis(1_200);
 /// How long deleting a workspace full of traps may take.
@@ -104,7 +101,6 @@ impl Range {
         let worker = self.worker()?;
         let sandbox = Namespace::of(worker);
         let shim = processes::parent(worker).and_then(processes::parent);
-        let files = shim.and_then(processes::descriptors);
         let half = (attack.kind == Kind::HalfFrame).then(|| self.half_frame()).transpose()?;
 
         let id = self.next_id();
@@ -127,13 +123,6 @@ impl Range {
         seen.note("truncated", if ended.truncated { "yes" } else { "no" });
         let bound = Duration::from_millis(attack.wall_ms.unwrap_or(0)) + SLACK;
         seen.note("prompt", if ended.took < bound { "yes" } else { "no" });
-        if let Some(before) = files {
-            // One message's are kept by a shim whose worker has ended for it.
-            let more = shim.and_then(processes::descriptors).map_or(0, |now| now.saturating_sub(before));
-            seen.note("shim_files", if more <= ONE_MESSAGE { "few" } else { "many" });
-        } else {
-            seen.note("shim_files", "hidden");
-        }
         if half.is_some() {
             let neighbour = self.neighbour.clone();
             let answered = self.run(&neighbour, "print(kept)", None)?;

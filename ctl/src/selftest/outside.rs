@@ -136,9 +136,10 @@ fn finish(child: &mut Child) -> Result<(ExitStatus, Vec<u8>), String> {
         let _ = kill_process_group(pid, Signal::KILL);
     }
     let status = child.wait().map_err(failed)?;
-    // What it may have left in its group has had its time; an open pipe ends with it.
-    let _ = kill_process_group(pid, Signal::KILL);
+    // Who waits for the end of the pipe waits for all that hold it: attack 69 measures that.
     let printed = reader.join().map_err(|_| "its output cannot be read".to_owned())?;
+    // What is left in its group has had its time.
+    let _ = kill_process_group(pid, Signal::KILL);
     Ok((status, printed))
 }
 

@@ -52,11 +52,6 @@ pub(super) fn parent(pid: i32) -> Option<i32> {
     stat_field(&pid.to_string(), 1)?.parse().ok()
 }
 
-/// How many descriptors a process has open, where that can be seen.
-pub(super) fn descriptors(pid: i32) -> Option<usize> {
-    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
-}
-
 fn is_zombie(pid: &str) -> bool {
     stat_field(pid, 0).is_none_or(|state| state == "Z" || state == "X")
 }

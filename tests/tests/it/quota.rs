@@ -36,25 +36,26 @@ fn small(setup: Setup) -> Daemon {
     Daemon::start(setup.limits("small", &format!("workspace_bytes = {LIMIT}")).limits("large", large))
 }
 
-/// Ways to fill a workspace with 160 MB.
+/// Ways to fill a workspace: with twice what is written before a watcher must have looked thrice, or with
+/// 160 MiB at once.
 const HOARDS: [(&str, &str); 5] = [
     (
         "one file",
-        "f = open('big', 'wb', buffering=0)\nfor _ in range(160): assert f.write(block) == len(block); time.sleep(0.008)\ntime.sleep(1)",
+        "f = open('big', 'wb', buffering=0)\nfor _ in range(320): assert f.write(block) == len(block); time.sleep(0.008)\ntime.sleep(1)",
     ),
     (
         "many files",
-        "for n in range(160):\n    os.mkdir(f'd{n}')\n    for m in range(256):\n        \
-         with open(f'd{n}/{m}', 'wb', buffering=0) as f: assert f.write(block[:4096]) == 4096\n    time.sleep(0.008)\ntime.sleep(1)",
+        "for n in range(320):\n    os.mkdir(f'd{n}')\n    for m in range(128):\n        \
+         with open(f'd{n}/{m}', 'wb', buffering=0) as f: assert f.write(block[:8192]) == 8192\n    time.sleep(0.008)\ntime.sleep(1)",
     ),
     (
         "a file without a name",
         "f = open('big', 'wb', buffering=0)\nos.unlink('big')\n\
-         for _ in range(160): assert f.write(block) == len(block); time.sleep(0.008)\ntime.sleep(1)",
+         for _ in range(320): assert f.write(block) == len(block); time.sleep(0.008)\ntime.sleep(1)",
     ),
     (
         "a child's files without names",
-        "pid = os.fork()\nif pid == 0:\n    try:\n        kept = []\n        for _ in range(160):\n            \
+        "pid = os.fork()\nif pid == 0:\n    try:\n        kept = []\n        for _ in range(320):\n            \
          f = tempfile.TemporaryFile(dir='.', buffering=0); assert f.write(block) == len(block); kept.append(f); time.sleep(0.008)\n        \
          time.sleep(1)\n    except OSError: os._exit(28)\n    os._exit(0)\n\
          code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\nif code: raise OSError(code, os.strerror(code))",
