@@ -170,6 +170,7 @@ impl Anchor {
     /// Forks and execs the program that came along, by its descriptor, so that an upgrade on disk
     /// between two workers cannot mix versions.
     fn spawn(&mut self, worker: &WorkerId, fds: Vec<OwnedFd>) -> anyhow::Result<Pid> {
+        anyhow::ensure!(!self.shims.contains_key(worker), "a shim of worker {worker} lives already");
         let [stdin, binary] = <[OwnedFd; 2]>::try_from(fds)
             .map_err(|fds| anyhow::anyhow!("a shim takes two descriptors, {} came", fds.len()))?;
         let null = File::options().write(true).open("/dev/null").context("failed to open /dev/null")?;

@@ -132,7 +132,7 @@ impl Shim {
             // It cannot be over before all processors have worked on nothing else for so long.
             let soonest = left / self.processor.parallel();
             self.processor_at =
-                now + soonest.max(if sandbox.group.processor_us().is_some() { SHORTEST } else { TICK });
+                now + soonest.max(if sandbox.group.counts_processor() { SHORTEST } else { TICK });
         }
         Some(self.processor_at)
     }
@@ -151,7 +151,7 @@ impl Shim {
     /// sandbox ends when there is too much in it.
     pub(super) fn has_overfilled_its_disk(&mut self) -> bool {
         let Some(init) = self.sandbox.as_ref().map(|sandbox| sandbox.init_pid) else { return false };
-        if self.ending.is_some() {
+        if self.ending.is_some() || !self.disk.is_watched() {
             return false;
         }
         let written = self.usage().written_bytes > 0;

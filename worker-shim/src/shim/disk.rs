@@ -191,6 +191,11 @@ impl Disk {
 }
 
 impl Disk {
+    /// Whether the workspace is watched, as nothing else holds it.
+    pub fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// Looks once more, as far as that is quick: who is done between two looks is not to have got away.
     pub fn last_look(&mut self, now: Instant, init: Pid, written: bool) -> Option<Cause> {
         let watch = self.watch.as_mut()?;
@@ -199,7 +204,7 @@ impl Disk {
             return None;
         }
         let named = Walk::new(&watch.root)?.go_on(&watch.root, now + LAST, watch.allowed)?;
-        let used = named.saturating_add(nameless(&mut watch.held, init, watch.device));
+        let used = named.saturating_add(watch.nameless.look(init, watch.device));
         (used > watch.allowed).then_some(Cause::Limit(Limit::Disk, watch.limit, used))
     }
 }
@@ -229,7 +234,7 @@ struct Watch {
     /// Free on its disk when the Execution began, in bytes.
     free_before: u64,
     /// Files that have no name any more.
-    held: Held,
+    nameless: Nameless,
 }
 
 /// Bytes that are free on the disk of a folder.
@@ -259,13 +264,13 @@ impl Watch {
             begun: now,
             at: now,
             free_before: 0,
-            held: Held::default(),
+            nameless: Nameless::default(),
         })
     }
 
     fn look(&mut self, now: Instant, init: Pid, running: bool) -> Option<Cause> {
         let named = self.walk.go_on(&self.root, now + SLICE, self.allowed);
-        let used = named.map(|named| named.saturating_add(nameless(&mut self.held, init, self.device)));
+        let used = named.map(|named| named.saturating_add(self.nameless.look(init, self.device)));
         let (tick, share) = if running { (TICK, SHARES[0]) } else { (IDLE_TICK, SHARES[1]) };
         self.at = now + (now.elapsed() * (share - 1)).min(LONGEST);
         let used = used?;
@@ -280,23 +285,52 @@ impl Watch {
     }
 }
 
-/// Bytes of the files on `device` that have no name any more and that the sandbox holds by descriptors
-/// or mappings.
-fn nameless(held: &mut Held, init: Pid, device: u64) -> u64 {
-    let pids = tree(init);
-    let counts = |file: &fs::Metadata| file.dev() == device && file.nlink() == 0;
-    let files = held.look(&pids, Instant::now() + SLICE, counts);
-    let mut mapped: BTreeMap<u64, u64> = BTreeMap::new();
-    for pid in pids {
-        let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-        for (inode, end) in String::from_utf8_lossy(&maps).lines().filter_map(|line| deleted(line, device)) {
-            let most = mapped.entry(inode).or_default();
-            *most = end.max(*most);
-        }
+/// Files without a name that a sandbox holds by descriptors or mappings, looked at as far as there is
+/// time, and on from there the next time.
+#[derive(Default)]
+struct Nameless {
+    held: Held,
+    /// Whose mappings are still to be read in this round.
+    pids: Vec<i32>,
+    /// By inode: where the last mapping ends, of this round so far.
+    mapped: BTreeMap<u64, u64>,
+    /// The same of the last whole round.
+    whole: BTreeMap<u64, u64>,
+}
+
+impl Nameless {
+    /// Bytes of those on `device`.
+    fn look(&mut self, init: Pid, device: u64) -> u64 {
+        let pids = tree(init);
+        let counts = |file: &fs::Metadata| file.dev() == device && file.nlink() == 0;
+        let files = self.held.look(&pids, Instant::now() + SLICE, counts);
+        let mut mapped = self.mappings(pids, Instant::now() + SLICE, device);
+        // How much of a mapping has been written is not told; all of it can be.
+        mapped.retain(|inode, _| !files.contains_key(inode));
+        files.values().chain(mapped.values()).fold(0, |sum: u64, bytes| sum.saturating_add(*bytes))
     }
-    // How much of a mapping has been written is not told; all of it can be.
-    mapped.retain(|inode, _| !files.contains_key(inode));
-    files.values().chain(mapped.values()).fold(0, |sum: u64, bytes| sum.saturating_add(*bytes))
+
+    fn mappings(&mut self, pids: Vec<i32>, until: Instant, device: u64) -> BTreeMap<u64, u64> {
+        if self.pids.is_empty() {
+            self.pids = pids;
+        }
+        while let Some(pid) = self.pids.pop() {
+            let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+            for (inode, end) in
+                String::from_utf8_lossy(&maps).lines().filter_map(|line| deleted(line, device))
+            {
+                let most = self.mapped.entry(inode).or_default();
+                *most = end.max(*most);
+            }
+            if Instant::now() >= until && !self.pids.is_empty() {
+                let mut known = self.whole.clone();
+                known.extend(&self.mapped);
+                return known;
+            }
+        }
+        self.whole = std::mem::take(&mut self.mapped);
+        self.whole.clone()
+    }
 }
 
 /// The inode of a removed file that a line of `/proc/PID/maps` maps, and where in it the mapping ends.
@@ -337,10 +371,10 @@ mod tests {
         let temp = tempfile::tempfile_in(std::env::temp_dir()).unwrap();
         let device = temp.metadata().unwrap().dev();
         let own = Pid::from_raw(std::process::id().cast_signed()).unwrap();
-        let before = nameless(&mut Held::default(), own, device);
+        let before = Nameless::default().look(own, device);
         rustix::io::write(&temp, &[1; 300_000]).unwrap();
-        assert!(nameless(&mut Held::default(), own, device) >= before + 300_000);
+        assert!(Nameless::default().look(own, device) >= before + 300_000);
         drop(temp);
-        assert!(nameless(&mut Held::default(), own, device) <= before);
+        assert!(Nameless::default().look(own, device) <= before);
     }
 }

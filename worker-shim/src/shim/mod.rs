@@ -103,7 +103,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         disk: Disk::default(),
         memory: Memory::default(),
         memory_at: Instant::now(),
-        processor: Processor::default(),
+        processor: Processor::new(),
         processor_at: Instant::now(),
         watches_memory: spec.steps.iter().any(|step| matches!(step.action, Action::WatchMemory { .. })),
         watches_processor: spec.steps.iter().any(|step| matches!(step.action, Action::WatchProcessor { .. })),

@@ -3,9 +3,8 @@
 //! The sum misses what a process did that was born and gone between two looks and was waited for by
 //! nobody who still lives; the report says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::num::NonZero;
 use std::time::Duration;
 
 use super::processes::tree;
@@ -21,6 +20,8 @@ pub struct Processor {
     seen: BTreeMap<(i32, u64), u64>,
     /// Ticks of those that are gone.
     gone: u64,
+    /// Processors of this machine. Not those that we may run on: who is in there may run on others.
+    processors: u32,
 }
 
 /// One process, in ticks.
@@ -32,11 +33,27 @@ struct Times {
 }
 
 impl Processor {
+    /// For a sandbox on this machine.
+    pub fn new() -> Self {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let lines = stat.lines().filter(|line| line.starts_with("cpu")).count();
+        // The first is the sum of all.
+        let processors = u32::try_from(lines.saturating_sub(1)).unwrap_or(u32::MAX);
+        Processor { processors, ..Processor::default() }
+    }
+
     /// All processor time so far.
     pub fn used(&mut self, sandbox: &Sandbox) -> Duration {
         let us = sandbox.group.processor_us().unwrap_or_else(|| {
-            let times: Vec<_> =
-                tree(sandbox.init_pid).into_iter().filter_map(|pid| Some((pid, times(pid)?))).collect();
+            let mut pids = tree(sandbox.init_pid);
+            // Whoever changed parents while we looked was seen below neither; counted as gone he would count twice.
+            let known: BTreeSet<i32> = pids.iter().copied().collect();
+            pids.extend(self.seen.keys().map(|(pid, _)| *pid).filter(|pid| !known.contains(pid)));
+            let times: Vec<_> = pids
+                .into_iter()
+                .filter_map(|pid| Some((pid, times(pid)?)))
+                .filter(|(pid, times)| known.contains(pid) || self.seen.contains_key(&(*pid, times.began)))
+                .collect();
             self.sum(&times) * TICK_US
         });
         Duration::from_micros(us)
@@ -44,7 +61,7 @@ impl Processor {
 
     /// How many processors there are.
     pub fn parallel(&self) -> u32 {
-        std::thread::available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(u32::MAX)
+        self.processors.max(1)
     }
 
     fn sum(&mut self, times: &[(i32, Times)]) -> u64 {
@@ -86,6 +103,12 @@ mod tests {
         let mut waited = Processor::default();
         waited.sum(&[(1, times(5, 1, 0)), (2, times(6, 10, 0))]);
         assert_eq!(waited.sum(&[(1, times(5, 1, 12))]), 13);
+    }
+
+    #[test]
+    fn processors_are_those_of_the_machine() {
+        let ours = std::thread::available_parallelism().unwrap().get();
+        assert!(Processor::new().parallel() as usize >= ours);
     }
 
     #[test]

@@ -218,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_much_is_told_before_the_end_of_the_tree() {
+        let temp = tempfile::tempdir().unwrap();
+        for name in 0..100 {
+            fs::write(temp.path().join(name.to_string()), [1; 10_000]).unwrap();
+        }
+        let root = root(temp.path());
+        let (whole, later) = (sum(temp.path()), Instant::now() + Duration::from_secs(20));
+        let found = Walk::new(&root).unwrap().go_on(&root, later, whole / 2).unwrap();
+        assert!(found > whole / 2 && found < whole, "{found} of {whole}");
+    }
+
+    #[test]
     fn tree_that_never_holds_still_is_too_much() {
         let temp = tempfile::tempdir().unwrap();
         for folder in ["a/inner", "b"] {
