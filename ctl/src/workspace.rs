@@ -99,7 +99,9 @@ impl Copy<'_, '_> {
         for entry in fs::read_dir(from).map_err(Fault::file("list", from))? {
             is_empty = false;
             let name = entry.map_err(Fault::file("list", from))?.file_name();
-            self.one(&from.join(&name), above, &format!("{to}/{}", escape(name.as_bytes())))?;
+            // The workspace itself is the empty path.
+            let slash = if to.is_empty() { "" } else { "/" };
+            self.one(&from.join(&name), above, &format!("{to}{slash}{}", escape(name.as_bytes())))?;
         }
         if is_empty {
             self.files.make_folder(to)?;

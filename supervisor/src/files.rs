@@ -135,8 +135,9 @@ async fn serve(daemon: Arc<Daemon>, mut inbox: mpsc::Receiver<Job>) {
 }
 
 /// The worker that the way to the files leads through, where it does; it is started when there is none.
-async fn worker(daemon: &Daemon, notebook: &NotebookId) -> Result<Option<LiveWorker>, Refusal> {
-    if !quota::needs_worker(daemon, notebook).map_err(|error| (ErrorCode::Storage, chain(&error)))? {
+async fn worker(daemon: &Arc<Daemon>, notebook: &NotebookId) -> Result<Option<LiveWorker>, Refusal> {
+    let needed = quota::needs_worker(daemon, notebook).await;
+    if !needed.map_err(|error| (ErrorCode::Storage, chain(&error)))? {
         return Ok(None);
     }
     let closed = || (ErrorCode::UnknownNotebook, format!("notebook {:?} was closed", notebook.as_str()));

@@ -23,6 +23,7 @@ use crate::log::chain;
 use crate::prepare;
 use crate::profiles::{self, ProfilesError};
 use crate::quota;
+use crate::removal;
 use crate::slots::SlotLease;
 use crate::workspace::WorkspaceError;
 
@@ -169,10 +170,7 @@ pub(crate) async fn start(daemon: &Daemon, order: Order) -> Result<Launched, Lau
 }
 
 fn worker_id(notebook: &NotebookId, room: usize) -> Result<WorkerId, LaunchError> {
-    let mut random = [0; 6];
-    rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())
-        .map_err(io::Error::from)?;
-    let suffix: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let suffix = removal::random_suffix()?;
     let name: String =
         notebook.as_str().chars().take(NAME_BYTES.min(room.saturating_sub(suffix.len() + 1))).collect();
     format!("{name}-{suffix}").parse().map_err(|error| io::Error::other(error).into())

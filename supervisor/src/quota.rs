@@ -177,7 +177,7 @@ pub(crate) async fn prepare(
         return Ok(Workspace { folder, quota: None });
     }
     let image = workspace::image(&daemon.state, notebook);
-    let found = if workspace::has_image(&image)? { Found::Image } else { look(&folder)? };
+    let found = look(folder.clone(), image.clone()).await?;
     let quota = match choose(found, &daemon.means) {
         Choice::Project(id) => Quota::Project { id },
         Choice::KeepImage(_) if owner.is_none() => return Err(WorkspaceError::NeedsRoot { path: image }),
@@ -204,22 +204,19 @@ pub(crate) async fn prepare(
 ///
 /// # Errors
 /// What the disk says.
-pub(crate) fn needs_worker(daemon: &Daemon, notebook: &NotebookId) -> Result<bool, WorkspaceError> {
+pub(crate) async fn needs_worker(daemon: &Daemon, notebook: &NotebookId) -> Result<bool, WorkspaceError> {
     if daemon.anchor.first_uid().is_none() {
         return Ok(false);
     }
-    if workspace::has_image(&workspace::image(&daemon.state, notebook))? {
-        return Ok(true);
-    }
     let folder = workspace::place(&daemon.state, notebook);
-    let found = match look(&folder) {
+    let found = match look(folder, workspace::image(&daemon.state, notebook)).await {
         Err(WorkspaceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             return Ok(true);
         }
         found => found?,
     };
     let is_new = matches!(found, Found::Folder { empty: true, in_project: false, .. });
-    Ok(is_new && !matches!(choose(found, &daemon.means), Choice::Watch))
+    Ok(matches!(found, Found::Image) || (is_new && !matches!(choose(found, &daemon.means), Choice::Watch)))
 }
 
 /// What [`prepare`] would come to for a notebook of which nothing is there yet. Nothing is made.
@@ -236,14 +233,26 @@ pub(crate) fn planned(daemon: &Daemon, notebook: &NotebookId) -> Workspace {
     Workspace { folder: workspace::place(&daemon.state, notebook), quota: Some(quota) }
 }
 
-fn look(folder: &Path) -> Result<Found, WorkspaceError> {
+/// What there is for a notebook. A folder that had many names is long, and the disk may be slow: not on
+/// the runtime's threads.
+async fn look(folder: PathBuf, image: PathBuf) -> Result<Found, WorkspaceError> {
+    let at = folder.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        if workspace::has_image(&image)? { Ok(Found::Image) } else { look_at(&folder) }
+    });
+    looked.await.map_err(io::Error::other).map_err(failed("look at", &at))?
+}
+
+fn look_at(folder: &Path) -> Result<Found, WorkspaceError> {
     let io = |error: rustix::io::Errno| failed("look at", folder)(error.into());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let place = rustix::fs::open(folder, flags, Mode::empty()).map_err(io)?;
     // A file system without such flags has no projects either.
     let flags = rustix::fs::ioctl_getflags(&place).map_or(0, |flags| flags.bits());
-    let empty = fs::read_dir(folder).map_err(failed("look at", folder))?.next().is_none();
     let inode = rustix::fs::fstat(&place).map_err(io)?.st_ino;
+    let own = |name: &std::ffi::CStr| name == c"." || name == c"..";
+    let mut names = rustix::fs::Dir::read_from(&place).map_err(io)?;
+    let empty = names.all(|entry| entry.is_ok_and(|entry| own(entry.file_name())));
     Ok(Found::Folder { empty, in_project: flags & PROJECT_INHERITED != 0, inode })
 }
 

@@ -18,6 +18,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+/// How a name that a worker chose is opened.
+pub(crate) const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
 /// How a trash folder's name begins; no notebook can be called that.
 const TRASH: &str = ".trash-";
 
@@ -167,7 +173,8 @@ fn remove_flat(trash: &OwnedFd, name: impl rustix::path::Arg + Copy, places: &mu
     Err(Errno::NOTEMPTY.into())
 }
 
-fn random_suffix() -> io::Result<String> {
+/// Twelve characters that nobody else has.
+pub(crate) fn random_suffix() -> io::Result<String> {
     let mut random = [0; 6];
     rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -175,11 +182,7 @@ fn random_suffix() -> io::Result<String> {
 
 /// Opens a name in a folder: never what a link leads to, never what is mounted there.
 fn open(folder: &OwnedFd, name: impl rustix::path::Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    openat2(folder, name, flags, Mode::empty(), resolve)
+    openat2(folder, name, flags, Mode::empty(), RESOLVE)
 }
 
 /// Whether it is gone; `false` when it is a folder. Not every file system says so beforehand.

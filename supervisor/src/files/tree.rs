@@ -15,7 +15,7 @@ use std::time::Instant;
 use cellblock_proto::client::{ErrorCode, FileInfo, FileKind};
 use cellblock_proto::frame::Limits;
 use cellblock_proto::path;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::Refusal;
@@ -38,11 +38,6 @@ const MAX_TRIES: usize = 16;
 
 /// Written between two looks at the clock, in bytes.
 const WRITE_BYTES: usize = 1 << 20;
-
-const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_XDEV);
 
 /// The place and not what is there.
 const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -106,7 +101,7 @@ impl Tree {
         if kind(&found) != FileKind::Folder {
             return Err(path.wrong(&format!("it is {}, not a folder", describe(&found))));
         }
-        let folder = reopen(&place, &found, OFlags::RDONLY | OFlags::DIRECTORY).map_err(path.failed())?;
+        let folder = reopen(&place, OFlags::RDONLY | OFlags::DIRECTORY).map_err(path.failed())?;
         // The last in order is on top, and goes first.
         let mut names: BinaryHeap<(String, CString)> = BinaryHeap::new();
         let mut truncated = false;
@@ -150,9 +145,7 @@ impl Tree {
     pub(super) fn read(&self, text: &str, offset: u64, bytes: u32) -> Result<(Vec<u8>, u64), Refusal> {
         let path = Path::parse(text)?;
         let place = self.at(&path)?;
-        let file = open_file(&path, &place, OFlags::RDONLY)?;
-        let size = rustix::fs::fstat(&file).map_err(path.failed())?.st_size;
-        let size = u64::try_from(size).unwrap_or(0);
+        let (file, size) = open_file(&path, &place, OFlags::RDONLY)?;
         // What is not there is not made room for.
         let wanted = size.saturating_sub(offset).min(u64::from(bytes));
         let mut content = vec![0; usize::try_from(wanted).unwrap_or(0)];
@@ -173,9 +166,8 @@ impl Tree {
 
     /// Writes into a file; from 0 on it is made or begun anew, from elsewhere on it goes on.
     pub(super) fn write(&self, text: &str, offset: u64, content: &[u8]) -> Result<(), Refusal> {
-        let path = Path::parse(text)?;
-        let (above, name) = Path::parse(text)?.split()?;
-        let folder = self.make_folders(&above)?;
+        let (path, name) = Path::parse(text)?.split()?;
+        let folder = self.make_folders(&path)?;
         let (file, size) = self.file_to_write(&path, &folder, &name, offset == 0)?;
         // A hole would let a few bytes look like a terabyte.
         if offset > size {
@@ -196,9 +188,8 @@ impl Tree {
 
     /// Removes a file, or a folder with all that is in it.
     pub(super) fn remove(&self, text: &str) -> Result<(), Refusal> {
-        let path = Path::parse(text)?;
-        let (above, name) = Path::parse(text)?.split()?;
-        let folder = self.at(&above)?;
+        let (path, name) = Path::parse(text)?.split()?;
+        let folder = self.at(&path)?;
         let removed = match rustix::fs::unlinkat(&folder, &name, AtFlags::empty()) {
             Err(Errno::ISDIR) => removal::remove_within(&folder, &name, self.until),
             removed => removed.map_err(io::Error::from),
@@ -251,9 +242,7 @@ impl Tree {
             match open_in(folder, name, PLACE, Mode::empty()) {
                 Ok(place) => {
                     let anew = if anew { OFlags::TRUNC } else { OFlags::empty() };
-                    let file = open_file(path, &place, OFlags::WRONLY | anew)?;
-                    let size = rustix::fs::fstat(&file).map_err(path.failed())?.st_size;
-                    return Ok((file, u64::try_from(size).unwrap_or(0)));
+                    return open_file(path, &place, OFlags::WRONLY | anew);
                 }
                 Err(Errno::NOENT) if anew => {}
                 Err(error) => return Err(path.failed()(error)),
@@ -282,7 +271,7 @@ fn open_in(
     mode: Mode,
 ) -> rustix::io::Result<OwnedFd> {
     for _ in 0..MAX_TRIES {
-        match rustix::fs::openat2(folder, path.clone(), flags, mode, RESOLVE) {
+        match rustix::fs::openat2(folder, path.clone(), flags, mode, removal::RESOLVE) {
             // A folder on the way was being moved, or a signal came.
             Err(Errno::AGAIN | Errno::INTR) => {}
             opened => return opened,
@@ -291,22 +280,20 @@ fn open_in(
     Err(Errno::AGAIN)
 }
 
-/// Opens the file at a place, unless it is something else.
-fn open_file(path: &Path<'_>, place: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Refusal> {
+/// Opens the file at a place, unless it is something else, and says its size.
+fn open_file(path: &Path<'_>, place: &OwnedFd, flags: OFlags) -> Result<(OwnedFd, u64), Refusal> {
     let found = rustix::fs::fstat(place).map_err(path.failed())?;
     if kind(&found) != FileKind::File {
         return Err(path.wrong(&format!("it is {}, not a file", describe(&found))));
     }
-    reopen(place, &found, flags).map_err(path.failed())
+    let file = reopen(place, flags).map_err(path.failed())?;
+    let size = rustix::fs::fstat(&file).map_err(path.failed())?.st_size;
+    Ok((file, u64::try_from(size).unwrap_or(0)))
 }
 
 /// Opens what a place holds. The place is ours, whatever its name leads to by now.
-fn reopen(place: &OwnedFd, found: &Stat, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let by_number = format!("/proc/self/fd/{}", place.as_raw_fd());
-    let opened = rustix::fs::open(by_number, flags | OPEN, Mode::empty())?;
-    let again = rustix::fs::fstat(&opened)?;
-    let same = (again.st_dev, again.st_ino) == (found.st_dev, found.st_ino) && kind(&again) == kind(found);
-    if same { Ok(opened) } else { Err(Errno::STALE) }
+fn reopen(place: &OwnedFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(format!("/proc/self/fd/{}", place.as_raw_fd()), flags | OPEN, Mode::empty())
 }
 
 fn kind(found: &Stat) -> FileKind {

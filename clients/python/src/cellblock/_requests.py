@@ -11,7 +11,7 @@ from typing import Generic, TypedDict, TypeVar
 
 from ._exceptions import Busy, ProtocolError
 from ._fields import Fields, variant
-from ._files import PART_BYTES, FilePart, Listing, parse_listing, parse_part
+from ._files import FilePart, Listing, parse_listing, parse_part
 from ._messages import Bundle
 from ._outcome import NameInfo
 from ._profiles import ProfileInfo, Step, parse_profile, parse_step
@@ -201,7 +201,7 @@ def list_files(notebook: str, path: str) -> Call[Listing]:
     return Call({"list_files": {"notebook": notebook, "path": path}}, _one("files", parse_listing))
 
 
-def read_file(notebook: str, path: str, offset: int, size: int = PART_BYTES) -> Call[FilePart]:
+def read_file(notebook: str, path: str, offset: int, size: int) -> Call[FilePart]:
     """A part of a file."""
 
     def parse_reply(name: str, content: object, payload: bytes) -> FilePart:
