@@ -15,12 +15,14 @@ KINDS = {
 }
 
 
-def join():
-    namespace = os.open("/proc/1/ns/uts", 0)
+def join(pid):
+    namespace = os.open(f"/proc/{pid}/ns/uts", 0)
     syscall("setns", namespace, 0)
 
 
 for name, flag in KINDS.items():
     child(lambda name=name, flag=flag: attempt(name, lambda: syscall("unshare", flag) and None))
-child(lambda: attempt("setns", join))
+child(lambda: attempt("setns", lambda: join(1)))
+# Its own can be opened, so that the call itself is tried.
+child(lambda: attempt("setns_own", lambda: join("self")))
 saw()

@@ -99,12 +99,16 @@ impl Range {
         // There may be no worker, after the attack before.
         self.run_in_attacker("None", None)?;
         let worker = self.worker()?;
+        // Now: the attack may be the end of the worker, and of its report.
+        let cgroup = attack.asks_for("report_cgroup").then(|| self.cgroup_state()).transpose()?;
         let sandbox = Namespace::of(worker);
         let shim = processes::parent(worker).and_then(processes::parent);
         let half = (attack.kind == Kind::HalfFrame).then(|| self.half_frame()).transpose()?;
 
         let id = self.next_id();
-        let code = cellblock_attacks::program(&attack.probe, &self.given(variant, &id).to_string());
+        let mut given = self.given(variant, &id);
+        given["neighbour_pid"] = self.connection.status(&self.neighbour.clone())?.worker_pid.into();
+        let code = cellblock_attacks::program(&attack.probe, &given.to_string());
         let options =
             ExecuteOptions { wall_ms: attack.wall_ms, store_history: false, ..ExecuteOptions::default() };
         let mut to_kill = shim.filter(|_| attack.kind == Kind::ShimKilled);
@@ -120,6 +124,9 @@ impl Range {
         // What the probe says of itself is its own word; what is seen of it from here on is ours.
         let mut seen = Seen::default();
         seen.note("end", &end_name(&ended.end));
+        if let Some(state) = cgroup {
+            seen.note("report_cgroup", state);
+        }
         seen.note("truncated", if ended.truncated { "yes" } else { "no" });
         let bound = Duration::from_millis(attack.wall_ms.unwrap_or(0)) + SLACK;
         seen.note("prompt", if ended.took < bound { "yes" } else { "no" });
@@ -160,17 +167,15 @@ impl Range {
         pid.ok_or_else(|| Fault::usage("the attacker has no worker"))
     }
 
-    /// What the sandbox says of barriers that not every host has.
-    pub(super) fn note_report(&mut self, seen: &mut Seen) -> Result<(), Fault> {
+    /// What the sandbox says of a barrier that not every host has.
+    fn cgroup_state(&mut self) -> Result<&'static str, Fault> {
         let report = self.connection.status(&self.attacker.clone())?.report.unwrap_or_default();
         let line = report.barriers.iter().find(|line| line.barrier == Barrier::Cgroup);
-        let state = line.map_or("none", |line| match line.state {
+        Ok(line.map_or("none", |line| match line.state {
             BarrierState::Enforced => "enforced",
             BarrierState::Degraded => "degraded",
             BarrierState::Missing => "missing",
-        });
-        seen.note("report_cgroup", state);
-        Ok(())
+        }))
     }
 
     /// Deletes the attacker's notebook, with all that it has laid out, and opens it anew.

@@ -135,9 +135,6 @@ impl Range {
             let one = self.attempt(attack, variant)?;
             seen.merge(variant, &one);
         }
-        if attack.asks_for("report_cgroup") {
-            self.note_report(&mut seen)?;
-        }
         if let Some((cellblock_attacks::Before::Neighbour, _)) = attack.before {
             let neighbour = self.neighbour.clone();
             self.run(&neighbour, "release()", None)?;
@@ -219,6 +216,7 @@ impl Range {
         ] {
             given.insert(name.to_owned(), json!(path));
         }
+        // Outside we are the neighbour.
         given.insert("neighbour_pid".to_owned(), json!(std::process::id()));
         given.insert("variant".to_owned(), json!(variant));
         given.insert("execution".to_owned(), json!(execution));

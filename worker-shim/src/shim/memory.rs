@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::Pid;
 use rustix::thread::LinkNameSpaceType;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::processes::{Held, entries, tree};
 
@@ -34,8 +35,13 @@ pub struct Memory {
 
 /// How long one look may be at descriptors.
 const SLICE: Duration = Duration::from_millis(5);
-/// How long it may take to be exact.
+/// How much of our own processor time it may take to be exact: on a busy machine the wall's says nothing.
 const EXACT: Duration = Duration::from_millis(200);
+
+/// This thread's processor time so far.
+fn spent() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
 
 impl Memory {
     /// To be called before `worker` has run any user code: its paths are still what we made.
@@ -84,15 +90,15 @@ impl Memory {
         }
         // Processes that share pages and end while we read them one by one make the sum too large, and
         // so does a page that is unmapped between two files: what is true is so at a second look.
-        let until = began + EXACT;
+        let until = spent() + EXACT;
         self.exact(&pids, &files, until).min(self.exact(&tree(init), &files, until))
     }
 
-    /// As long as there is time, each process's own share; then what is cheap to know, which is more. Who
+    /// As long as there is processor time for it, each process's own share; then what is cheap to know, which is more. Who
     /// has so many processes that it matters is ended a little early rather than not at all.
-    fn exact(&self, pids: &[i32], files: &BTreeMap<u64, u64>, until: Instant) -> u64 {
+    fn exact(&self, pids: &[i32], files: &BTreeMap<u64, u64>, until: Duration) -> u64 {
         let share = |pid: &i32| {
-            if Instant::now() < until { self.proportional_bytes(*pid, files) } else { status_bytes(*pid) }
+            if spent() < until { self.proportional_bytes(*pid, files) } else { status_bytes(*pid) }
         };
         let kept = files.values().sum::<u64>() + self.tmpfs_bytes() + self.sysv_bytes();
         kept + pids.iter().map(share).sum::<u64>()
