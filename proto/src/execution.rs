@@ -35,6 +35,9 @@ pub struct ExecuteOptions {
     /// What the code calls itself in tracebacks, e.g. a notebook's cell id; display only.
     #[serde(default)]
     pub cell: Option<String>,
+    /// What is done with the payload.
+    #[serde(default)]
+    pub task: Task,
 }
 
 fn yes() -> bool {
@@ -52,8 +55,52 @@ impl Default for ExecuteOptions {
             user_expressions: Vec::new(),
             wall_ms: None,
             cell: None,
+            task: Task::Code,
         }
     }
+}
+
+/// What an Execution does with its payload. Each waits in the queue, is bounded and ends like any other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Runs it as code, UTF-8.
+    #[default]
+    Code,
+    /// Runs it as code, or does something else, as a plug-in of the worker's says.
+    Plugin {
+        /// Which plug-in.
+        name: String,
+        /// What it is told: a JSON object as text.
+        arguments: String,
+    },
+    /// Binds a name to the value that the payload is.
+    Put {
+        /// A Python identifier.
+        name: String,
+        /// How the payload is written.
+        format: ValueFormat,
+    },
+    /// Displays the value of a name in one part of the format's mime type. There is no payload.
+    ///
+    /// What cannot be put or got ends as [`End::Error`]; its `name` is `UnknownName`, `BadName`, `BadValue`,
+    /// `CannotCross`, `TooLarge` or `MissingPackage`.
+    Get {
+        /// A name in the namespace.
+        name: String,
+        /// How the value is to be written.
+        format: ValueFormat,
+    },
+}
+
+/// How a value is written outside the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueFormat {
+    /// JSON text, `application/json`.
+    Json,
+    /// An Arrow IPC stream, `application/vnd.apache.arrow.stream`: tables.
+    Arrow,
 }
 
 /// Whether the last expression's value is displayed.

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::execution::{Bundle, NameInfo};
+use crate::execution::Bundle;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,11 +65,30 @@ pub enum Answer {
     },
     /// To `Variables`.
     Variables {
-        /// The user's names, sorted.
-        names: Vec<NameInfo>,
+        /// The user's names, sorted. While an Execution runs, as of the last that ended, and without what only
+        /// a look at the value can tell.
+        variables: Vec<VariableInfo>,
     },
     /// An Execution is running; ask again when it has ended.
     Busy,
+}
+
+/// A name in the namespace, and its value in short. To tell it no user code is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariableInfo {
+    /// The name.
+    pub name: String,
+    /// Its type as Python writes it, e.g. `pandas.DataFrame`.
+    pub kind: String,
+    /// Its size in bytes where that is cheap to know.
+    pub bytes: Option<u64>,
+    /// Rows and columns of a table, the dimensions of an array, the length of a container.
+    pub shape: Option<Vec<u64>>,
+    /// The value in short, in Python's notation.
+    pub preview: Option<String>,
+    /// The columns of a table: (name, type).
+    #[serde(default)]
+    pub columns: Vec<(String, String)>,
 }
 
 /// A completion.

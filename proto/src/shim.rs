@@ -35,7 +35,7 @@ pub enum Command {
         /// Which.
         execution: ExecutionId,
         /// How.
-        options: ExecuteOptions,
+        options: Box<ExecuteOptions>,
         /// Becomes output 0, before the code begins: what the supervisor has to say about it, e.g.
         /// which variables went with the previous worker.
         notice: Option<Output>,

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::execution::{Echo, End, ExpressionResult, NameChanges, Output};
+use crate::execution::{Echo, End, ExpressionResult, NameChanges, Output, Task};
 use crate::id::ExecutionId;
 use crate::query::{Answer, Query};
 
@@ -60,6 +60,8 @@ pub enum WorkerCommand {
         user_expressions: Vec<(String, String)>,
         /// As in `ExecuteOptions`.
         cell: Option<String>,
+        /// As in `ExecuteOptions`.
+        task: Task,
     },
     /// The answer to an input request.
     Input {

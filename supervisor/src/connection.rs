@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cellblock_proto::client::{ErrorCode, Hello, Reply, Request};
 use cellblock_proto::codec::Codec;
+use cellblock_proto::execution::Task;
 use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
 use cellblock_proto::id::NotebookId;
 use cellblock_proto::{BUILD, PROTOCOL_MAX, PROTOCOL_MIN};
@@ -279,7 +280,12 @@ impl Connection {
                 }
             }
             Request::Execute { notebook, execution, options } => {
-                if let Some((code, responder)) = check_code(payload, responder) {
+                // What a value's bytes are is the worker's to judge.
+                let checked = match options.task {
+                    Task::Put { .. } => Some((Payload::new(payload), responder)),
+                    Task::Code | Task::Plugin { .. } | Task::Get { .. } => check_code(payload, responder),
+                };
+                if let Some((code, responder)) = checked {
                     self.ask(&notebook, responder, |responder| Message::Execute {
                         execution,
                         options,

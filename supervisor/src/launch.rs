@@ -279,6 +279,7 @@ fn environment(order: &Order, ours: impl Fn(&str) -> Option<OsString>) -> Vec<(S
         ("MPLBACKEND", "module://matplotlib_inline.backend_inline"),
         ("CELLBLOCK_NATIVE", "/cellblock/libcellblock_native.so"),
         ("CELLBLOCK_CACHE", "/cellblock/cache"),
+        ("CELLBLOCK_PROFILE", order.profile_name.as_str()),
     ];
     let own = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
     let venv = order.python.environment.as_ref().and_then(|root| root.to_str());

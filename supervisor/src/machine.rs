@@ -271,6 +271,7 @@ impl Machine {
             job.attempts += 1;
             job.notice = self.notice.take();
             let notice = job.notice.clone();
+            let options = Box::new(options);
             let command = Command::Execute { execution: execution.clone(), options, notice };
             out.push(Action::Send { command, payload: code });
         }

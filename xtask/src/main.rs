@@ -3,6 +3,7 @@
 //! Each task prepares what it needs (Python environments, tools) by itself, keeps it under `target/` or the user's cache,
 //! and says in one sentence what it cannot prepare. Data goes to stdout, words to stderr.
 
+mod acceptance;
 mod apt;
 mod bench;
 mod check;

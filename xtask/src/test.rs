@@ -9,10 +9,10 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::process::{cargo, in_ci, on_path, run as run_command, say, seconds};
-use crate::{chromium, fuzz, host, python_env, tree};
+use crate::{acceptance, chromium, fuzz, host, python_env, tree};
 
 /// Variables that tell tests where things are.
-type Variables = Vec<(&'static str, OsString)>;
+pub(crate) type Variables = Vec<(&'static str, OsString)>;
 
 /// # Errors
 /// When something cannot be prepared, or a test fails.
@@ -37,6 +37,7 @@ pub(crate) fn run(runner_args: &[String]) -> Result<()> {
             run_command(with(cargo().args(["test", "--quiet", "--workspace", "--doc"]), &variables)),
         );
         part("Python tests", python_tests(&variables));
+        part("acceptance cases", acceptance::run(&variables));
         part("fuzz targets", fuzz::run(None, fuzz::TEST_TIME));
     }
     if !failed.is_empty() {
@@ -109,6 +110,6 @@ fn test_folders() -> Result<BTreeSet<PathBuf>> {
     Ok(files.filter_map(|file| file.parent().map(PathBuf::from)).collect())
 }
 
-fn with<'a>(command: &'a mut Command, variables: &Variables) -> &'a mut Command {
+pub(crate) fn with<'a>(command: &'a mut Command, variables: &Variables) -> &'a mut Command {
     command.envs(variables.iter().map(|(name, value)| (name, value)))
 }

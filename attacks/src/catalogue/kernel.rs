@@ -63,7 +63,8 @@ pub(super) static ROWS: [Attack; 15] = [
             "setns=done",
             "setns_own=done",
         ],
-        let_through: &[&[CAPABILITIES, QUOTA], &[CAPABILITIES, NESTED]],
+        let_through: &[&[CAPABILITIES, QUOTA], &[CAPABILITIES, NESTED, USER_IDS]],
+        let_through_rootless: Some(&[&[CAPABILITIES, QUOTA], &[CAPABILITIES, NESTED]]),
         stopped_by: "no capability, and quotas of 0",
         ..ROW
     },

@@ -135,7 +135,7 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
             listing = requests.list_files("analysis", "").parse(name, content, payload)
             assert all(unescape_name(file.name) for file in listing)
         case "file":
-            part = requests.read_file("analysis", "a.csv", 0).parse(name, content, payload)
+            part = requests.read_file("analysis", "a.csv", 0, 1 << 20).parse(name, content, payload)
             assert part.file_bytes >= len(part.data)
         case "accepted" | "output" | "outcome":
             seen = Progress("analysis", "e-1", next_seq=_outputs_before(name, content))
@@ -163,8 +163,10 @@ def parse_any_answer(name: str, content: object, payload: bytes) -> None:
     elif kind == "history":
         assert requests.history(notebook, 2).parse(name, content, payload) == ((1, "x = 1"), (2, "x"))
     else:
-        names = requests.variables(notebook).parse(name, content, payload)
-        assert [(name.name, name.size_bytes) for name in names] == [("df", 96), ("x", None)]
+        table, number = requests.variables(notebook).parse(name, content, payload)
+        assert (table.name, table.size_bytes, table.shape) == ("df", 96, (3, 2))
+        assert (table.preview, table.columns) == ("3 rows: a, b", (("a", "int64"), ("b", "str")))
+        assert (number.name, number.size_bytes, number.shape, number.preview) == ("x", None, None, None)
 
 
 def _reply_like(name: str, content: object, payload: bytes = b"") -> Any:
@@ -291,6 +293,7 @@ WRITTEN: dict[str, tuple[object, bytes]] = {
             "analysis",
             "run:2.b",
             wall_seconds=2.5,
+            task={"get": {"name": "df", "format": "arrow"}},
             silent=True,
             store_history=False,
             stop_on_error=False,

@@ -8,10 +8,10 @@ use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::{
     Bundle, Cause, Death, Echo, End, ErrorFrame, ErrorReport, ExecuteOptions, ExpressionResult,
     ExpressionValue, Limit, NameChanges, NameInfo, NoticeTopic, Outcome, Output, OutputFrame, Part, Span,
-    StreamName, Usage, Variables,
+    StreamName, Task, Usage, ValueFormat, Variables,
 };
 use cellblock_proto::frame::FLAG_LAST;
-use cellblock_proto::query::{Answer, Completeness, Match, Query};
+use cellblock_proto::query::{Answer, Completeness, Match, Query, VariableInfo};
 use sandbox_profiles::{Barrier, BarrierReport, BarrierState, SandboxReport};
 
 use super::{Message, Sample, id};
@@ -170,6 +170,7 @@ pub(super) fn every_option() -> ExecuteOptions {
         user_expressions: vec![("n".into(), "len(df)".into()), ("bad".into(), "1/0".into())],
         wall_ms: Some(2_500),
         cell: Some("cell-3".into()),
+        task: Task::Get { name: "df".into(), format: ValueFormat::Arrow },
     }
 }
 
@@ -311,6 +312,14 @@ pub(super) fn answers() -> Vec<(&'static str, Answer, Vec<u8>)> {
     let (found, found_bytes) = bundle(&[("text/plain", b"Signature: df.mean()")], None);
     let candidate = |text: &str, kind: &str| Match { text: text.into(), kind: kind.into() };
     let verdict = |status, indent: &str| Answer::IsComplete { status, indent: indent.into() };
+    let table = VariableInfo {
+        name: "df".into(),
+        kind: "pandas.DataFrame".into(),
+        bytes: Some(96),
+        shape: Some(vec![3, 2]),
+        preview: Some("3 rows: a, b".into()),
+        columns: vec![("a".into(), "int64".into()), ("b".into(), "str".into())],
+    };
     let matches = vec![candidate("mean", "function"), candidate("me\u{e4}n", "")];
     vec![
         ("answer_complete", Answer::Complete { matches, start: 3, end: 6 }, vec![]),
@@ -323,7 +332,9 @@ pub(super) fn answers() -> Vec<(&'static str, Answer, Vec<u8>)> {
         ("answer_history", Answer::History { inputs: vec![(1, "x = 1".into()), (2, "x".into())] }, vec![]),
         (
             "answer_variables",
-            Answer::Variables { names: vec![name("df", Some(96)), name("x", None)] },
+            Answer::Variables {
+                variables: vec![table, VariableInfo { name: "x".into(), ..Default::default() }],
+            },
             vec![],
         ),
         ("answer_busy", Answer::Busy, vec![]),

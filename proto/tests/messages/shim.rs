@@ -10,7 +10,11 @@ use super::{Message, Sample, id};
 
 pub(super) fn commands() -> Vec<Sample> {
     let make = |name, command| Sample::new(name, Message::Command(command), 0);
-    let execute = |execution, options, notice| Command::Execute { execution: id(execution), options, notice };
+    let execute = |execution, options, notice| Command::Execute {
+        execution: id(execution),
+        options: Box::new(options),
+        notice,
+    };
     let lost = notice(NoticeTopic::VariablesLost, &["df"]);
     vec![
         make("start", Command::Start(Box::new(start()))),

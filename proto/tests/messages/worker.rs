@@ -1,7 +1,9 @@
 //! The hops whose other side is Python or the anchor: shim and worker, cellblockd and anchor.
 
 use cellblock_proto::anchor::{AnchorReply, AnchorRequest, CgroupTier};
-use cellblock_proto::execution::{Echo, End, ExpressionResult, ExpressionValue, NameChanges};
+use cellblock_proto::execution::{
+    Echo, End, ExpressionResult, ExpressionValue, NameChanges, Task, ValueFormat,
+};
 use cellblock_proto::frame::FLAG_MEMFD;
 use cellblock_proto::query::Query;
 use cellblock_proto::worker::{WorkerCommand, WorkerEvent, WorkerEventBody};
@@ -15,7 +17,7 @@ pub(super) fn samples() -> Vec<Sample> {
 
 fn commands() -> Vec<Sample> {
     let make = |name, command| Sample::new(name, Message::WorkerCommand(command), 0);
-    let execute = |echo, user_expressions, cell| WorkerCommand::Execute {
+    let execute = |echo, user_expressions, cell, task| WorkerCommand::Execute {
         execution: id("e-1"),
         run: 1,
         silent: false,
@@ -24,15 +26,26 @@ fn commands() -> Vec<Sample> {
         echo,
         user_expressions,
         cell,
+        task,
     };
+    let with = |task| execute(Echo::None, vec![], None, task);
     let expressions = vec![("n".to_owned(), "len(df)".to_owned())];
     let query =
         |name, query| Sample { request: 9, ..make(name, WorkerCommand::Query(query)).payload(b"df.mea") };
     vec![
-        make("execute", execute(Echo::LastExpression, vec![], None)).payload(b"1 + 1"),
-        make("execute_full", execute(Echo::None, expressions, Some("cell-3".into()))).payload(b"df"),
+        make("execute", execute(Echo::LastExpression, vec![], None, Task::Code)).payload(b"1 + 1"),
+        make("execute_full", execute(Echo::None, expressions, Some("cell-3".into()), Task::Code))
+            .payload(b"df"),
         // The code is in the memfd sent along; the payload in the message is empty.
-        make("execute_memfd", execute(Echo::LastExpression, vec![], None)).flag(FLAG_MEMFD),
+        make("execute_memfd", execute(Echo::LastExpression, vec![], None, Task::Code)).flag(FLAG_MEMFD),
+        make("execute_put", with(Task::Put { name: "x".into(), format: ValueFormat::Json }))
+            .payload(b"[1, 2]"),
+        make("execute_get", with(Task::Get { name: "df".into(), format: ValueFormat::Arrow })),
+        make(
+            "execute_plugin",
+            with(Task::Plugin { name: "execution_service".into(), arguments: r#"{"do":"run"}"#.into() }),
+        )
+        .payload(b"df"),
         make("input", WorkerCommand::Input { value: "blue".into() }),
         query("query_complete", Query::Complete { cursor: 6 }),
         query("query_inspect", Query::Inspect { cursor: 2, detail: 0 }),

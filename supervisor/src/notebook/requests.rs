@@ -133,7 +133,7 @@ impl Notebook {
             _ if up => self.ask(&Command::Query(query), &code, Asked::Question(responder)),
             // Nothing has been run, so there is nothing to be told; no worker is needed for that.
             Query::Variables => {
-                responder.answer(&Reply::Answer(Answer::Variables { names: Vec::new() }), None)
+                responder.answer(&Reply::Answer(Answer::Variables { variables: Vec::new() }), None)
             }
             Query::History { .. } => {
                 responder.answer(&Reply::Answer(Answer::History { inputs: Vec::new() }), None);

@@ -196,6 +196,7 @@ fn environment_and_descriptors_are_an_allow_list(setup: Setup) {
         "CELLBLOCK_CACHE",
         "CELLBLOCK_NATIVE",
         "CELLBLOCK_NONCE",
+        "CELLBLOCK_PROFILE",
         "HOME",
         "IPYTHONDIR",
         "LANG",

@@ -68,7 +68,9 @@ fn inspection_history_and_completeness_are_answered(setup: Setup) {
         let Answer::IsComplete { status: found, indent: told } = answer else { panic!("{answer:?}") };
         assert_eq!((found, told.trim_end_matches('\n')), (status, indent), "{code}");
     }
-    let (Answer::Variables { names }, _) = notebook.query(Query::Variables, "") else { panic!("no names") };
+    let (Answer::Variables { variables: names }, _) = notebook.query(Query::Variables, "") else {
+        panic!("no names")
+    };
     let names: Vec<(&str, &str)> = names.iter().map(|name| (&*name.name, &*name.kind)).collect();
     assert_eq!(names, [("fortune", "function"), ("x", "int")]);
 }
@@ -130,7 +132,9 @@ fn query_while_code_runs_is_answered_busy(setup: Setup) {
     let mut sent = notebook.start("import time\nprint('up')\ntime.sleep(100)");
     notebook.until_stdout(&mut sent, "up");
     assert_eq!(notebook.query(Query::Complete { cursor: 1 }, "x").0, Answer::Busy);
-    let (Answer::Variables { names }, _) = notebook.query(Query::Variables, "") else { panic!("no names") };
+    let (Answer::Variables { variables: names }, _) = notebook.query(Query::Variables, "") else {
+        panic!("no names")
+    };
     assert!(names.iter().any(|name| name.name == "x"), "names are known while code runs");
     notebook.interrupt();
     assert_eq!(notebook.finish(sent).outcome.end, End::Interrupted);

@@ -18,9 +18,10 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from . import attribution, bundle, errors, names, queries
+from . import attribution, bundle, errors, names, queries, values
 from .channel import META_BYTES, Channel, Command
 from .interrupt import Interrupts
+from .plugins import Plugins, Refused
 from .shell import Shell
 from .stdin import Stdin
 from .text import Text
@@ -44,6 +45,7 @@ class Executor:
         self._interrupts = interrupts
         self._stdin = Stdin(shell.outputs, self._receive_input)
         self._stdin.install()
+        self._plugins = Plugins(shell, self._stdin)
         self._waiting: deque[Command] = deque()
         self._running: Command | None = None
         self._task: asyncio.Task[None] | None = None
@@ -113,7 +115,7 @@ class Executor:
         self._text.switch(options["execution"])
         self._shell.last_report = None
         try:
-            ended = await self._guarded(options, command.payload.decode("utf-8", "replace"))
+            ended = await self._guarded(options, command.payload)
         except BaseException as error:
             self._interrupts.end()
             ended = self._failed(error)
@@ -121,25 +123,62 @@ class Executor:
             _leave_child(ended[2])
         self._finish(ended)
 
-    async def _guarded(self, options: dict[str, Any], code: str) -> Ended:
+    async def _guarded(self, options: dict[str, Any], payload: bytes) -> Ended:
         task = self._task
         assert task is not None
         try:
             self._interrupts.begin(options["run"], task)
             self._stdin.allowed = options["allow_stdin"]
             self._shell.displayhook.echo = options["echo"] != "none"
-            result = await self._evaluate(options, code)
-            error = result.error_before_exec or result.error_in_exec
+            error = await self._do(options, payload)
             if error is not None:
                 return self._end_of(error), _NOTHING, error
             return "ok", self._expressions(options["user_expressions"]), None
+        except Refused as refused:
+            return (
+                {"error": _named(refused.name, errors.clipped(refused.text, errors.VALUE))},
+                _NOTHING,
+                refused,
+            )
         finally:
             self._text.synchronous = False
             self._interrupts.end()
             self._stdin.allowed = False
 
-    async def _evaluate(self, options: dict[str, Any], code: str) -> Any:
-        """As ipykernel's `do_execute`."""
+    async def _do(self, options: dict[str, Any], payload: bytes) -> BaseException | None:
+        """What the Execution's `Task` says; the exception that ended its code."""
+        kind, task = _variant(options["task"])
+        if kind == "put":
+            values.put(self._shell, task, payload)
+        elif kind == "get":
+            values.get(self._shell, task)
+        elif kind == "plugin":
+            return await self._do_with_plugin(options, task, payload)
+        else:
+            return await self._evaluate(options, payload.decode("utf-8", "replace"))
+        return None
+
+    async def _do_with_plugin(
+        self, options: dict[str, Any], task: dict[str, str], payload: bytes
+    ) -> BaseException | None:
+        plugin = self._plugins.named(task["name"])
+        try:
+            arguments = json.loads(task["arguments"])
+        except (ValueError, RecursionError) as fault:
+            raise Refused(
+                "BadArguments", f"the arguments of `{task['name']}` are not JSON: {fault}"
+            ) from None
+        code = plugin.begin(arguments, payload.decode("utf-8", "replace"))
+        error: BaseException | None = None
+        try:
+            error = await self._evaluate(options, code)
+        finally:
+            if not self._text.is_child:
+                plugin.end(error)
+        return error
+
+    async def _evaluate(self, options: dict[str, Any], code: str) -> BaseException | None:
+        """Runs code as ipykernel's `do_execute`; the exception that ended it."""
         shell, silent = self._shell, options["silent"]
         problem = None
         try:
@@ -168,7 +207,8 @@ class Executor:
                 shell.events.trigger("post_execute")
                 if not silent:
                     shell.events.trigger("post_run_cell", result)
-        return result
+        ended: BaseException | None = result.error_before_exec or result.error_in_exec
+        return ended
 
     def _expressions(self, wanted: list[list[str]]) -> Expressions:
         results: list[dict[str, Any]] = []
@@ -231,6 +271,11 @@ Expressions = tuple[list[dict[str, Any]], bytes]
 # (`End`, expressions, the exception)
 Ended = tuple[Any, Expressions, BaseException | None]
 _NOTHING: Expressions = ([], b"")
+
+
+def _variant(value: Any) -> tuple[str, Any]:
+    """An enum's variant as serde writes it: its name, and what it holds."""
+    return (value, None) if isinstance(value, str) else next(iter(value.items()))
 
 
 def _named(name: str, value: str) -> dict[str, str]:

@@ -59,11 +59,6 @@ def changes(before: Snapshot, after: Snapshot, namespace: dict[str, Any]) -> dic
     }
 
 
-def listing(after: Snapshot, namespace: dict[str, Any]) -> list[dict[str, Any]]:
-    """The wire form of all names, sorted."""
-    return _infos(sorted(after), namespace, _Budget())
-
-
 class _Budget:
     def __init__(self) -> None:
         self.names = NAMES

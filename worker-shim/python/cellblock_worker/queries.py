@@ -1,18 +1,34 @@
-"""Questions that an editor asks while somebody types. They run only between cells."""
+"""Questions that an editor asks while somebody types. They run only between cells, and not for long."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
+import signal
+import time
 import warnings
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
-from . import bundle, names
+from . import bundle, names, variables
+from .completion_kinds import Kinds
 from .shell import Shell
 
 MATCHES = 1_000
 MATCH_CHARACTERS = 300
 META_BYTES = 96 << 10
+
+# What an answer may take, in seconds: a `__dir__` of the user's may never end.
+SECONDS = 1.0
+# And how soon it is told again, should it have caught that.
+AGAIN_SECONDS = 0.05
+
+
+class _OutOfTime(BaseException):
+    """No `Exception`: nobody on the way is meant to catch it."""
 
 
 def answer(shell: Shell, query: Any, code: str) -> tuple[Any, bytes]:
@@ -21,8 +37,14 @@ def answer(shell: Shell, query: Any, code: str) -> tuple[Any, bytes]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _ANSWERS[kind](shell, options, code)
-    except Exception:
+            # What a `__repr__` of the user's prints is nobody's output.
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+                _bounded(SECONDS),
+            ):
+                return _ANSWERS[kind](shell, options, code)
+    except (Exception, _OutOfTime):
         return _empty(kind, options), b""
 
 
@@ -34,8 +56,9 @@ def _complete(shell: Shell, options: dict[str, Any], code: str) -> tuple[Any, by
         found = list(rectify_completions(code, shell.Completer.completions(code, cursor)))
     if not found:
         return _empty("complete", {"cursor": cursor}), b""
+    kinds = Kinds(shell.user_ns, code[: found[0].start])
     matches = [
-        {"text": match.text, "kind": "" if match.type in (None, "<unknown>") else str(match.type)}
+        {"text": match.text, "kind": kinds.of(match.text, match.type)}
         for match in found[:MATCHES]
         if len(match.text) <= MATCH_CHARACTERS
     ]
@@ -75,7 +98,36 @@ def _history(shell: Shell, options: dict[str, Any], _code: str) -> tuple[Any, by
 
 def _variables(shell: Shell, _options: dict[str, Any], _code: str) -> tuple[Any, bytes]:
     found = names.snapshot(shell.user_ns, shell.user_ns_hidden)
-    return {"variables": {"names": names.listing(found, shell.user_ns)}}, b""
+    return {"variables": {"variables": variables.listing(found, shell.user_ns)}}, b""
+
+
+@contextlib.contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Raises `_OutOfTime` in what takes longer. The user's own alarm goes on afterwards."""
+
+    def over(_signum: int, _frame: FrameType | None) -> None:
+        raise _OutOfTime
+
+    began = time.monotonic()
+    handler = signal.signal(signal.SIGALRM, over)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        _end_alarm()
+        # None: a handler that was not installed by Python, which cannot be put back.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 1e-3), interval)
+
+
+def _end_alarm() -> None:
+    while True:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except _OutOfTime:
+            continue
+        return
 
 
 def _empty(kind: str, options: dict[str, Any]) -> Any:
@@ -85,7 +137,7 @@ def _empty(kind: str, options: dict[str, Any]) -> Any:
         "inspect": {"inspect": {"bundle": None}},
         "is_complete": {"is_complete": {"status": "unknown", "indent": ""}},
         "history": {"history": {"inputs": []}},
-        "variables": {"variables": {"names": []}},
+        "variables": {"variables": {"variables": []}},
     }[kind]
 
 

@@ -198,11 +198,11 @@ class Worker:
 
     # What a test says.
 
-    def run(self, code: str, **options: Any) -> Result:
+    def run(self, code: str | bytes, **options: Any) -> Result:
         """Executes and waits for the end."""
         return self.wait(self.start(code, **options))
 
-    def start(self, code: str, *, execution: str | None = None, **options: Any) -> str:
+    def start(self, code: str | bytes, *, execution: str | None = None, **options: Any) -> str:
         """Sends an `Execute`."""
         self.runs += 1
         execution = execution or f"e{self.runs}"
@@ -215,9 +215,10 @@ class Worker:
             "echo": "last_expression",
             "user_expressions": [],
             "cell": None,
+            "task": "code",
             **options,
         }
-        self.send({"execute": body}, code.encode())
+        self.send({"execute": body}, code if isinstance(code, bytes) else code.encode())
         return execution
 
     def wait(self, execution: str) -> Result:

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use cellblock_proto::execution::{End, NoticeTopic, Output, OutputFrame, StreamName, Variables};
+use cellblock_proto::execution::{End, NameInfo, NoticeTopic, Output, OutputFrame, StreamName, Variables};
 use cellblock_proto::frame::Frame;
 use cellblock_proto::id::ExecutionId;
-use cellblock_proto::query::{Answer, Query};
+use cellblock_proto::query::{Answer, Query, VariableInfo};
 use cellblock_proto::shim::{Command, EventBody, ShimState, StartFailure};
 use cellblock_proto::worker::{WorkerCommand, WorkerEventBody};
 
@@ -48,8 +48,13 @@ impl Shim {
                 }
             }
             Command::Execute { execution, options, notice } => {
-                let queued =
-                    Queued { execution: execution.clone(), options, notice, code: frame.payload, since: now };
+                let queued = Queued {
+                    execution: execution.clone(),
+                    options: *options,
+                    notice,
+                    code: frame.payload,
+                    since: now,
+                };
                 if self.over {
                     let Queued { options, code, .. } = queued;
                     self.outbox.push(EventBody::Returned { execution, options }, code);
@@ -134,8 +139,9 @@ impl Shim {
         let busy = self.executions.running.is_some() || self.ready.is_none();
         match query {
             Query::Variables if busy => {
-                let names = self.names.iter().cloned().collect();
-                self.outbox.push_loose(request, EventBody::Answer(Answer::Variables { names }), Vec::new());
+                let variables = self.names.iter().map(as_variable).collect();
+                let answer = Answer::Variables { variables };
+                self.outbox.push_loose(request, EventBody::Answer(answer), Vec::new());
             }
             _ if self.over => self.refuse(request, "the worker has ended".to_owned()),
             _ if busy => self.outbox.push_loose(request, EventBody::Answer(Answer::Busy), Vec::new()),
@@ -185,6 +191,7 @@ impl Shim {
             echo: options.echo,
             user_expressions: options.user_expressions,
             cell: options.cell,
+            task: options.task,
         };
         self.tell_worker(0, &command, code);
     }
@@ -347,6 +354,16 @@ impl Shim {
             return ready.into_iter().for_each(|ready| self.output(ready));
         }
         self.output((execution, output, payload));
+    }
+}
+
+/// What is known of a name without a look at its value.
+fn as_variable(known: &NameInfo) -> VariableInfo {
+    VariableInfo {
+        name: known.name.clone(),
+        kind: known.kind.clone(),
+        bytes: known.bytes,
+        ..VariableInfo::default()
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use cellblock_proto::execution::{Output, StreamName};
 use cellblock_proto::id::ExecutionId;
 
-/// Text waits so long for more of its kind: below what an eye sees, above what a loop prints in.
+/// Text goes out no more often than this: below what an eye sees, above what a loop prints in.
 const BATCH_TIME: Duration = Duration::from_millis(10);
+/// And after a silence it waits only so long for more: a line comes in two writes.
+const LONE_TIME: Duration = Duration::from_millis(1);
 /// And a batch is at most so large, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
 /// What is kept of the end of text that was dropped, per stream, in bytes.
@@ -38,6 +40,8 @@ pub type Ready = (ExecutionId, Output, Vec<u8>);
 #[derive(Default)]
 pub struct Text {
     batch: Option<Batch>,
+    /// When a batch last went because its time was over.
+    last: Option<Instant>,
     gap: Option<Dropped>,
 }
 
@@ -45,7 +49,8 @@ struct Batch {
     execution: ExecutionId,
     name: StreamName,
     bytes: Vec<u8>,
-    since: Instant,
+    /// When it must go.
+    due: Instant,
 }
 
 struct Dropped {
@@ -76,11 +81,12 @@ impl Text {
         if self.batch.as_ref().is_some_and(|batch| batch.execution != *execution || batch.name != name) {
             ready.extend(self.flush());
         }
+        let due = self.last.map_or(now, |last| last + BATCH_TIME).max(now + LONE_TIME);
         let batch = self.batch.get_or_insert_with(|| Batch {
             execution: execution.clone(),
             name,
             bytes: Vec::new(),
-            since: now,
+            due,
         });
         let mut rest = bytes;
         while batch.bytes.len() + rest.len() >= BATCH_BYTES {
@@ -99,7 +105,7 @@ impl Text {
 
     /// When the batch must go.
     pub fn due(&self) -> Option<Instant> {
-        self.batch.as_ref().map(|batch| batch.since + BATCH_TIME)
+        self.batch.as_ref().map(|batch| batch.due)
     }
 
     /// Gives the batch.
@@ -113,14 +119,15 @@ impl Text {
 
     /// Gives the batch because its time is over: an incomplete character may wait for its rest.
     pub fn flush_due(&mut self, now: Instant) -> Vec<Ready> {
-        let Some(batch) = self.batch.as_mut().filter(|batch| now >= batch.since + BATCH_TIME) else {
+        let Some(batch) = self.batch.as_mut().filter(|batch| now >= batch.due) else {
             return Vec::new();
         };
+        self.last = Some(now);
         let kept = incomplete_end(&batch.bytes);
         if kept > 0 && kept < batch.bytes.len() {
             let tail = batch.bytes.split_off(batch.bytes.len() - kept);
             let whole = std::mem::replace(&mut batch.bytes, tail);
-            batch.since = now;
+            batch.due = now + BATCH_TIME;
             return vec![(batch.execution.clone(), Output::Stream { name: batch.name }, whole)];
         }
         self.flush()
@@ -227,6 +234,20 @@ mod tests {
         }
         ready.extend(text.flush());
         assert_eq!(text_of(&ready), [b"x", bytes].concat());
+    }
+
+    #[test]
+    fn line_after_a_silence_goes_at_once_and_a_flood_in_batches() {
+        let now = Instant::now();
+        let mut text = Text::default();
+        text.push(&id(), StreamName::Stdout, b"a", None, now);
+        text.push(&id(), StreamName::Stdout, b"\n", None, now);
+        assert_eq!(text.due(), Some(now + LONE_TIME));
+        let sent = now + LONE_TIME;
+        assert_eq!(text.flush_due(sent).len(), 1);
+        text.push(&id(), StreamName::Stdout, b"b\n", None, sent);
+        assert_eq!(text.due(), Some(sent + BATCH_TIME));
+        assert!(text.flush_due(sent + BATCH_TIME / 2).is_empty());
     }
 
     #[test]

@@ -13,9 +13,12 @@
 from ._asyncio import AsyncClient, AsyncExecution, AsyncFiles, AsyncNotebook
 from ._client import Client, Files, Notebook
 from ._exceptions import (
+    BadName,
     BadProfile,
     BadRequest,
+    BadValue,
     Busy,
+    CannotCross,
     CellblockError,
     ConnectError,
     ConnectionLost,
@@ -25,6 +28,7 @@ from ._exceptions import (
     FrameError,
     InternalFault,
     InterpreterProblem,
+    MissingPackage,
     ProtocolError,
     RequestRefused,
     SandboxProblem,
@@ -35,8 +39,11 @@ from ._exceptions import (
     Timeout,
     TooLarge,
     UnknownExecution,
+    UnknownName,
     UnknownNotebook,
     Unsupported,
+    ValueProblem,
+    ValueTooLarge,
     VersionMismatch,
 )
 from ._execution import Execution
@@ -82,6 +89,7 @@ from ._status import (
     Match,
     NotebookInfo,
     NotebookStatus,
+    VariableInfo,
 )
 from ._version import __version__
 
@@ -90,12 +98,15 @@ __all__ = [
     "AsyncExecution",
     "AsyncFiles",
     "AsyncNotebook",
+    "BadName",
     "BadProfile",
     "BadRequest",
+    "BadValue",
     "BarrierReport",
     "Bundle",
     "Busy",
     "Cancelled",
+    "CannotCross",
     "Cause",
     "CellblockError",
     "ClearOutput",
@@ -128,6 +139,7 @@ __all__ = [
     "Listing",
     "LocalSupervisor",
     "Match",
+    "MissingPackage",
     "NameChanges",
     "NameInfo",
     "Notebook",
@@ -154,9 +166,13 @@ __all__ = [
     "TooLarge",
     "Truncated",
     "UnknownExecution",
+    "UnknownName",
     "UnknownNotebook",
     "Unsupported",
     "Usage",
+    "ValueProblem",
+    "ValueTooLarge",
+    "VariableInfo",
     "VersionMismatch",
     "WorkerDied",
     "__version__",

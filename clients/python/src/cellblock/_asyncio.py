@@ -12,14 +12,15 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Self, TypeAlias, TypeVar, Unpack
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 from . import _requests as requests
+from . import _values as values
 from ._async_connection import AsyncConnection, AsyncPool
 from ._exceptions import CellblockError, ConnectionLost
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle, InputRequest, Output
-from ._outcome import Completed, NameInfo, Outcome
+from ._outcome import Completed, Outcome
 from ._profiles import ProfileInfo, Step
 from ._protocol import (
     DEFAULT,
@@ -31,8 +32,8 @@ from ._protocol import (
     Wait,
     choose_socket,
 )
-from ._requests import Call, ExecuteOptions
-from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus
+from ._requests import Call, ExecuteOptions, ValueFormat
+from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus, VariableInfo
 
 T = TypeVar("T")
 AsyncInputCallback: TypeAlias = Callable[[InputRequest], Awaitable[str]]
@@ -232,12 +233,45 @@ class AsyncNotebook:
         """The last inputs as (execution count, code), oldest first. `Busy` while code runs."""
         return await self._client._call(requests.history(self.name, last), timeout)
 
-    async def variables(self, *, timeout: Wait = DEFAULT) -> tuple[NameInfo, ...]:
-        """The names in the namespace, sorted. `Busy` while code runs."""
+    async def variables(self, *, timeout: Wait = DEFAULT) -> tuple[VariableInfo, ...]:
+        """The names in the namespace, sorted, and their values in short; no code of the user's runs for it.
+
+        While code runs: as of the last Execution that ended, without the values.
+        """
         return await self._client._call(requests.variables(self.name), timeout)
+
+    async def put(self, name: str, value: object, *, timeout: float | None = None) -> None:
+        """Binds a name to a value that has a JSON form. `ValueProblem` says why it could not."""
+        values.check(await self._cross("put", name, "json", timeout, values.json_payload(value)))
+
+    async def get(self, name: str, *, timeout: float | None = None) -> Any:
+        """The value of a variable, by way of JSON; `CannotCross` names the part that has no such form."""
+        return values.parse_json(values.content(await self._cross("get", name, "json", timeout), "json"))
+
+    async def put_arrow(self, name: str, stream: bytes, *, timeout: float | None = None) -> None:
+        """Binds a name to the table in an Arrow IPC stream: a DataFrame where pandas is, else `pyarrow.Table`."""
+        values.check(await self._cross("put", name, "arrow", timeout, stream))
+
+    async def get_arrow(self, name: str, *, timeout: float | None = None) -> bytes:
+        """A table (pandas, polars, Arrow) as an Arrow IPC stream."""
+        return values.content(await self._cross("get", name, "arrow", timeout), "arrow")
 
     def __repr__(self) -> str:
         return f"<AsyncNotebook {self.name}>"
+
+    async def _cross(
+        self, verb: str, name: str, form: ValueFormat, timeout: float | None, payload: bytes = b""
+    ) -> Completed:
+        execution_id = uuid.uuid4().hex
+        message = requests.execute(
+            self.name,
+            execution_id,
+            store_history=False,
+            stop_on_error=False,
+            task=values.task(verb, name, form),
+        )
+        progress = Progress(self.name, execution_id, execute=message, code=payload, profile=self._profile)
+        return await (await self._execution(progress, timeout, None, None)).result()
 
     async def _execution(
         self,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import uuid
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from . import _requests as requests
+from . import _values as values
 from ._connection import Pool
 from ._execution import Execution, InputCallback
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle
-from ._outcome import NameInfo
+from ._outcome import Completed
 from ._profiles import ProfileInfo, Step
 from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
-from ._requests import Call, ExecuteOptions
-from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus
+from ._requests import Call, ExecuteOptions, ValueFormat
+from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus, VariableInfo
 
 T = TypeVar("T")
 
@@ -227,12 +228,45 @@ class Notebook:
         """The last inputs as (execution count, code), oldest first. `Busy` while code runs."""
         return self._client._call(requests.history(self.name, last), timeout)
 
-    def variables(self, *, timeout: Wait = DEFAULT) -> tuple[NameInfo, ...]:
-        """The names in the namespace, sorted. `Busy` while code runs."""
+    def variables(self, *, timeout: Wait = DEFAULT) -> tuple[VariableInfo, ...]:
+        """The names in the namespace, sorted, and their values in short; no code of the user's runs for it.
+
+        While code runs: as of the last Execution that ended, without the values.
+        """
         return self._client._call(requests.variables(self.name), timeout)
+
+    def put(self, name: str, value: object, *, timeout: float | None = None) -> None:
+        """Binds a name to a value that has a JSON form. `ValueProblem` says why it could not."""
+        values.check(self._cross("put", name, "json", timeout, values.json_payload(value)))
+
+    def get(self, name: str, *, timeout: float | None = None) -> Any:
+        """The value of a variable, by way of JSON; `CannotCross` names the part that has no such form."""
+        return values.parse_json(values.content(self._cross("get", name, "json", timeout), "json"))
+
+    def put_arrow(self, name: str, stream: bytes, *, timeout: float | None = None) -> None:
+        """Binds a name to the table in an Arrow IPC stream: a DataFrame where pandas is, else `pyarrow.Table`."""
+        values.check(self._cross("put", name, "arrow", timeout, stream))
+
+    def get_arrow(self, name: str, *, timeout: float | None = None) -> bytes:
+        """A table (pandas, polars, Arrow) as an Arrow IPC stream."""
+        return values.content(self._cross("get", name, "arrow", timeout), "arrow")
 
     def __repr__(self) -> str:
         return f"<Notebook {self.name}>"
+
+    def _cross(
+        self, verb: str, name: str, form: ValueFormat, timeout: float | None, payload: bytes = b""
+    ) -> Completed:
+        execution_id = uuid.uuid4().hex
+        message = requests.execute(
+            self.name,
+            execution_id,
+            store_history=False,
+            stop_on_error=False,
+            task=values.task(verb, name, form),
+        )
+        progress = Progress(self.name, execution_id, execute=message, code=payload, profile=self._profile)
+        return self._execution(progress, timeout, None, None).result()
 
     def _execution(
         self,

@@ -12,6 +12,9 @@ CellblockError
 │   ├── BadRequest, TooLarge, UnknownNotebook, UnknownExecution, BadProfile
 │   ├── InterpreterProblem, SandboxProblem, StorageProblem, FileProblem
 │   └── Forbidden, Unsupported, Busy, ShuttingDown, InternalFault
+├── ValueProblem                 a value could not be put or got; `.code` is for programs
+│   ├── UnknownName, BadName, BadValue
+│   └── CannotCross, ValueTooLarge, MissingPackage
 ├── Timeout                      the caller's own `timeout=` is over (also a `TimeoutError`)
 └── ExecutionFailed              from `raise_for_error()`: the code did not end well
 
@@ -172,6 +175,60 @@ class InternalFault(RequestRefused):
     """A fault of cellblock itself; its log has more."""
 
     code = "internal"
+
+
+class ValueProblem(CellblockError):
+    """A value could not be put into a notebook or got out of it. The message names it and the cure."""
+
+    code: str = ""
+    """The name on the wire."""
+
+    _by_code: ClassVar[dict[str, type[ValueProblem]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        ValueProblem._by_code[cls.code] = cls
+
+    @staticmethod
+    def of(code: str, message: str) -> ValueProblem:
+        """The exception for a name; what user code raised on the way keeps its own in the message."""
+        known = ValueProblem._by_code.get(code)
+        return ValueProblem(f"{code}: {message}") if known is None else known(message)
+
+
+class UnknownName(ValueProblem):
+    """There is no variable of that name."""
+
+    code = "UnknownName"
+
+
+class BadName(ValueProblem):
+    """Python cannot bind a name like that."""
+
+    code = "BadName"
+
+
+class BadValue(ValueProblem):
+    """What was to be put is not what its format says."""
+
+    code = "BadValue"
+
+
+class CannotCross(ValueProblem):
+    """The value, or a part of it that the message names, has no exact form in that format."""
+
+    code = "CannotCross"
+
+
+class ValueTooLarge(ValueProblem):
+    """The value takes more bytes than one answer may have."""
+
+    code = "TooLarge"
+
+
+class MissingPackage(ValueProblem):
+    """The format needs a package that the profile's environment lacks; the message says how to add it."""
+
+    code = "MissingPackage"
 
 
 class Timeout(CellblockError, TimeoutError):

@@ -5,15 +5,15 @@ Both clients send these; neither knows a message by itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypedDict, TypeVar
+from typing import Generic, Literal, TypeAlias, TypedDict, TypeVar
 
 from ._exceptions import Busy, ProtocolError
 from ._fields import Fields, variant
 from ._files import FilePart, Listing, parse_listing, parse_part
 from ._messages import Bundle
-from ._outcome import NameInfo
 from ._profiles import ProfileInfo, Step, parse_profile, parse_step
 from ._status import (
     Completions,
@@ -21,6 +21,7 @@ from ._status import (
     IsComplete,
     NotebookInfo,
     NotebookStatus,
+    VariableInfo,
     parse_completions,
     parse_doctor_line,
     parse_history,
@@ -32,6 +33,9 @@ from ._status import (
 )
 
 T = TypeVar("T")
+ValueFormat: TypeAlias = Literal["json", "arrow"]
+Task: TypeAlias = Literal["code"] | dict[str, dict[str, str]]
+"""What an Execution does with its payload, as the wire has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class ExecuteOptions(TypedDict, total=False):
     """Expressions evaluated after the code, by name; see `Outcome.expressions`."""
     cell: str | None
     """What the code calls itself in tracebacks."""
+    plugin: tuple[str, Mapping[str, object]]
+    """A plug-in of the worker's that the code is run with, and its arguments, which must have a JSON form."""
 
 
 def execute(
@@ -82,8 +88,12 @@ def execute(
     echo: bool = True,
     user_expressions: Mapping[str, str] | None = None,
     cell: str | None = None,
+    plugin: tuple[str, Mapping[str, object]] | None = None,
+    task: Task = "code",
 ) -> dict[str, object]:
     """The message `execute`; the code is the payload."""
+    if plugin is not None:
+        task = {"plugin": {"name": plugin[0], "arguments": json.dumps(plugin[1])}}
     options = {
         "silent": silent,
         "store_history": store_history,
@@ -93,6 +103,7 @@ def execute(
         "user_expressions": [[name, expression] for name, expression in (user_expressions or {}).items()],
         "wall_ms": None if wall_seconds is None else max(1, round(wall_seconds * 1000)),
         "cell": cell,
+        "task": task,
     }
     return {"execute": {"notebook": notebook, "execution": execution_id, "options": options}}
 
@@ -191,8 +202,8 @@ def history(notebook: str, last: int) -> Call[tuple[tuple[int, str], ...]]:
     return _query(notebook, {"history": {"last": last}}, "history", parse_history)
 
 
-def variables(notebook: str) -> Call[tuple[NameInfo, ...]]:
-    """The names in the namespace."""
+def variables(notebook: str) -> Call[tuple[VariableInfo, ...]]:
+    """The names in the namespace, and their values in short."""
     return _query(notebook, "variables", "variables", parse_variables)
 
 

@@ -85,6 +85,24 @@ class IsComplete:
     indent: str
 
 
+@dataclass(frozen=True, slots=True)
+class VariableInfo:
+    """A variable with its value in short. `shape` and `preview` are None where only user code could tell,
+    and while an Execution runs."""
+
+    name: str
+    kind: str
+    """Its type as Python writes it, e.g. `pandas.DataFrame`."""
+    size_bytes: int | None
+    """Its size where that is cheap to know."""
+    shape: tuple[int, ...] | None
+    """Rows and columns of a table, the dimensions of an array, the length of a container."""
+    preview: str | None
+    """The value in Python's notation, shortened."""
+    columns: tuple[tuple[str, str], ...]
+    """The first hundred columns of a table: (name, type)."""
+
+
 def parse_notebook(fields: Fields) -> NotebookInfo:
     """A notebook in one line."""
     state = fields.text("state")
@@ -145,9 +163,21 @@ def parse_history(fields: Fields, _payload: bytes) -> tuple[tuple[int, str], ...
     return tuple(_input(item) for item in fields.items("inputs"))
 
 
-def parse_variables(fields: Fields, _payload: bytes) -> tuple[NameInfo, ...]:
+def parse_variables(fields: Fields, _payload: bytes) -> tuple[VariableInfo, ...]:
     """The answer to `variables`, sorted by name."""
-    return fields.structs("names", parse_name)
+    return fields.structs("variables", parse_variable)
+
+
+def parse_variable(fields: Fields) -> VariableInfo:
+    """A variable from its JSON."""
+    return VariableInfo(
+        name=fields.text("name"),
+        kind=fields.text("kind"),
+        size_bytes=fields.optional_integer("bytes"),
+        shape=fields.optional_integers("shape"),
+        preview=fields.optional_text("preview"),
+        columns=fields.text_pairs("columns"),
+    )
 
 
 def _input(item: object) -> tuple[int, str]:
