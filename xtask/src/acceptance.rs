@@ -28,8 +28,6 @@ pub(crate) fn run(variables: &Variables) -> Result<()> {
         return Ok(());
     }
     let python = python_env::dev_env(None)?;
-    let listed =
-        Command::new(&python).arg(&cases).arg("--list").output().context("failed to list the cases")?;
     let listed = output(Command::new(&python).arg(&cases).arg("--list"))?;
     let all: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let chosen: Vec<&str> = all.iter().copied().filter(|id| !NEED_SAVED_STATE.contains(id)).collect();
