@@ -11,6 +11,8 @@ import pytest
 
 import cellblock
 from cellblock import Client, Stream
+from cellblock._fields import Fields
+from cellblock._messages import parse_bundle
 
 from .fake import FakeDaemon, Peer, outcome, output
 
@@ -347,3 +349,13 @@ def test_every_exception_is_a_cellblock_error() -> None:
     assert len(raised) > 20
     assert all(issubclass(kind, cellblock.CellblockError) for kind in raised)
     assert issubclass(cellblock.Timeout, TimeoutError)
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"{", b"\xff", b"[1]", b"null", b"[" * 100_000, b'{"a":[' + b"[]," * 20_000 + b"1]}"]
+)
+def test_metadata_that_is_no_good_costs_the_metadata_alone(metadata: bytes) -> None:
+    parts = [{"mime": "text/plain", "span": {"offset": 0, "length": 1}}]
+    span = {"offset": 1, "length": len(metadata)}
+    bundle = parse_bundle(Fields("bundle", {"parts": parts, "metadata": span}), b"x" + metadata)
+    assert (bundle.text(), bundle.metadata) == ("x", {})

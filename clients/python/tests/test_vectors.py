@@ -341,7 +341,6 @@ def test_no_request_is_without_a_writer() -> None:
                 "update": False,
             }
         },
-        {"display": {"bundle": {"parts": [], "metadata": {"offset": 0, "length": 1}}, "update": False}},
         {"result": {"bundle": {"parts": []}, "execution_count": True}},
         {"notice": {"topic": "weather", "text": "", "names": []}},
         {"clear_output": {"wait": True}, "stream": {"name": "stdout"}},

@@ -10,8 +10,10 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+import numbers
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 # Below the frame's 64 MiB, with room for what else shares the payload.
@@ -70,11 +72,11 @@ def encode(data: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> Encod
 
 
 def json_text(value: Any) -> bytes:
-    """A value as JSON text; what JSON lacks becomes null (not-a-number) or its `str`."""
+    """A value as JSON text; what JSON lacks becomes null (not-a-number), what is near to it, or its `str`."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_near)
     except (ValueError, TypeError):
-        text = json.dumps(_plain(value), ensure_ascii=False, default=str)
+        text = json.dumps(_plain(value), ensure_ascii=False, default=_near)
     return text.encode("utf-8", "replace")
 
 
@@ -91,6 +93,9 @@ def _piece(mime: str, value: Any) -> bytes:
         return bytes(value) if _is_text(mime) else binascii.b2a_base64(bytes(value))
     if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
         value = "".join(value)
+    if isinstance(value, (Mapping, list, tuple)):
+        # JSON under a name that does not say so: Altair's `application/vnd.vegalite.v6.json`.
+        return json_text(value)
     return str(value).encode("utf-8", "backslashreplace")
 
 
@@ -135,3 +140,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
     return value
+
+
+def _near(value: Any) -> Any:
+    """What Jupyter makes of a value that json does not know: NumPy's numbers and arrays, dates, sets."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Collection) and not isinstance(value, str):
+        return _plain(list(value))
+    return str(value)

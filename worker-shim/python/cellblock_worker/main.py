@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from . import plotly_support
+from . import pillow_support, plotly_support, tqdm_support
 from .channel import EXIT_INTERNAL, SOCKET_FD, Channel
 from .interrupt import PAGE_FD
 from .native import Native
@@ -56,6 +56,8 @@ def _environment() -> None:
     # Plotly's default emits its whole JavaScript, 4.8 MB a figure.
     os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
     plotly_support.install()
+    pillow_support.install()
+    tqdm_support.install()
     cache, target = os.environ.get("CELLBLOCK_CACHE"), os.environ.get("MPLCONFIGDIR")
     if cache and target:
         # Without the list of fonts the first figure takes 1.5 s longer.
@@ -66,7 +68,7 @@ def _environment() -> None:
 
 
 def _serve(channel: Channel) -> NoReturn:
-    from . import attribution, spawn
+    from . import attribution, bokeh_support, spawn
     from .proof import proof, versions
     from .text import Text
 
@@ -82,7 +84,11 @@ def _serve(channel: Channel) -> NoReturn:
     from .executor import Executor
     from .shell import Shell
 
-    shell = Shell.make(Outputs(channel), interrupts)
+    outputs = Outputs(channel)
+    shell = Shell.make(outputs, interrupts)
+    outputs.widgets.install()
+    shell.events.register("post_execute", outputs.widgets.catch_up)
+    bokeh_support.install(outputs)
     attribution.follow_threads()
     spawn.watch(text, interrupts)
     os.register_at_fork(after_in_child=interrupts.become_child)

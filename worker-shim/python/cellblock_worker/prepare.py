@@ -1,6 +1,6 @@
 """Run once inside a sandbox when an interpreter is set up: makes what costs seconds later.
 
-Leaves in the workspace: `lib/cellblock_worker/*.pyc`, for `$CELLBLOCK_CACHE/lib`, and
+Leaves in the workspace: `lib/cellblock_worker/**/*.pyc`, for `$CELLBLOCK_CACHE/lib`, and
 `matplotlib/fontlist*.json`, for `$CELLBLOCK_CACHE/matplotlib`. Prints nothing.
 """
 
@@ -30,11 +30,12 @@ def main() -> None:
 def compile_worker(target: Path) -> None:
     """This package without sources, so that no start compiles it; tracebacks name the sources."""
     package = Path(__file__).resolve().parent
-    (target / package.name).mkdir(parents=True, exist_ok=True)
-    for source in sorted(package.glob("*.py")):
+    for source in sorted(package.rglob("*.py")):
+        compiled = (target / package.name / source.relative_to(package)).with_suffix(".pyc")
+        compiled.parent.mkdir(parents=True, exist_ok=True)
         py_compile.compile(
             str(source),
-            cfile=str(target / package.name / f"{source.stem}.pyc"),
+            cfile=str(compiled),
             dfile=str(source),
             doraise=True,
             # The sources are read-only beside it and of the same build: nothing to check.

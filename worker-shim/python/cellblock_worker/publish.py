@@ -13,6 +13,7 @@ from IPython.core.displaypub import DisplayPublisher
 from . import bundle as bundles
 from .attribution import current_execution
 from .channel import Channel
+from .widgets_support import Views, as_text, is_within_output
 
 # Jupyter's display ids go into meta.
 DISPLAY_ID_CHARACTERS = 1_000
@@ -23,6 +24,7 @@ class Outputs:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self.widgets = Views(self._update)
 
     @property
     def is_open(self) -> bool:
@@ -31,6 +33,8 @@ class Outputs:
 
     def send(self, output: Any, payload: bytes = b"") -> None:
         """One `Output`."""
+        if self.widgets.is_behind:
+            self.widgets.catch_up()
         self._channel.send({"output": {"execution": current_execution(), "output": output}}, payload)
 
     def send_bundle(self, data: Mapping[str, Any], metadata: Mapping[str, Any] | None, rest: Any) -> None:
@@ -45,9 +49,28 @@ class Outputs:
         for sentence in encoded.degraded:
             self.notice(sentence)
 
+    def display(
+        self,
+        data: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None,
+        display_id: str | None,
+        update: bool,
+    ) -> None:
+        """A `Display`."""
+        self.send_bundle(
+            data,
+            metadata,
+            lambda wire: {"display": {"bundle": wire, "display_id": display_id, "update": update}},
+        )
+
     def notice(self, sentence: str) -> None:
         """Says that an output is less than what was asked for."""
         self.send({"notice": {"topic": "degraded", "text": sentence, "names": []}})
+
+    def _update(self, data: Mapping[str, Any], display_id: str) -> None:
+        if self.is_open:
+            _flush_user_streams()
+            self.display(data, None, display_id, update=True)
 
 
 class Publisher(DisplayPublisher):  # type: ignore[misc]
@@ -67,13 +90,14 @@ class Publisher(DisplayPublisher):  # type: ignore[misc]
         _flush_user_streams()
         display_id = (transient or {}).get("display_id")
         shown = None if display_id is None else str(display_id)[:DISPLAY_ID_CHARACTERS]
-        self.shell.outputs.send_bundle(
-            data,
-            metadata,
-            lambda wire: {"display": {"bundle": wire, "display_id": shown, "update": bool(update)}},
-        )
+        outputs: Outputs = self.shell.outputs
+        data, shown = outputs.widgets.display(data, shown)
+        outputs.display(data, metadata, shown, bool(update))
 
     def clear_output(self, wait: bool = False) -> None:
+        if is_within_output():
+            # Of the widget, whose output stands among the cell's: those must not go with it.
+            return
         _flush_user_streams()
         self.shell.outputs.send({"clear_output": {"wait": bool(wait)}})
 
@@ -102,7 +126,7 @@ class ResultHook(DisplayHook):  # type: ignore[misc]
         _flush_user_streams()
         count = self.prompt_count
         self.shell.outputs.send_bundle(
-            format_dict,
+            as_text(format_dict),
             md_dict,
             lambda wire: {"result": {"bundle": wire, "execution_count": max(count, 0)}},
         )

@@ -33,6 +33,9 @@ INPUT_CHARACTERS = 1 << 20
 # and transforming it costs 40 % of a long cell's time.
 _SPECIAL = re.compile(r"\?|^[ \t]*(?:[%!,;/]|>>>|\.\.\.|In \[)|=[ \t]*[%!]|[\f\r\v]", re.MULTILINE)
 
+# Matplotlib's, whose figures are drawn by a page that stays connected.
+_LIVE_BACKENDS = frozenset(["ipympl", "nbagg", "notebook", "widget"])
+
 
 class Compiler(CachingCompiler):  # type: ignore[misc]
     """Gives each run's code a file name of its own, and remembers whose it is."""
@@ -114,6 +117,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         config.HistoryAccessor.enabled = False
         config.Completer.use_jedi = False
         config.IPCompleter.use_jedi = False
+        # polars, transformers and others look for this section to tell a notebook from a terminal.
+        config.IPKernelApp.name = "cellblock"
         shell: Shell = cls.instance(config=config)
         return shell
 
@@ -163,6 +168,13 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         """Only the inline backend: there is no display."""
         if gui not in (None, "", "inline", "agg"):
             raise UsageError(f"there is no display here: cannot start the event loop of {gui!r}")
+
+    def enable_matplotlib(self, gui: str | None = None) -> Any:
+        """`%matplotlib`. The backends that draw in a live page draw inline."""
+        if gui in _LIVE_BACKENDS:
+            self.outputs.notice(f"figures are shown inline: `{gui}` needs a live front end")
+            gui = "inline"
+        return super().enable_matplotlib(gui)
 
     def ask_exit(self) -> None:
         """For whoever calls it by name."""
@@ -253,6 +265,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     system = system_raw = system_piped
 
 
+# pandas, rich and others look for this name, for the same reason.
+Shell.__name__ = Shell.__qualname__ = "ZMQInteractiveShell"
 InteractiveShellABC.register(Shell)
 
 

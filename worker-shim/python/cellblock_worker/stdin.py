@@ -20,6 +20,8 @@ class Stdin:
 
     def __init__(self, outputs: Outputs, receive: Callable[[], str]) -> None:
         self.allowed = False
+        # Where it is not allowed, `input()` finds the end of a file, as on /dev/null.
+        self.at_end = False
         self._outputs = outputs
         # Blocks until the shim sends `Input`; interruptible.
         self._receive = receive
@@ -39,6 +41,8 @@ class Stdin:
         return self._ask("getpass", str(prompt), password=True)
 
     def _ask(self, called: str, prompt: str, *, password: bool) -> str:
+        if self.at_end and not self.allowed:
+            raise EOFError(f"{called}() was called, but nobody can answer: this code runs without input")
         if not self.allowed or not self._outputs.is_open:
             raise StdinNotImplementedError(
                 f"{called}() was called, but this execution does not allow input requests "

@@ -66,6 +66,12 @@ class Output:
         """The representations there are."""
         return [part["mime"] for part in self.body["bundle"]["parts"]]
 
+    @property
+    def metadata(self) -> Any:
+        """What a display or result says about its parts."""
+        span = self.body["bundle"]["metadata"]
+        return json.loads(self.payload[span["offset"] : span["offset"] + span["length"]]) if span else {}
+
 
 @dataclass
 class Result:

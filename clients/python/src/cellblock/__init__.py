@@ -81,6 +81,13 @@ from ._outcome import (
 )
 from ._profiles import ProfileInfo, Step
 from ._requests import ExecuteOptions
+from ._service import (
+    AsyncExecutionService,
+    ExecutionResult,
+    ExecutionService,
+    ExecutionStatus,
+    UnknownVariable,
+)
 from ._status import (
     BarrierReport,
     Completions,
@@ -96,6 +103,7 @@ from ._version import __version__
 __all__ = [
     "AsyncClient",
     "AsyncExecution",
+    "AsyncExecutionService",
     "AsyncFiles",
     "AsyncNotebook",
     "BadName",
@@ -123,6 +131,9 @@ __all__ = [
     "ExecuteOptions",
     "Execution",
     "ExecutionFailed",
+    "ExecutionResult",
+    "ExecutionService",
+    "ExecutionStatus",
     "ExpressionError",
     "FileInfo",
     "FilePart",
@@ -168,6 +179,7 @@ __all__ = [
     "UnknownExecution",
     "UnknownName",
     "UnknownNotebook",
+    "UnknownVariable",
     "Unsupported",
     "Usage",
     "ValueProblem",

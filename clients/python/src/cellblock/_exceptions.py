@@ -15,6 +15,7 @@ CellblockError
 ├── ValueProblem                 a value could not be put or got; `.code` is for programs
 │   ├── UnknownName, BadName, BadValue
 │   └── CannotCross, ValueTooLarge, MissingPackage
+├── UnknownVariable              of an ExecutionService; also a `KeyError`
 ├── Timeout                      the caller's own `timeout=` is over (also a `TimeoutError`)
 └── ExecutionFailed              from `raise_for_error()`: the code did not end well
 
