@@ -177,7 +177,7 @@ def test_history_and_variables(worker: Worker) -> None:
     worker.run("secret = 2", store_history=False)
     assert worker.ask({"history": {"last": 10}})[0] == {"history": {"inputs": [[1, "b = 'x'"], [2, "a = 1"]]}}
     assert worker.ask({"history": {"last": 1}})[0] == {"history": {"inputs": [[2, "a = 1"]]}}
-    names = worker.ask("variables")[0]["variables"]["names"]
+    names = worker.ask("variables")[0]["variables"]["variables"]
     assert [name["name"] for name in names] == ["a", "b", "secret"]
 
 

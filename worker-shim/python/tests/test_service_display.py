@@ -230,12 +230,11 @@ def test_outside_of_runs_display_is_ipythons(service: Service) -> None:
 
 def test_a_display_of_a_task_of_other_code_is_none_of_the_run(service: Service) -> None:
     result = service.worker.start(
-        "import asyncio\nasync def later():\n    await asyncio.sleep(0)\n    go.set()\n"
-        "    await asyncio.sleep(0.05)\n    display({'late': 1})\n    done.set()\n"
+        "import asyncio\nasync def later():\n    await go.wait()\n    display({'late': 1})\n    done.set()\n"
         "go, done = asyncio.Event(), asyncio.Event()\nt = asyncio.create_task(later())"
     )
     service.worker.wait(result)
-    run = service.run("await go.wait()\nawait done.wait()")
+    run = service.run("go.set()\nawait done.wait()")
     assert run.shown == []
     shown = [o for o in service.worker.outputs if o.execution == result and o.kind == "display"]
     assert [o.mimes for o in shown] == [["text/plain"]]

@@ -202,3 +202,21 @@ def test_a_run_costs_little_beside_the_engine(used: Service) -> None:
     used.worker.run("_spent = (time.process_time() - _spent) / 50; print(_spent)", store_history=False)
     spent = float(used.worker.run("print(_spent)", store_history=False).stream("stdout"))
     assert spent < 0.005
+
+
+def test_without_packages_a_notebook_still_works(service: Service) -> None:
+    service.worker.run(
+        "import sys\nfor name in ('pandas', 'numpy', 'matplotlib', 'plotly'): sys.modules[name] = None"
+    )
+    run = service.run(
+        "x = 1\ndisplay({'a': x}, 'J')\ndisplay([0] * 200)\nprint(to_python_type(x), safe_int('3'))"
+    )
+    assert run.kinds == ["json", "json"]
+    assert run.stdout.endswith("1 3\n")
+    assert service.ask("variables")["numbers"]["x"]["value"] == 1
+    assert service.ask("variable", name="x") == {"type": "int", "value": "1"}
+    error = service.try_("pd.DataFrame()").end["error"]
+    assert error["name"] == "ModuleNotFoundError"
+    assert "HINT: Missing Python package 'pandas'" in error["value"]
+    service.clear()
+    assert service.run("print('x' in globals())").stdout == "False\n"

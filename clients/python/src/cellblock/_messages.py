@@ -47,7 +47,8 @@ class Bundle:
         return {mime: self._jupyter(mime) for mime in self.parts}
 
     def _jupyter(self, mime: str) -> Any:
-        if mime == "application/json" or mime.endswith("+json"):
+        # `.json`: as Altair's `application/vnd.vegalite.v6.json`.
+        if mime == "application/json" or mime.endswith(("+json", ".json")):
             return self.json(mime)
         if mime.startswith("image/") and mime != "image/svg+xml":
             return base64.b64encode(self.parts[mime]).decode("ascii")

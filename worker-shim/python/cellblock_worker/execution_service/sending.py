@@ -24,7 +24,7 @@ def send(
     ready = {mime: value for mime, value in parts.items() if isinstance(value, bytes) and _is_json(mime)}
     encoded = bundle.encode({mime: value for mime, value in parts.items() if mime not in ready}, metadata)
     degraded = list(encoded.degraded)
-    while sum(map(len, ready.values())) + len(encoded.payload) > bundle.BUNDLE_BYTES:
+    while ready and sum(map(len, ready.values())) + len(encoded.payload) > bundle.BUNDLE_BYTES:
         mime = max(ready, key=lambda mime: len(ready[mime]))
         size = len(ready.pop(mime))
         degraded.append(

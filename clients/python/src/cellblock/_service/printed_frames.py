@@ -1,8 +1,8 @@
 """The grammar of a DataFrame that pandas has printed: one block of columns, with or without the index.
 
 All lines of a block have one length. Column names and cells are right-aligned, the index is at the left edge;
-its names, if it has some, stand alone on the line below the header. A block that ends in a backslash goes on in
-another one. Only layout is looked at here; whether a block makes a believable table is the caller's to say.
+its names, if it has some, stand alone on the line below the header. A block whose header ends in a backslash
+goes on in another one. Only layout is looked at here; whether that makes a table is the caller's to say.
 
 Deliberately absent: columns of several levels, whose upper header lines cannot be told from other text.
 """
@@ -12,10 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 WIDTH: Final = 10_000
 """Characters of a line; a longer one is none of a table that anybody reads."""
+ROWS: Final = 1_000
+"""Rows that are read; those after them are only counted."""
 
 _WORD: Final = re.compile(r"\S+")
 _LETTER: Final = re.compile(r"[^\W\d_]")
@@ -23,8 +26,8 @@ _INTEGER_LABEL: Final = re.compile(r"(?:-?[0-9]+|\.\.\.?)(?= )")
 _NUMBER: Final = re.compile(
     r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,3})?|-?inf|NaN|NaT|<NA>"
 )
-# What stands only one space behind the column before it: all other values have a space for a sign.
 _LABELLED: Final = re.compile(r"[0-9]+ +\S.*")
+# What stands only one space behind the column before it: most values have a space for a sign.
 _TIGHT: Final = re.compile(r"-|[0-9]{4}-[0-9]{2}|[0-9]+ days")
 
 
@@ -40,10 +43,19 @@ class Block:
     names: list[str]
     labels: list[str] | None
     rows: list[list[str]]
+    rows_in_all: int
     index_name: str
     is_continued: bool
     # Only a frame that is folded leaves spaces behind its header.
     has_margin: bool
+
+    def continues(self, first: Block) -> bool:
+        """Whether it has the rows of a frame's first block."""
+        return (self.labels, self.rows_in_all, self.index_name) == (
+            first.labels,
+            first.rows_in_all,
+            first.index_name,
+        )
 
 
 class _Word(NamedTuple):
@@ -63,6 +75,7 @@ class _Header:
 
 class _Rows(NamedTuple):
     lines: list[str]
+    total: int
     end: int
 
 
@@ -75,7 +88,7 @@ class _Unsure(Exception):
 
 
 def read_block(lines: Sequence[str], at: int, floor: int) -> tuple[Block | None, int]:
-    """The block whose header is the line `at`, and the line to go on with. Lines before `floor` are others'."""
+    """The block whose header is the line `at`, and the line to go on with. Lines before `floor` are taken."""
     header = _header(lines, at)
     if header is None:
         return None, at + 1
@@ -90,7 +103,6 @@ def read_block(lines: Sequence[str], at: int, floor: int) -> tuple[Block | None,
 
 def _header(lines: Sequence[str], at: int) -> _Header | None:
     line = lines[at]
-    # Most lines end here: a row as long as its header follows it.
     if not 3 <= len(line) <= WIDTH or at + 1 >= len(lines) or len(lines[at + 1]) != len(line) or "\t" in line:
         return None
     text = line.rstrip()
@@ -132,7 +144,8 @@ def _with_index(header: _Header, lines: Sequence[str], floor: int) -> tuple[Bloc
     cells = _cells(rows.lines, edges)
     if _is_lower_level(lines, header, floor, edges, has_name=has_name) or _hides_column(names, cells):
         raise _Unsure(rows.end)
-    return Block(names, labels, cells, name, header.is_continued, header.has_margin), rows.end
+    block = Block(names, labels, cells, rows.total, name, header.is_continued, header.has_margin)
+    return block, rows.end
 
 
 def _indexed_rows(
@@ -147,8 +160,7 @@ def _indexed_rows(
         if line == lines[header.at]:
             # The same frame again, or another part of it.
             break
-        indent = length - len(line.lstrip())
-        if indent >= first_column:
+        if line[0] == " " and length - len(line.lstrip()) >= first_column:
             # Another header, or a row without a label.
             if not _begins_flush(lines, at + 1, length):
                 raise _Unsure(at)
@@ -163,11 +175,12 @@ def _indexed_rows(
                 break
             raise _Unsure(max(at, start))
         has_integers = has_integers and is_integer
-        found.append(line)
+        if len(found) < ROWS:
+            found.append(line)
         at += 1
     if not found or found[0].startswith(" "):
         raise _Unsure(start)
-    return _Rows(found, at)
+    return _Rows(found, at - start, at)
 
 
 def _begins_flush(lines: Sequence[str], at: int, length: int) -> bool:
@@ -220,17 +233,17 @@ def _without_index(header: _Header, lines: Sequence[str], floor: int) -> tuple[B
         or _hides_column(names, cells)
     ):
         raise _Unsure(rows.end)
-    return Block(names, None, cells, "", is_continued=False, has_margin=False), rows.end
+    return Block(names, None, cells, rows.total, "", is_continued=False, has_margin=False), rows.end
 
 
 def _bare_rows(lines: Sequence[str], start: int, length: int, lasts: list[_Word]) -> _Rows:
-    """Rows of which some column has numbers throughout: without an index nothing else tells them from text."""
+    """Rows of which some column has numbers throughout: nothing else tells them from text."""
     found: list[str] = []
     edges = [0, *(word.end for word in lasts)]
     numeric = set(range(len(lasts)))
     at = start
     while at < len(lines) and len(line := lines[at]) == length and not line.isspace():
-        cells = [line[left:right].strip() for left, right in zip(edges, edges[1:], strict=False)]
+        cells = [line[left:right].strip() for left, right in pairwise(edges)]
         still = {number for number in numeric if is_number(cells[number])}
         if not (still and all(cells) and _fits(line, lasts)):
             # Text, another table like this one, or a row that shows that this is no table.
@@ -240,11 +253,12 @@ def _bare_rows(lines: Sequence[str], start: int, length: int, lasts: list[_Word]
                 raise _Unsure(at)
             break
         numeric = still
-        found.append(line)
+        if len(found) < ROWS:
+            found.append(line)
         at += 1
     if not found:
         raise _Unsure(start)
-    return _Rows(found, at)
+    return _Rows(found, at - start, at)
 
 
 # Columns.
@@ -296,11 +310,11 @@ def _ends_column(rows: _Rows, word: _Word) -> bool:
 
 
 def _cells(rows: list[str], edges: list[int]) -> list[list[str]]:
-    return [[row[left:right].strip() for left, right in zip(edges, edges[1:], strict=False)] for row in rows]
+    return [[row[left:right].strip() for left, right in pairwise(edges)] for row in rows]
 
 
 def _are_positions(labels: list[str]) -> bool:
-    """Whether they count from 0: without names below it, a header at the left edge is told by nothing else."""
+    """Whether they count from 0: nothing else tells a header at the left edge from text."""
     return len(labels) > 1 and all(label == str(number) for number, label in enumerate(labels))
 
 

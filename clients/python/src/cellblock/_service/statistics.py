@@ -1,8 +1,8 @@
 """Warnings about results that look statistically wrong: five checks of the printed text and the tables.
 
 The texts of the warnings are what callers know and match. What triggers them is taken narrowly: whole words,
-columns by their exact names, a confidence interval only with its own parameter. A fact is told once, however often
-its table was captured (displayed, as a variable, printed).
+columns by their exact names, a confidence interval only with its own parameter. A fact is told once, however
+often its table was captured (displayed, as a variable, printed).
 
 Text and tables come from a worker: patterns have bounded repeats, and any value may be of any type.
 """
@@ -13,14 +13,17 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 WARNINGS: Final = 100
 NAME_CHARACTERS: Final = 200
+HITS: Final = 1_000
+"""How many places of one pattern are looked at more closely."""
 
 _NUMBER: Final = r"[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][-+]?[0-9]{1,3})?"
-# A number ends here: no digits follow, nor a word.
-_END: Final = r"(?!\.?[0-9]|[^\W\d])"
+# A number ends here, and is no part of a date.
+_END: Final = r"(?![.-]?[0-9])"
 
 _BOUND: Final = re.compile(
     r"\b(?:at|hit|reached|hitting)[ \t]{1,20}(?:(?:lower|upper)[ \t]{1,20})?bounds?\b", re.I
@@ -30,7 +33,8 @@ _NEGATION: Final = re.compile(
 )
 _INTERVAL: Final = re.compile(
     rf"\b95%[ \t]{{0,20}}CI[ \t:=]{{1,20}}[\[(]?[ \t]{{0,20}}(-?{_NUMBER})"
-    rf"(?:[ \t,]{{1,20}}to[ \t,]{{1,20}}|[ \t]{{0,20}},[ \t]{{0,20}})(-?{_NUMBER}){_END}(?![ \t]{{1,20}}to\b)",
+    rf"(?:[ \t,]{{1,20}}to[ \t,]{{1,20}}|[ \t]{{0,20}},[ \t]{{0,20}})"
+    rf"(-?{_NUMBER}){_END}(?![ \t]{{1,20}}to\b)",
     re.I,
 )
 _POSITIVE: Final = re.compile(r"(?<![^\W_])(?:clearance|CL|Vd|volume|rate|constant|k)(?![^\W_])", re.I)
@@ -73,20 +77,21 @@ def warnings_of(stdout: str, tables: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _of_text(text: str) -> Iterator[str]:
-    if any(
-        not _NEGATION.search(text[max(hit.start() - 120, 0) : hit.start()]) for hit in _BOUND.finditer(text)
-    ):
-        yield _AT_BOUNDS
-    for interval in _INTERVAL.finditer(text):
+    for bound in islice(_BOUND.finditer(text), HITS):
+        if not _NEGATION.search(text[max(bound.start() - 120, 0) : bound.start()]):
+            yield _AT_BOUNDS
+            break
+    for interval in islice(_INTERVAL.finditer(text), HITS):
         lower, upper = float(interval[1]), float(interval[2])
         subject = _subject(text, interval.start(), interval.end())
         if lower < 0 and _POSITIVE.search(subject) and not _SIGNED.search(subject):
             yield (
-                f"🚨 CRITICAL: Confidence interval [{lower}, {upper}] includes impossible negative values for a"
-                " positive parameter. This indicates severe model misspecification or inappropriate methodology."
+                f"🚨 CRITICAL: Confidence interval [{lower}, {upper}] includes impossible negative values for"
+                " a positive parameter. This indicates severe model misspecification or inappropriate"
+                " methodology."
             )
             break
-    for variation in _VARIATION.finditer(text):
+    for variation in islice(_VARIATION.finditer(text), HITS):
         if (value := float(variation[1])) > 150:
             yield (
                 f"⚠️ STATISTICAL: %CV of {value:.1f}% indicates very poor parameter precision"
@@ -153,8 +158,8 @@ def _poor_precision(parameter: str, value: float) -> _Fact:
 
 def _at_bound(parameter: str, value: Any, bound: float) -> _Fact:
     return _Fact(
-        f"⚠️ STATISTICAL: {parameter} = {value} appears to be at optimizer bounds. Parameter estimates at bounds"
-        " are unreliable - consider different initial values or bounds.",
+        f"⚠️ STATISTICAL: {parameter} = {value} appears to be at optimizer bounds. Parameter estimates at"
+        " bounds are unreliable - consider different initial values or bounds.",
         ("bound", parameter, str(bound)),
     )
 

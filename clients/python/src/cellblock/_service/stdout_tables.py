@@ -1,11 +1,11 @@
 """Tables that printed DataFrames have left in a cell's standard output.
 
 What is read is what pandas prints, and nothing else (`printed_frames`): text that merely looks like columns
-(classification reports, lists, logs) is no table. When in doubt there is none: a wrong table is worse than none,
-as the text itself is there in any case.
+(classification reports, lists, logs) is no table. When in doubt there is none: a wrong table is worse than
+none, as the text itself is there in any case.
 
-Deliberately absent: Series, and tables of other libraries. The index is in the HTML only, as it is with tables
-that were captured. The text comes from a worker: lines and tables are bounded, and no line is looked at more than
+Deliberately absent: Series, and tables of other libraries. The index is in the HTML only, as with tables that
+were captured. The text comes from a worker: lines and tables are bounded, and no line is looked at more than
 a few times.
 """
 
@@ -16,12 +16,17 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from .printed_frames import Block, is_number, read_block
 from .tables import CELLS, COLUMNS, ROWS
 
 TABLES: Final = 100
+TRIES: Final = 20_000
+"""Lines that could be a header; what comes after so many that are none is not looked at."""
+BLOCKS: Final = 200
+"""Parts that one frame is folded into; a text with more is meant to keep us busy."""
 HTML_ROWS: Final = 60
 
 _SIZE: Final = re.compile(r"\[([0-9]{1,12}) rows x ([0-9]{1,9}) columns\]")
@@ -39,8 +44,13 @@ def parse(text: str) -> list[dict[str, Any]]:
     """The tables in a text, in its order, as entries of `ExecutionResult.tables`."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     found: list[dict[str, Any]] = []
-    at = floor = 0
-    while at < len(lines) and len(found) < TABLES:
+    at = floor = tries = 0
+    while at < len(lines) - 1 and len(found) < TABLES and tries < TRIES:
+        # Most lines are passed here: a header is followed by a row of the same length.
+        if not lines[at] or len(lines[at]) != len(lines[at + 1]):
+            at += 1
+            continue
+        tries += 1
         blocks, at = _blocks(lines, at, floor)
         frame, end = _frame(blocks, lines, at) if blocks else (None, at)
         if frame is not None:
@@ -57,8 +67,10 @@ def _blocks(lines: Sequence[str], at: int, floor: int) -> tuple[list[Block], int
         block, at = read_block(lines, at, floor)
         if block is None or block.has_margin != (block.is_continued or bool(found)):
             return [], at
-        if found and (block.labels, block.index_name) != (found[0].labels, found[0].index_name):
+        if found and not block.continues(found[0]):
             return [], at
+        if len(found) == BLOCKS:
+            return [], len(lines)
         found.append(block)
         if is_continued := block.is_continued:
             if at >= len(lines) or lines[at].strip():
@@ -92,7 +104,7 @@ def _frame(blocks: list[Block], lines: Sequence[str], at: int) -> tuple[_Frame |
         if not (name == "..." and all(_DOTS.fullmatch(row[number]) for row in rows))
     ]
     kept = [number for number, row in enumerate(rows) if not _is_gap(labels, number, row)]
-    shown = len(kept), len(columns)
+    shown = blocks[0].rows_in_all - len(rows) + len(kept), len(columns)
     whole = shown if size is None else (int(size[1]), int(size[2]))
     are_cut = len(kept) < len(rows), len(columns) < len(names)
     # What is left out is told below the table, or it is not pandas that printed it.
@@ -144,7 +156,7 @@ def _are_positions(numbers: list[str], *, has_gap: bool) -> bool:
     values = list(map(int, numbers))
     if all(value in _YEARS for value in values):
         return True
-    jumps = sum(after != before + 1 for before, after in zip(values, values[1:], strict=False))
+    jumps = sum(after != before + 1 for before, after in pairwise(values))
     return values[0] == 0 and jumps <= has_gap and values == sorted(values)
 
 
