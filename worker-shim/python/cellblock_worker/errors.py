@@ -6,6 +6,7 @@ import json
 import linecache
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,8 @@ FRAMES = 40
 CAUSES = 8
 META_BYTES = 96 << 10
 
+# Where the worker's own code lies; compiled code names its sources.
+OURS = f"{Path(__file__).parent}/"
 # The file names of cells; see `Compiler.cache` in shell.py.
 CellOf = Callable[[str], "tuple[str, int] | None"]
 
@@ -95,7 +98,8 @@ def _stack(tb: TracebackType | None, cell_of: CellOf) -> list[dict[str, Any]]:
     for frame, line in traceback.walk_tb(tb):
         code = frame.f_code
         in_cell = in_cell or cell_of(code.co_filename) is not None
-        if in_cell:
+        # What of ours stands between a cell and what it called (`input`, a lazy module) is no step.
+        if in_cell and not code.co_filename.startswith(OURS):
             found.append((code.co_filename, line or 0, code.co_name))
     return _bounded([_frame(file, line, function, None, cell_of) for file, line, function in found])
 

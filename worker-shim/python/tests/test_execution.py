@@ -72,6 +72,14 @@ def test_error_frames_are_the_cells_own_lines(shared: Worker) -> None:
     assert result.end == {"error": {"name": "ZeroDivisionError", "value": "division by zero"}}
 
 
+def test_what_of_ours_a_cell_goes_through_is_no_frame(shared: Worker) -> None:
+    error = shared.run("def ask():\n    return input()\nask()").only("error")
+    assert [(frame["line"], frame["function"]) for frame in error.body["frames"]] == [
+        (3, "<module>"),
+        (2, "ask"),
+    ]
+
+
 def test_frames_in_files_have_no_execution(worker: Worker) -> None:
     Path(f"/proc/{worker.pid}/cwd/helper.py").write_text("def fail():\n    raise KeyError('k')\n")
     frames = worker.run("import helper\nhelper.fail()").only("error").body["frames"]

@@ -229,8 +229,8 @@ def _without_index(header: _Header, lines: Sequence[str], floor: int) -> tuple[B
         # An index after all, of a table that somebody has indented.
         or all(_LABELLED.fullmatch(row[0]) for row in cells)
         or (len(cells) == 1 and not all(map(is_number, cells[0])))
+        or any("  " in cell for row in cells for cell in row)
         or _is_lower_level(lines, header, floor, edges, has_name=False)
-        or _hides_column(names, cells)
     ):
         raise _Unsure(rows.end)
     return Block(names, None, cells, rows.total, "", is_continued=False, has_margin=False), rows.end

@@ -23,7 +23,7 @@ from .printed_frames import Block, is_number, read_block
 from .tables import CELLS, COLUMNS, ROWS
 
 TABLES: Final = 100
-TRIES: Final = 20_000
+TRIES: Final = 10_000
 """Lines that could be a header; what comes after so many that are none is not looked at."""
 BLOCKS: Final = 200
 """Parts that one frame is folded into; a text with more is meant to keep us busy."""
