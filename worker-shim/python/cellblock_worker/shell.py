@@ -128,6 +128,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self.compiler_class = Compiler
         super().init_instance_attrs()
         self._untouched_transforms: tuple[int, ...] | None = None
+        # (the cell, what was made of it, `leading_lines`)
+        self._ahead: tuple[str, str, int] | None = None
 
     def init_environment(self) -> None:
         # As ipykernel: colours in tools, no pagers.
@@ -186,7 +188,20 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     # Cells.
 
     def transformed(self, code: str) -> str:
-        """The cell as Python."""
+        """The cell as Python, once: what was made of it ahead is taken."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == code:
+            self.compile.leading_lines = ahead[2]
+            return ahead[1]
+        return self._transformed(code)
+
+    def transform_ahead(self, code: str) -> str:
+        """The cell as Python, for who looks at it before it is run."""
+        cell = self._transformed(code)
+        self._ahead = (code, cell, self.compile.leading_lines)
+        return cell
+
+    def _transformed(self, code: str) -> str:
         first = code.partition("\n")[0]
         self.compile.leading_lines = 0
         if (

@@ -106,7 +106,7 @@ class ExecutionService:
         if not shell.custom_exceptions:
             shell.set_custom_exc((ModuleNotFoundError,), _show_with_hint)
         self._names.load_mentioned(code)
-        prepared = prepare(code, autofix=autofix, namespace=shell.user_ns, transform=shell.transformed)
+        prepared = prepare(code, autofix=autofix, namespace=shell.user_ns, transform=shell.transform_ahead)
         report = {
             "lint_report": prepared.lint_report,
             "autofix_report": prepared.autofix_report,
