@@ -249,7 +249,7 @@ class AsyncNotebook:
         return values.parse_json(values.content(await self._cross("get", name, "json", timeout), "json"))
 
     async def put_arrow(self, name: str, stream: bytes, *, timeout: float | None = None) -> None:
-        """Binds a name to the table in an Arrow IPC stream: a DataFrame where pandas is, else `pyarrow.Table`."""
+        """Binds a name to the table in an Arrow IPC stream, as a DataFrame where pandas is."""
         values.check(await self._cross("put", name, "arrow", timeout, stream))
 
     async def get_arrow(self, name: str, *, timeout: float | None = None) -> bytes:

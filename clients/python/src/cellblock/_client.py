@@ -244,7 +244,7 @@ class Notebook:
         return values.parse_json(values.content(self._cross("get", name, "json", timeout), "json"))
 
     def put_arrow(self, name: str, stream: bytes, *, timeout: float | None = None) -> None:
-        """Binds a name to the table in an Arrow IPC stream: a DataFrame where pandas is, else `pyarrow.Table`."""
+        """Binds a name to the table in an Arrow IPC stream, as a DataFrame where pandas is."""
         values.check(self._cross("put", name, "arrow", timeout, stream))
 
     def get_arrow(self, name: str, *, timeout: float | None = None) -> bytes:
