@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cli ─▶ commands/<verb> ─▶ session (a daemon, found or private) ─▶ client ─▶ the socket
-//!                    run ─▶ runner ─▶ notebook (the document), show (the terminal), html (the page)
+//!                    run ─▶ runner ─▶ notebook (the document), html (the page),
+//!                                     show (the terminal), figures (images in it)
 //! ```
 //!
 //! It is a library as well so that tests and the benchmark can use [`client`] and [`daemon`];
@@ -17,9 +18,11 @@ pub mod exit;
 pub mod fault;
 pub mod selftest;
 
+mod charts;
 mod cli;
 mod commands;
 mod ending;
+mod figures;
 mod files;
 mod html;
 mod notebook;

@@ -10,6 +10,7 @@ fn cellctl(folder: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .current_dir(folder)
         .env_remove("CELLBLOCK_SOCKET")
+        .env_remove("CELLBLOCK_FIGURES")
         .env_remove("XDG_RUNTIME_DIR")
         // clap wraps to the terminal's width; here there is none.
         .env("COLUMNS", "100")

@@ -19,10 +19,11 @@ use crate::client::Replies;
 use crate::ending::describe;
 use crate::exit::{EXIT_HELP, Exit};
 use crate::fault::Fault;
+use crate::figures::{FigureArgs, Figures};
 use crate::notebook::outputs;
 use crate::runner::{Code, execute, random_suffix};
 use crate::session::{DaemonArgs, Session};
-use crate::show::Screen;
+use crate::show::{Screen, without_ansi};
 use crate::signals::Signals;
 
 /// Run a piece of code in a notebook, and show what comes out
@@ -61,6 +62,9 @@ pub(crate) struct Exec {
     json: bool,
 
     #[command(flatten)]
+    figures: FigureArgs,
+
+    #[command(flatten)]
     daemon: DaemonArgs,
 }
 
@@ -85,7 +89,7 @@ impl Exec {
         let allow_stdin = io::stdin().is_terminal() && !self.json && file.as_deref() != Some("-");
         let options = ExecuteOptions { wall_ms: self.timeout, allow_stdin, ..ExecuteOptions::default() };
         let code = Code { notebook: &notebook, execution: &execution, source: &source, options };
-        let mut screen = Screen::new();
+        let mut screen = Screen::new(self.figures(named.as_ref(), file.as_deref()));
         let ended = execute(&mut session, &code, &signals, &mut |reply, payload, replies| {
             if self.json {
                 return print_json(&reply_json(reply, payload));
@@ -93,7 +97,10 @@ impl Exec {
             match reply {
                 Reply::Output(frame) => match &frame.output {
                     Output::InputRequest { prompt, password } => {
-                        answer(replies, &notebook, &execution, prompt, *password, &signals)
+                        let answered = answer(replies, &notebook, &execution, prompt, *password, &signals);
+                        // The terminal has echoed what was typed.
+                        screen.lose_cursor();
+                        answered
                     }
                     output => screen.show(output, payload).map_err(Fault::Stdout),
                 },
@@ -113,6 +120,13 @@ impl Exec {
             say(&format!("error: {sentence}\n"));
         }
         Ok(Exit::of(&outcome.end))
+    }
+
+    /// Files of figures are named after the code's file, or the notebook.
+    fn figures(&self, notebook: Option<&NotebookId>, file: Option<&str>) -> Figures {
+        let stem = file.and_then(|file| Path::new(file).file_stem()?.to_str()).filter(|stem| *stem != "-");
+        let name = stem.map(str::to_owned).or_else(|| notebook.map(ToString::to_string));
+        Figures::new(self.figures.figures, format!("{}_figures", name.as_deref().unwrap_or("exec")).into())
     }
 
     fn notebook_and_file(&self) -> Result<(Option<NotebookId>, Option<String>), Fault> {
@@ -185,7 +199,7 @@ fn answer(
     password: bool,
     signals: &Signals,
 ) -> Result<(), Fault> {
-    say(&crate::show::without_ansi(prompt));
+    say(&without_ansi(prompt));
     let line = read_line(password, signals).map_err(Fault::file("read", "standard input".as_ref()))?;
     match line {
         Some(line) => replies.input(notebook, execution, line)?,

@@ -14,16 +14,18 @@ use super::exec::seconds;
 use super::{print, print_json, report_table, say};
 use crate::exit::{EXIT_HELP, Exit};
 use crate::fault::Fault;
+use crate::figures::{Choice, FigureArgs, Figures};
 use crate::files::Files;
-use crate::html;
+use crate::html::library::Libraries;
 use crate::notebook::Notebook;
 use crate::runner::{self, RunOptions, Summary, random_suffix};
 use crate::session::{DaemonArgs, Session};
 use crate::show::Screen;
 use crate::signals::Signals;
 use crate::workspace;
+use crate::{charts, html};
 
-use self::console::Console;
+use self::console::{Console, Shown};
 
 mod console;
 
@@ -91,6 +93,9 @@ pub(crate) struct Run {
     /// Print one line of JSON per file instead of outputs and paths
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    figures: FigureArgs,
 
     #[command(flatten)]
     daemon: DaemonArgs,
@@ -174,13 +179,23 @@ impl Run {
         }
         let options =
             RunOptions { notebook: notebook.clone(), wall_ms: self.timeout, allow_errors: self.allow_errors };
-        let screen = (job.targets.is_empty() && self.files.len() == 1 && !self.json).then(Screen::new);
-        let mut console = Console::new(&job.file, job.document.code_cells().len(), screen);
+        let figures = Figures::new(self.figures.figures, self.figures_folder(job));
+        let shown = if job.targets.is_empty() && self.files.len() == 1 && !self.json {
+            Shown::Outputs(Screen::new(figures))
+        } else {
+            Shown::Progress((self.figures.figures == Choice::Files).then_some(figures))
+        };
+        let mut console = Console::new(&job.file, job.document.code_cells().len(), shown);
         let summary = runner::run(session, &mut job.document, &options, signals, &mut console);
-        console.finish(&summary);
+        let figures = console.finish(&summary);
         job.document.set_language_info(python_of(&summary));
-        let written = self.write_results(job, &summary)?;
-        self.tell(job, &summary, &written)?;
+        let drawn = if job.targets.iter().any(|(format, _)| *format == Format::Html) {
+            charts::draw(session, &job.document, self.profile.as_deref(), signals)
+        } else {
+            html::Charts::new()
+        };
+        let written = self.write_results(job, &summary, &drawn)?;
+        self.tell(job, &summary, &written, &figures)?;
         Ok(summary)
     }
 
@@ -234,12 +249,26 @@ impl Run {
         self.outputs.iter().map(target).collect()
     }
 
-    fn write_results(&self, job: &Job, summary: &Summary) -> Result<Vec<PathBuf>, Fault> {
+    /// Where figures go that are to be files: beside the results, else into the current directory.
+    fn figures_folder(&self, job: &Job) -> PathBuf {
+        let beside = job.targets.first().map_or(job.file.as_path(), |(_, path)| path);
+        let mut name = beside.file_stem().unwrap_or_default().to_owned();
+        name.push("_figures");
+        let folder = job.targets.first().and_then(|(_, path)| path.parent()).unwrap_or(Path::new(""));
+        folder.join(name)
+    }
+
+    fn write_results(
+        &self,
+        job: &Job,
+        summary: &Summary,
+        charts: &html::Charts,
+    ) -> Result<Vec<PathBuf>, Fault> {
         let mut written = Vec::new();
         for (format, path) in &job.targets {
             let text = match format {
                 Format::Ipynb => job.document.to_json(),
-                Format::Html => html::page(&job.document, &self.page_info(job, summary)?),
+                Format::Html => html::page(&job.document, &self.page_info(job, summary, charts)?),
             };
             write_whole(path, text.as_bytes())?;
             written.push(path.clone());
@@ -247,7 +276,12 @@ impl Run {
         Ok(written)
     }
 
-    fn page_info(&self, job: &Job, summary: &Summary) -> Result<html::PageInfo, Fault> {
+    fn page_info(
+        &self,
+        job: &Job,
+        summary: &Summary,
+        charts: &html::Charts,
+    ) -> Result<html::PageInfo, Fault> {
         let file_name = job.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(html::PageInfo {
             file_name,
@@ -257,13 +291,23 @@ impl Run {
             elapsed: summary.elapsed,
             python: python_of(summary).map(str::to_owned),
             report: summary.status.as_ref().and_then(|status| status.report.clone()),
-            plotly: html::plotly::find_library(self.daemon.python.as_deref()),
+            libraries: Libraries::find(self.daemon.python.as_deref()),
+            charts: charts.clone(),
             nonce: random_suffix()? + &random_suffix()? + &random_suffix()? + &random_suffix()?,
         })
     }
 
     /// What is said when a file is done.
-    fn tell(&self, job: &Job, summary: &Summary, written: &[PathBuf]) -> Result<(), Fault> {
+    fn tell(
+        &self,
+        job: &Job,
+        summary: &Summary,
+        written: &[PathBuf],
+        figures: &[PathBuf],
+    ) -> Result<(), Fault> {
+        let names = |paths: &[PathBuf]| -> Vec<String> {
+            paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+        };
         if self.json {
             let report = summary.status.as_ref().and_then(|status| status.report.as_ref());
             let failures = summary.failures.iter().map(
@@ -275,13 +319,14 @@ impl Run {
                 "done": summary.done,
                 "exit": summary.exit as u8,
                 "failures": failures.collect::<Vec<_>>(),
+                "figures": names(figures),
                 "milliseconds": u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX),
                 "python": python_of(summary),
                 "report": report,
-                "written": written.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+                "written": names(written),
             }));
         }
-        for path in written {
+        for path in written.iter().chain(figures) {
             print(&format!("{}\n", path.display()))?;
         }
         Ok(())

@@ -1,9 +1,10 @@
-//! Markdown cells. Raw HTML in them passes the allow-list like any other; mathematics stays as it
-//! was typed, in a face of its own.
+//! Markdown cells. Raw HTML in them passes the allow-list like any other; a formula that cannot be read
+//! stays as it was typed, in a face of its own.
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, html};
 use serde_json::Value;
 
+use super::math;
 use super::sanitize::sanitize;
 
 /// The text as safe HTML. `attachments` are the cell's, by file name: {mime: base64}.
@@ -18,7 +19,7 @@ pub(super) fn render(source: &str, attachments: &Value) -> String {
     });
     let mut unsafe_html = String::with_capacity(source.len() * 2);
     html::push_html(&mut unsafe_html, events);
-    sanitize(&unsafe_html).html
+    math::in_markdown(&sanitize(&unsafe_html, None).html)
 }
 
 fn attached(link: &str, attachments: &Value) -> Option<String> {

@@ -2,19 +2,29 @@
 //!
 //! Whoever wrote the notebook is not trusted, so nothing of it may run in the page's own origin
 //! and nothing may call out. Three layers, each enough alone for most of it:
-//! 1. every text is escaped, and HTML passes an allow-list ([`sanitize`]) that writes it anew;
-//! 2. HTML that the list cannot say (scripts, styles, embedded SVG) goes into a frame of its own
-//!    with `sandbox="allow-scripts"`: another origin, no access to the page;
+//! 1. every text is escaped, and HTML passes an allow-list ([`sanitize`]) that writes it anew, with its
+//!    style sheets ([`css`]) for its own place;
+//! 2. what the list cannot say (scripts, embedded SVG, Bokeh's plots) goes into a frame of its own with
+//!    `sandbox="allow-scripts"`: another origin, no access to the page;
 //! 3. a Content-Security-Policy forbids every request, and, where there are no such frames,
 //!    every script but ours.
 
 mod ansi;
+pub(crate) mod bokeh;
+mod css;
+mod frame;
 mod highlight;
+mod json;
+pub(crate) mod library;
 mod markdown;
+mod math;
 mod outputs;
 pub(crate) mod plotly;
 mod sanitize;
+pub(crate) mod tokens;
+pub(crate) mod vega;
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -24,6 +34,9 @@ use serde_json::Value;
 use crate::commands::{state_mark, state_name};
 use crate::ending::time;
 use crate::notebook::{Notebook, joined};
+
+use self::library::Libraries;
+use self::outputs::{Needs, Place};
 
 /// What the page says about the run.
 #[derive(Debug)]
@@ -36,18 +49,23 @@ pub(crate) struct PageInfo {
     pub(crate) elapsed: Duration,
     pub(crate) python: Option<String>,
     pub(crate) report: Option<SandboxReport>,
-    /// The text of plotly.min.js; without it figures are shown as words.
-    pub(crate) plotly: Option<String>,
+    /// What draws figures; without it they are shown as words.
+    pub(crate) libraries: Libraries,
+    pub(crate) charts: Charts,
     /// Random, so that no text in the notebook can carry it.
     pub(crate) nonce: String,
 }
 
+/// Charts that were drawn for the page as SVG, or why one was not.
+pub(crate) type Charts = HashMap<Place, Result<String, String>>;
+
 /// The page.
 pub(crate) fn page(notebook: &Notebook, info: &PageInfo) -> String {
-    let mut needs = outputs::Needs { has_plotly: info.plotly.is_some(), ..outputs::Needs::default() };
+    let Libraries { plotly, bokeh } = &info.libraries;
+    let mut needs = Needs { has_plotly: plotly.is_some(), has_bokeh: bokeh.is_some(), ..Needs::default() };
     let mut body = String::new();
     for (place, cell) in notebook.cells().iter().enumerate() {
-        write_cell(&mut body, cell, info.failed.contains(&(place + 1)), &mut needs);
+        write_cell(&mut body, cell, place, info, &mut needs);
     }
     let own_title = notebook.title();
     let title = own_title.as_deref().unwrap_or(&info.file_name);
@@ -68,10 +86,13 @@ pub(crate) fn page(notebook: &Notebook, info: &PageInfo) -> String {
         header(own_title.is_none(), info),
         footer(info),
     );
-    if let Some(library) = info.plotly.as_ref().filter(|_| needs.figures > 0) {
-        // The library is the operator's; all the same it must not end its own element.
-        let library = library.replace("</script", "<\\/script");
-        let _ = writeln!(page, "<script nonce=\"{nonce}\">{library}</script>");
+    if let Some(library) = plotly.as_ref().filter(|_| needs.figures > 0) {
+        let _ = writeln!(page, "<script nonce=\"{nonce}\">{}</script>", library::embedded(library));
+    }
+    if let Some(library) = bokeh.as_ref().filter(|_| needs.bokeh_plots > 0) {
+        // Data to the page: it runs in the frames alone.
+        let text = Value::String(library::embedded(library)).to_string().replace('<', "\\u003c");
+        let _ = writeln!(page, "<script type=\"application/json\" id=\"bokeh-library\">{text}</script>");
     }
     if needs.figures > 0 || needs.frames > 0 {
         let _ = writeln!(page, "<script nonce=\"{nonce}\">\n{}</script>", include_str!("page.js"));
@@ -82,7 +103,7 @@ pub(crate) fn page(notebook: &Notebook, info: &PageInfo) -> String {
 
 /// Frames inherit the page's policy, so scripts in them need `unsafe-inline` here; a nonce beside
 /// it would switch it off. `unsafe-eval`: some kinds of Plotly figures compile their shaders' code.
-fn policy(nonce: &str, needs: &outputs::Needs) -> String {
+fn policy(nonce: &str, needs: &Needs) -> String {
     let mut scripts = match (needs.frames, needs.figures) {
         (0, 0) => "'none'".to_owned(),
         (0, _) => format!("'nonce-{nonce}'"),
@@ -143,7 +164,7 @@ fn footer(info: &PageInfo) -> String {
     text + "</footer>\n"
 }
 
-fn write_cell(page: &mut String, cell: &Value, failed: bool, needs: &mut outputs::Needs) {
+fn write_cell(page: &mut String, cell: &Value, place: usize, info: &PageInfo, needs: &mut Needs) {
     let source = joined(&cell["source"]);
     match cell["cell_type"].as_str() {
         Some("markdown") => {
@@ -152,15 +173,15 @@ fn write_cell(page: &mut String, cell: &Value, failed: bool, needs: &mut outputs
         }
         Some("code") => {
             let count = cell["execution_count"].as_u64().map_or(" ".to_owned(), |count| count.to_string());
-            let class = if failed { "code failed" } else { "code" };
+            let class = if info.failed.contains(&(place + 1)) { "code failed" } else { "code" };
             let code = highlight::python(&source);
             let _ = write!(
                 page,
                 "<section class=\"{class}\">\n<div class=\"row\"><span class=\"prompt\">In [{count}]</span>\
                  <pre class=\"source\"><code>{code}</code></pre></div>\n"
             );
-            for output in cell["outputs"].as_array().into_iter().flatten() {
-                outputs::write(page, output, needs);
+            for (number, output) in cell["outputs"].as_array().into_iter().flatten().enumerate() {
+                outputs::write(page, output, (place, number), &info.charts, needs);
             }
             page.push_str("</section>\n");
         }

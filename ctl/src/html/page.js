@@ -7,6 +7,12 @@ addEventListener('message', (event) => {
     if (frame.contentWindow === event.source) frame.style.height = Math.min(height, 4000) + 'px';
   }
 });
+// Bokeh's library is on the page once, as data; each plot's frame gets it into its own origin.
+const bokeh = document.getElementById('bokeh-library');
+for (const frame of document.querySelectorAll('iframe[data-document]')) {
+  const library = '<' + 'script>' + JSON.parse(bokeh.textContent) + '</' + 'script>';
+  frame.srcdoc = frame.dataset.document.replace('<meta name="library">', () => library);
+}
 // Those that were ready before this script was are asked again.
 for (const frame of document.querySelectorAll('iframe.output')) frame.contentWindow.postMessage('height', '*');
 for (const figure of document.querySelectorAll('div.plotly')) {

@@ -4,20 +4,24 @@
 //! again, with our own quoting, balanced, and every other `<` escaped. So a browser that reads
 //! the input differently than we do makes no difference: it never sees the input.
 
-use super::escape;
+use super::tokens::{Tag, Token, entity_length, tokens};
+use super::{css, escape};
 
 /// What came out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Clean {
     pub(super) html: String,
-    /// Something that matters to how it looks or works was left out: a script, a style sheet,
-    /// drawings, forms.
+    /// Its style sheets, for a scope of that name.
+    pub(super) css: String,
+    /// Something that matters to how it looks or works was left out: a script, a style sheet that says
+    /// more than [`css`] lets pass, drawings, forms.
     pub(super) lossy: bool,
 }
 
 const ELEMENTS: &[&str] = &[
     "a",
     "abbr",
+    "audio",
     "b",
     "blockquote",
     "br",
@@ -59,6 +63,7 @@ const ELEMENTS: &[&str] = &[
     "samp",
     "section",
     "small",
+    "source",
     "span",
     "strike",
     "strong",
@@ -76,76 +81,74 @@ const ELEMENTS: &[&str] = &[
     "u",
     "ul",
     "var",
+    "video",
     "wbr",
 ];
-const VOID: &[&str] = &["br", "col", "hr", "img", "wbr"];
-/// Elements whose content is no text for people; it goes with them.
-const RAW: &[&str] = &[
-    "iframe", "math", "noembed", "noframes", "noscript", "object", "script", "style", "svg", "template",
-    "textarea", "title", "xmp",
-];
-/// Style properties that stay within their element's box.
-const PROPERTIES: &[&str] = &[
-    "background",
-    "background-color",
-    "border",
-    "border-bottom",
-    "border-collapse",
-    "border-color",
-    "border-left",
-    "border-radius",
-    "border-right",
-    "border-style",
-    "border-top",
-    "border-width",
-    "color",
-    "display",
-    "font-family",
-    "font-size",
-    "font-style",
-    "font-weight",
-    "height",
-    "line-height",
-    "margin",
-    "margin-bottom",
-    "margin-left",
-    "margin-right",
-    "margin-top",
-    "max-width",
-    "min-width",
-    "padding",
-    "padding-bottom",
-    "padding-left",
-    "padding-right",
-    "padding-top",
-    "text-align",
-    "text-decoration",
-    "vertical-align",
-    "white-space",
-    "width",
-];
+const VOID: &[&str] = &["br", "col", "hr", "img", "source", "wbr"];
+const PLAYERS: [&str; 2] = ["audio", "video"];
 /// Deeper nesting is nobody's table; it only costs the browser its stack.
 const DEPTH: usize = 100;
 
-/// Writes the HTML anew.
-pub(super) fn sanitize(html: &str) -> Clean {
-    let mut writer = Writer { out: String::with_capacity(html.len()), open: Vec::new(), lossy: false };
-    let mut rest = html;
-    while let Some(at) = rest.find('<') {
-        writer.text(&rest[..at]);
-        rest = writer.markup(&rest[at..]);
+/// Writes the HTML anew. `scope` is a class that nothing else on the page has: style sheets are written
+/// for what stands within it alone. Without one there are no style sheets.
+pub(super) fn sanitize(html: &str, scope: Option<&str>) -> Clean {
+    let mut lossy = false;
+    let css = scope.and_then(|scope| match style_sheets(html) {
+        sheets if sheets.is_empty() => None,
+        sheets => {
+            let sheets = css::scoped(&sheets, scope);
+            lossy |= sheets.is_none();
+            sheets
+        }
+    });
+    let mut writer = Writer {
+        out: String::with_capacity(html.len()),
+        open: Vec::new(),
+        lossy,
+        any_style: scope.is_some(),
+        names: css.is_some(),
+    };
+    for token in tokens(html) {
+        match token {
+            Token::Text(text) => writer.text(text),
+            Token::Start(tag) => writer.start(&tag),
+            Token::End(name) => writer.end(&name),
+            Token::Raw(tag, _) => writer.raw(&tag),
+        }
     }
-    writer.text(rest);
     while let Some(name) = writer.open.pop() {
         writer.close(name);
     }
-    Clean { html: writer.out, lossy: writer.lossy }
+    Clean { html: writer.out, css: css.unwrap_or_default(), lossy: writer.lossy }
+}
+
+/// `<style scoped>` is what pandas puts before every table; the page has its own.
+fn style_sheets(html: &str) -> String {
+    let mut sheets = String::new();
+    for token in tokens(html) {
+        if let Token::Raw(tag, content) = token
+            && tag.name == "style"
+            && !is_scoped(&tag)
+        {
+            sheets.push_str(content);
+            sheets.push('\n');
+        }
+    }
+    sheets
+}
+
+fn is_scoped(style: &Tag) -> bool {
+    style.attributes.iter().any(|(name, _)| name == "scoped")
 }
 
 struct Writer {
     out: String,
     open: Vec<&'static str>,
     lossy: bool,
+    /// Style sheets have been looked at, so they are no loss here.
+    any_style: bool,
+    /// Ids and classes are kept, as the style sheets refer to them.
+    names: bool,
 }
 
 impl Writer {
@@ -164,55 +167,34 @@ impl Writer {
         self.out.push_str(&escape(rest));
     }
 
-    /// Takes the markup that `rest` begins with (at `<`) and returns what follows it.
-    fn markup<'a>(&mut self, rest: &'a str) -> &'a str {
-        let after = &rest[1..];
-        if let Some(comment) = after.strip_prefix("!--") {
-            return comment.find("-->").map_or("", |end| &comment[end + 3..]);
+    /// An element whose content is no text.
+    fn raw(&mut self, tag: &Tag) {
+        match tag.name.as_str() {
+            "style" => self.lossy |= !self.any_style && !is_scoped(tag),
+            // Nothing is fetched, so a frame of somewhere else is a link to it.
+            "iframe" if is_web(tag.get("src")) => self.link("frame", tag.get("src"), ""),
+            _ => self.lossy = true,
         }
-        if after.starts_with(['!', '?']) {
-            return after.find('>').map_or("", |end| &after[end + 1..]);
-        }
-        let (closing, after) = match after.strip_prefix('/') {
-            Some(after) => (true, after),
-            None => (false, after),
-        };
-        if !after.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            self.out.push_str("&lt;");
-            return &rest[1..];
-        }
-        let end = after.find(|c: char| c.is_whitespace() || c == '/' || c == '>').unwrap_or(after.len());
-        let name = after[..end].to_ascii_lowercase();
-        let (attributes, after) = attributes(&after[end..]);
-        if closing {
-            self.end(&name);
-            return after;
-        }
-        if RAW.contains(&name.as_str()) {
-            // `<style scoped>` is what pandas puts before every table; the page has its own.
-            let scoped = name == "style" && attributes.iter().any(|(name, _)| name == "scoped");
-            self.lossy |= !scoped;
-            return skip_raw(after, &name);
-        }
-        self.start(&name, &attributes);
-        after
     }
 
-    fn start(&mut self, name: &str, attributes: &[(String, String)]) {
-        let known = ELEMENTS.iter().find(|known| **known == name).copied();
+    fn start(&mut self, tag: &Tag) {
+        let known = ELEMENTS.iter().find(|known| **known == tag.name).copied();
         let Some(name) = known.filter(|_| self.open.len() < DEPTH) else {
             // The outer shell of a document is no loss.
-            self.lossy |= !["html", "head", "body", "meta"].contains(&name);
+            self.lossy |= !["html", "head", "body", "meta"].contains(&tag.name.as_str());
             return;
         };
         // On other elements `on…` would be lost as well, but those are gone already.
-        self.lossy |= attributes.iter().any(|(name, _)| name.starts_with("on"));
-        if name == "img" {
-            return self.image(attributes);
+        self.lossy |= tag.attributes.iter().any(|(name, _)| name.starts_with("on"));
+        match name {
+            "img" => return self.image(tag),
+            "source" => return self.source(tag),
+            "audio" | "video" => return self.player(name, tag),
+            _ => {}
         }
         self.out.push('<');
         self.out.push_str(name);
-        for (attribute, value) in attributes {
+        for (attribute, value) in &tag.attributes {
             self.attribute(name, attribute, value);
         }
         self.out.push('>');
@@ -226,9 +208,10 @@ impl Writer {
         let word = |value: &str| value.chars().all(|c| c.is_ascii_alphanumeric() || c == '#');
         let value = match name {
             "href" if element == "a" && is_link(value) => value.to_owned(),
-            "style" => styles(value),
-            // The face of formulas; other classes are not for strangers to choose.
+            "style" => css::declarations(value),
+            // Formulas; other classes are not for strangers to choose, but in a namespace of theirs.
             "class" if ["math math-inline", "math math-display"].contains(&value) => value.to_owned(),
+            "class" | "id" if self.names => css::names(value),
             "title" | "alt" => value.to_owned(),
             "colspan" | "rowspan" | "width" | "height" | "start" | "span" if digits(value) => {
                 value.to_owned()
@@ -236,7 +219,7 @@ impl Writer {
             "align" | "valign" | "scope" | "color" | "open" | "bgcolor" if word(value) => value.to_owned(),
             _ => return,
         };
-        if value.is_empty() && name == "style" {
+        if value.is_empty() && ["style", "class", "id"].contains(&name) {
             return;
         }
         self.out.push_str(&format!(" {name}=\"{}\"", escape(&value)));
@@ -246,26 +229,62 @@ impl Writer {
     }
 
     /// Images that the page carries itself are shown; others become a link, as nothing is fetched.
-    fn image(&mut self, attributes: &[(String, String)]) {
-        let get = |wanted: &str| {
-            attributes.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value.trim())
-        };
-        let (source, alt) = (get("src"), get("alt"));
-        if is_embedded_image(source) {
-            self.out.push_str(&format!("<img src=\"{}\"", escape(source)));
-            for (name, value) in attributes.iter().filter(|(name, _)| name != "src" && name != "href") {
-                self.attribute("img", name, value);
-            }
-            self.out.push('>');
-            return;
+    fn image(&mut self, tag: &Tag) {
+        let source = tag.get("src");
+        if !is_embedded_image(source) {
+            return self.link("image", source, tag.get("alt"));
         }
-        let words = escape(if alt.is_empty() { source } else { alt });
-        if is_link(source) && source.starts_with("http") {
+        self.out.push_str(&format!("<img src=\"{}\"", escape(source)));
+        for (name, value) in tag.attributes.iter().filter(|(name, _)| name != "src" && name != "href") {
+            self.attribute("img", name, value);
+        }
+        self.out.push('>');
+    }
+
+    /// A sound or a film: played when somebody asks for it.
+    fn player(&mut self, name: &'static str, tag: &Tag) {
+        self.out.push_str(&format!("<{name} controls"));
+        for (attribute, value) in &tag.attributes {
+            match attribute.as_str() {
+                "width" | "height" | "style" => self.attribute(name, attribute, value),
+                "loop" | "muted" => self.out.push_str(&format!(" {attribute}")),
+                _ => {}
+            }
+        }
+        let source = tag.get("src");
+        if is_embedded_media(source) {
+            self.out.push_str(&format!(" src=\"{}\"", escape(source)));
+        }
+        self.out.push('>');
+        self.open.push(name);
+        if !source.is_empty() && !is_embedded_media(source) {
+            self.elsewhere(name, source);
+        }
+    }
+
+    fn source(&mut self, tag: &Tag) {
+        let source = tag.get("src");
+        if is_embedded_media(source) {
+            self.out.push_str(&format!("<source src=\"{}\">", escape(source)));
+        } else if let Some(player) = self.open.last().copied().filter(|name| PLAYERS.contains(name)) {
+            self.elsewhere(player, source);
+        }
+    }
+
+    /// What an element plays that the page does not carry: a link in place of the player.
+    fn elsewhere(&mut self, player: &'static str, source: &str) {
+        self.end(player);
+        self.link(player, source, "");
+    }
+
+    fn link(&mut self, what: &str, source: &str, words: &str) {
+        let words = escape(if words.is_empty() { source } else { words });
+        if is_web(source) {
             let link = escape(source);
             self.out
-                .push_str(&format!("<a href=\"{link}\" rel=\"noopener noreferrer\">[image: {words}]</a>"));
+                .push_str(&format!("<a href=\"{link}\" rel=\"noopener noreferrer\">[{what}: {words}]</a>"));
         } else {
-            self.out.push_str(&format!("[image: {words}]"));
+            self.out.push_str(&format!("[{what}: {words}]"));
         }
     }
 
@@ -284,51 +303,6 @@ impl Writer {
     }
 }
 
-/// The attributes of a tag, values decoded, and what follows its `>`.
-fn attributes(mut rest: &str) -> (Vec<(String, String)>, &str) {
-    let mut found = Vec::new();
-    loop {
-        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '/');
-        if let Some(after) = rest.strip_prefix('>') {
-            return (found, after);
-        }
-        if rest.is_empty() {
-            return (found, "");
-        }
-        // A stray `=` begins a name in HTML; taking at least one character keeps this loop going.
-        let first = rest.chars().next().map_or(1, char::len_utf8);
-        let end = rest[first..]
-            .find(|c: char| c.is_whitespace() || "/>=".contains(c))
-            .map_or(rest.len(), |at| at + first);
-        let name = rest[..end].to_ascii_lowercase();
-        rest = rest[end..].trim_start();
-        let mut value = "";
-        if let Some(after) = rest.strip_prefix('=') {
-            let after = after.trim_start();
-            (value, rest) = match after.chars().next() {
-                Some(quote @ ('"' | '\'')) => after[1..].split_once(quote).unwrap_or((&after[1..], "")),
-                _ => {
-                    after.split_at(after.find(|c: char| c.is_whitespace() || c == '>').unwrap_or(after.len()))
-                }
-            };
-        }
-        found.push((name, decode(value)));
-    }
-}
-
-/// What follows `</name …>`, or nothing when it never comes.
-fn skip_raw<'a>(rest: &'a str, name: &str) -> &'a str {
-    let mut from = 0;
-    while let Some(at) = rest[from..].find("</").map(|at| from + at + 2) {
-        let tail = &rest[at..];
-        if tail.get(..name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name)) {
-            return tail.find('>').map_or("", |end| &tail[end + 1..]);
-        }
-        from = at;
-    }
-    ""
-}
-
 /// Only schemes that run nothing; whitespace and controls inside are how `java\nscript:` hides.
 fn is_link(url: &str) -> bool {
     let url: String = url.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
@@ -336,76 +310,25 @@ fn is_link(url: &str) -> bool {
     ["http://", "https://", "mailto:", "#"].iter().any(|start| url.starts_with(start))
 }
 
+fn is_web(url: &str) -> bool {
+    is_link(url) && url.starts_with("http")
+}
+
 fn is_embedded_image(url: &str) -> bool {
     // Not SVG: as an image it runs nothing, but opened in a tab of its own it does.
     let data = ["png", "jpeg", "jpg", "gif", "webp"]
         .iter()
         .find_map(|kind| url.strip_prefix("data:image/")?.strip_prefix(kind)?.strip_prefix(";base64,"));
-    data.is_some_and(|data| data.chars().all(|c| c.is_ascii_alphanumeric() || "+/=\n\r ".contains(c)))
+    data.is_some_and(is_base64)
 }
 
-/// The declarations of a style attribute that are on the list and fetch nothing.
-fn styles(value: &str) -> String {
-    let harmless = |value: &str| {
-        let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || " #%.,()-".contains(c));
-        // A function must be a colour; a negative length would cover what is not its own.
-        let calls = value.split('(').rev().skip(1).all(|name| {
-            ["rgb", "rgba", "hsl", "hsla"].iter().any(|colour| name.trim_end().ends_with(colour))
-        });
-        plain && calls && !value.split([' ', ',']).any(|word| word.starts_with('-'))
-    };
-    let declarations = value.split(';').filter_map(|declaration| {
-        let (property, value) = declaration.split_once(':')?;
-        let (property, value) = (property.trim().to_ascii_lowercase(), value.trim());
-        (PROPERTIES.contains(&property.as_str()) && harmless(value)).then(|| format!("{property}: {value}"))
-    });
-    declarations.collect::<Vec<_>>().join("; ")
+fn is_embedded_media(url: &str) -> bool {
+    let rest = url.strip_prefix("data:audio/").or_else(|| url.strip_prefix("data:video/"));
+    rest.and_then(|rest| rest.split_once(";base64,")).is_some_and(|(kind, data)| {
+        kind.chars().all(|c| c.is_ascii_alphanumeric() || "-+.".contains(c)) && is_base64(data)
+    })
 }
 
-/// Length of the entity that the text begins with, `&` and `;` included.
-fn entity_length(text: &str) -> Option<usize> {
-    let end = text.bytes().take(34).position(|byte| byte == b';')?;
-    let name = text.get(1..end)?;
-    let body = name.strip_prefix('#').unwrap_or(name);
-    let legal = !body.is_empty() && body.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    legal.then_some(end + 1)
-}
-
-/// The entities that matter in attributes. What is not known stays as it is and is escaped later.
-fn decode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let length = entity_length(rest);
-        let decoded = length.and_then(|length| character(&rest[1..length - 1]));
-        match (length, decoded) {
-            (Some(length), Some(c)) => {
-                out.push(c);
-                rest = &rest[length..];
-            }
-            _ => {
-                out.push('&');
-                rest = &rest[1..];
-            }
-        }
-    }
-    out + rest
-}
-
-fn character(name: &str) -> Option<char> {
-    let number = match name.strip_prefix('#') {
-        None => {
-            let named =
-                [("amp", '&'), ("lt", '<'), ("gt", '>'), ("quot", '"'), ("apos", '\''), ("nbsp", '\u{a0}')];
-            return named.into_iter().find(|(known, _)| *known == name).map(|(_, c)| c);
-        }
-        Some(number) => number,
-    };
-    let code = match number.strip_prefix(['x', 'X']) {
-        Some(hex) => u32::from_str_radix(hex, 16),
-        None => number.parse(),
-    };
-    char::from_u32(code.ok()?)
+fn is_base64(data: &str) -> bool {
+    data.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\n\r ".contains(&byte))
 }
