@@ -13,6 +13,7 @@ pub mod leftovers;
 pub mod notebook;
 pub mod ran;
 pub mod setup;
+pub mod terminal;
 pub mod wait;
 
 /// Makes a `#[test]` per [`setup::Mode`] out of each function that takes a [`setup::Setup`].

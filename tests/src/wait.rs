@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Between two looks at something that cannot be waited for by descriptor, e.g. a folder of /proc.
-const GLANCE: Duration = Duration::from_millis(3);
+pub const GLANCE: Duration = Duration::from_millis(3);
 
 /// Looks until there is something.
 ///

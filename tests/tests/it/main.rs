@@ -22,4 +22,5 @@ mod quota;
 mod requests;
 mod slow_reader;
 mod survival;
+mod terminal;
 mod tiers;
