@@ -8,6 +8,7 @@ use super::sanitize::sanitize;
 use super::{Charts, ansi, bokeh, escape, frame, json, markdown, math, plotly, vega};
 use crate::ending::bytes;
 use crate::notebook::joined;
+use crate::notebook::outputs::is_json;
 use crate::show::is_only_a_name;
 
 /// Text of one output beyond this is cut in the middle, in bytes: a page is for reading.
@@ -149,10 +150,6 @@ fn drawn(
         Some(Err(why)) => vega::words(&spec, why),
         None => vega::words(&spec, "nobody was asked to draw it"),
     })
-}
-
-fn is_json(mime: &str) -> bool {
-    mime == "application/json" || mime.ends_with("+json")
 }
 
 fn html(source: &str, needs: &mut Needs) -> String {

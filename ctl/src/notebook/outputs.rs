@@ -200,9 +200,14 @@ pub(crate) fn data(bundle: &Bundle, payload: &[u8]) -> Map<String, Value> {
     parts.map(|(part, bytes)| (part.mime.clone(), datum(&part.mime, bytes))).collect()
 }
 
+/// Whether a representation is JSON text. `.json` is Altair's: `application/vnd.vegalite.v6.json`.
+pub(crate) fn is_json(mime: &str) -> bool {
+    mime == "application/json" || mime.ends_with("+json") || mime.ends_with(".json")
+}
+
 fn datum(mime: &str, bytes: &[u8]) -> Value {
     let text = || Value::String(String::from_utf8_lossy(bytes).into_owned());
-    if mime == "application/json" || mime.ends_with("+json") {
+    if is_json(mime) {
         serde_json::from_slice(bytes).unwrap_or_else(|_| text())
     } else if mime.starts_with("image/") && !mime.starts_with("image/svg") {
         Value::String(STANDARD.encode(bytes))

@@ -62,8 +62,7 @@ pub(super) fn shown<'a>(bundle: &'a Bundle, payload: &'a [u8], columns: usize) -
     if let Some(latex) = text("text/latex") {
         return Shown::Text(latex);
     }
-    let is_json = |mime: &str| mime == "application/json" || mime.ends_with("+json");
-    if let Some(part) = bundle.parts.iter().find(|part| is_json(&part.mime))
+    if let Some(part) = bundle.parts.iter().find(|part| outputs::is_json(&part.mime))
         && let Some(json) = part.span.of(payload).and_then(|json| serde_json::from_slice::<Value>(json).ok())
     {
         return Shown::Text(cut(format!("{json:#}")));
