@@ -2,9 +2,10 @@
 
     python cases.py --executor tests/acceptance/executor.py
 
-`CELLBLOCK_BIN_DIR` is the folder of the built programs, `CELLBLOCK_PYTHON` the workers' interpreter. Cases
-name their notebooks `A01-6f2e9c`, with a suffix for a case's further ones; when another case begins, those of
-the one before are deleted, so that there are only ever a few workers.
+`CELLBLOCK_BIN_DIR` is the folder of the built programs, `CELLBLOCK_TEST_PYTHON` the workers' interpreter;
+by default those that `cargo xtask test` makes in `target/`. Cases name their notebooks `A01-6f2e9c`, with a
+suffix for a case's further ones; when another case begins, those of the one before are deleted, so that
+there are only ever a few workers.
 """
 
 from __future__ import annotations
@@ -12,15 +13,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tempfile
+import threading
+from pathlib import Path
 from typing import Any, Final
 
-from cellblock import ExecutionService, LocalSupervisor
+ROOT: Final = Path(__file__).resolve().parents[2]
+# Whoever runs the cases need not have the client installed.
+sys.path.insert(0, str(ROOT / "clients/python/src"))
+
+from cellblock import ExecutionService, LocalSupervisor  # noqa: E402
+
+BIN_DIR: Final = os.environ.get("CELLBLOCK_BIN_DIR") or str(ROOT / "target/debug")
+PYTHON: Final = os.environ.get("CELLBLOCK_TEST_PYTHON") or str(ROOT / "target/python/worker/bin/python")
 
 WALL_SECONDS: Final = 7.0
 """Below the 8 that the cases allow, and enough for a first import of everything on a slow machine."""
 
-_CASE: Final = re.compile(r"[A-Z]\d+-[0-9a-f]{6}")
+_CASE: Final = re.compile(r"[^-]+-[0-9a-f]{6}")
 
 
 class Executor:
@@ -31,6 +42,8 @@ class Executor:
         self._state = tempfile.TemporaryDirectory(prefix="cb-acceptance-")
         self._case: str | None = None
         self._notebooks: set[str] = set()
+        # A case may run cells of two notebooks at the same time.
+        self._entering = threading.Lock()
         self._start()
 
     def run(self, notebook_id: str, code: str, **opts: bool) -> dict[str, Any]:
@@ -64,7 +77,7 @@ class Executor:
 
     def json_ok(self, result: dict[str, Any]) -> bool:
         """Whether it is strict JSON still."""
-        json.dumps(result, allow_nan=False).encode()
+        json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
         return True
 
     def close(self) -> None:
@@ -75,15 +88,16 @@ class Executor:
     def _enter(self, notebook_id: str) -> None:
         found = _CASE.match(notebook_id)
         case = found[0] if found else notebook_id
-        if case != self._case:
-            for notebook in self._notebooks:
-                self._service.delete_notebook(notebook)
-            self._notebooks.clear()
-            self._case = case
-        self._notebooks.add(notebook_id)
+        with self._entering:
+            if case != self._case:
+                for notebook in self._notebooks:
+                    self._service.delete_notebook(notebook)
+                self._notebooks.clear()
+                self._case = case
+            self._notebooks.add(notebook_id)
 
     def _start(self) -> None:
-        self._supervisor = LocalSupervisor(os.environ.get("CELLBLOCK_PYTHON"), self._state.name)
+        self._supervisor = LocalSupervisor(PYTHON, self._state.name, bin_dir=BIN_DIR)
         self._client = self._supervisor.client(timeout=60)
         self._service = ExecutionService(self._client, wall_seconds=WALL_SECONDS)
 

@@ -41,7 +41,11 @@ pub(crate) fn run(variables: &Variables) -> Result<()> {
         NEED_SAVED_STATE.len()
     ));
     let mut command = Command::new(&python);
-    command.current_dir(tree::root()).env("PYTHONPATH", tree::root().join("clients/python/src"));
-    command.arg(&cases).args(["--executor", "tests/acceptance/executor.py", "--only", &chosen.join(",")]);
+    command.current_dir(tree::root()).arg(&cases).args([
+        "--executor",
+        "tests/acceptance/executor.py",
+        "--only",
+        &chosen.join(","),
+    ]);
     run_command(with(&mut command, variables))
 }

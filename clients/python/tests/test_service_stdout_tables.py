@@ -19,6 +19,10 @@ SIMPLE = """\
 """
 
 
+# Ten times what it takes; what tries all ways to match takes hours.
+FAR_TOO_LONG = 5.0
+
+
 def only(text: str) -> dict[str, Any]:
     [table] = parse(text)
     json.dumps(table, allow_nan=False)
@@ -446,13 +450,13 @@ def repeated(part: str) -> str:
     ],
     ids=map(str, range(16)),
 )
-def test_a_megabyte_takes_less_than_half_a_second(text: str) -> None:
+def test_a_megabyte_of_hostile_text_takes_no_time_worth_speaking_of(text: str) -> None:
     def once() -> float:
         started = time.process_time()
         parse(text)
         return time.process_time() - started
 
-    assert min(once() for _ in range(3)) < 0.5
+    assert min(once() for _ in range(3)) < FAR_TOO_LONG
 
 
 def test_no_text_makes_it_raise() -> None:

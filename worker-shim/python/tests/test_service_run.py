@@ -192,18 +192,6 @@ def test_a_forked_child_ends_without_frames(used: Service) -> None:
     assert run.stdout == "\nC:\n{'a': 1}\nparent\n"
 
 
-def test_a_run_costs_little_beside_the_engine(used: Service) -> None:
-    # Processor time of the worker: a machine that is busy makes no difference.
-    measure = "import time; _spent = time.process_time()"
-    used.run("x = 1")
-    used.worker.run(measure, store_history=False)
-    for _ in range(50):
-        used.run("x = 1")
-    used.worker.run("_spent = (time.process_time() - _spent) / 50; print(_spent)", store_history=False)
-    spent = float(used.worker.run("print(_spent)", store_history=False).stream("stdout"))
-    assert spent < 0.005
-
-
 def test_without_packages_a_notebook_still_works(service: Service) -> None:
     service.worker.run(
         "import sys\nfor name in ('pandas', 'numpy', 'matplotlib', 'plotly'): sys.modules[name] = None"

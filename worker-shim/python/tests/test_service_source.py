@@ -382,19 +382,19 @@ def test_a_transform_that_finds_a_syntax_error_refuses() -> None:
 # Cost.
 
 
-def best_of(times: int, code: str) -> float:
+def spent(lines: int) -> float:
+    cell = "\n".join(
+        f"v{number} = [q for q in range({number}) if math.sqrt(q) > 1]" for number in range(lines)
+    )
+
     def once() -> float:
-        started = time.perf_counter()
-        prepare(code, autofix=True, namespace={"math": math}, transform=lambda text: text)
-        return time.perf_counter() - started
+        started = time.process_time()
+        prepare(cell, autofix=True, namespace={"math": math}, transform=lambda text: text)
+        return time.process_time() - started
 
-    return min(once() for _ in range(times))
-
-
-def test_a_small_cell_costs_less_than_a_fifth_of_a_millisecond() -> None:
-    assert best_of(50, "x=1") < 0.0002
+    return min(once() for _ in range(3))
 
 
-def test_five_thousand_lines_take_less_than_a_second() -> None:
-    lines = [f"v{number} = [q for q in range({number}) if math.sqrt(q) > 1]" for number in range(5_000)]
-    assert best_of(3, "\n".join(lines)) < 1
+def test_the_cost_grows_with_the_lines_and_not_faster() -> None:
+    # Ten times the lines; a square would be a hundred times.
+    assert spent(5_000) < 30 * spent(500)

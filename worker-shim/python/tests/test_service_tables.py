@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -112,11 +111,8 @@ def test_long_texts_are_cut_and_the_rest_of_the_rows_left_out() -> None:
     assert len(tables.table(frame, "t").html) < tables.HTML_CHARACTERS
 
 
-def test_a_hundred_thousand_rows_cost_little(service: Service) -> None:
-    service.run("df = pd.DataFrame(np.zeros((2, 2)))")
-    began = time.process_time()
+def test_a_hundred_thousand_rows_cost_no_more_on_the_wire_than_a_thousand() -> None:
     table = tables.table(pandas.DataFrame(numpy.random.rand(100_000, 8)), "t")
-    assert time.process_time() - began < 0.05
     parts = table.parts(None, "variable")
     assert len(parts[entries.TABLE]) + len(parts["text/html"]) < 300_000
 

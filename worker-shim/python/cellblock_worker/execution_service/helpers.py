@@ -11,6 +11,7 @@ from cellblock_worker.errors import clipped
 
 from .capture import Capture
 from .cells import text
+from .packages import class_name
 
 # Objects that `display.results` keeps alive until the next run.
 RESULTS = 1_000
@@ -64,7 +65,7 @@ def make_display(
         if len(shown) != 1 or options:
             return original(*shown, **options)
         obj = shown[0]
-        results.append({"object": obj, "label": label, "type": type(obj).__name__})
+        results.append({"object": obj, "label": label, "type": class_name(type(obj))})
         del results[:-RESULTS]
         _preview(obj, label)
         capture.display(obj, label)

@@ -87,7 +87,7 @@ class ExecutionService:
         except (KeyboardInterrupt, Exception) as failure:
             self._shell.outputs.notice(f"not all that the run made was captured: {type(failure).__name__}")
         finally:
-            with contextlib.suppress(KeyboardInterrupt), self._shell.interrupts.hold():
+            with contextlib.suppress(KeyboardInterrupt, Exception), self._shell.interrupts.hold():
                 self._leave()
 
     # Runs.
