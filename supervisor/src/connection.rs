@@ -39,6 +39,9 @@ const MAX_CODE_BYTES: u32 = 16 << 20;
 /// Requests carry code at most, so more is refused before it is held.
 const LIMITS: Limits = Limits { meta_bytes: Limits::DEFAULT.meta_bytes, payload_bytes: MAX_CODE_BYTES };
 
+/// What a worker is told besides the payload, in bytes: with a payload it must fit into one message of its channel.
+const WORKER_META_BYTES: usize = 128 << 10;
+
 /// How long a frame may take to come, once it has begun: what has come of it is held all the while.
 const FRAME_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -280,6 +283,10 @@ impl Connection {
                 }
             }
             Request::Execute { notebook, execution, options } => {
+                let Some(responder) = check_told(Codec::Json.encode(&options).ok(), "the options", responder)
+                else {
+                    return;
+                };
                 // What a value's bytes are is the worker's to judge.
                 let checked = match options.task {
                     Task::Put { .. } => Some((Payload::new(payload), responder)),
@@ -310,6 +317,10 @@ impl Connection {
                 self.ask(&notebook, responder, |responder| Message::Cancel { execution, responder }).await;
             }
             Request::Input { notebook, execution, value } => {
+                let Some(responder) = check_told(Codec::Json.encode(&value).ok(), "the answer", responder)
+                else {
+                    return;
+                };
                 self.ask(&notebook, responder, |responder| Message::Input { execution, value, responder })
                     .await;
             }
@@ -428,6 +439,17 @@ impl Connection {
 fn refuse_unknown(notebook: &NotebookId, responder: Responder) {
     let message = format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
     responder.refuse(ErrorCode::UnknownNotebook, message);
+}
+
+/// Who is to answer, unless what a worker would have to be told is too much for one message and refused.
+fn check_told(told: Option<Vec<u8>>, what: &str, responder: Responder) -> Option<Responder> {
+    let bytes = told.map_or(usize::MAX, |told| told.len());
+    if bytes > WORKER_META_BYTES {
+        let message = format!("{what} would take {bytes} bytes, a worker takes {WORKER_META_BYTES}");
+        responder.refuse(ErrorCode::TooLarge, message);
+        return None;
+    }
+    Some(responder)
 }
 
 /// The payload as code, or the refusal sent.

@@ -95,6 +95,13 @@ except KeyError as error:
         result.raise_for_error()
 
 
+@pytest.mark.parametrize("end", ["os._exit(1)", "os.abort()", "os.kill(os.getpid(), 9)"])
+def test_what_was_printed_before_the_process_ends_itself_arrives(notebook: Notebook, end: str) -> None:
+    result = run(notebook, f"import os\nfor i in range(200): print(i)\n{end}")
+    assert isinstance(result.outcome.end, cellblock.WorkerDied)
+    assert result.stdout.split() == [str(number) for number in range(200)]
+
+
 def test_interrupt_keeps_the_variables(notebook: Notebook) -> None:
     execution = notebook.execute("x = 1\nprint('on', flush=True)\nwhile True: pass", timeout=SECONDS)
     next(execution)

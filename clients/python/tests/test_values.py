@@ -90,6 +90,51 @@ def test_a_package_that_is_missing_is_named_with_profile_and_cure(notebook: Note
         notebook.get_arrow("x", timeout=SECONDS)
 
 
+def test_whole_numbers_beside_a_null_stay_whole(notebook: Notebook) -> None:
+    run(notebook, "import pyarrow as pa\nt = pa.table({'a': [2**60 + 1, None], 'l': [[1, None], None]})")
+    notebook.put_arrow("df", notebook.get_arrow("t", timeout=SECONDS), timeout=SECONDS)
+    assert run(notebook, "print(df['a'][0], df['a'].isna().tolist(), list(df['l'][0]))").stdout == (
+        "1152921504606846977 [False, True] [1, None]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("import polars\nv = polars.DataFrame({'a': [object()]})", "Python objects"),
+        ("import pyarrow as pa\nv = pa.table({'a': [1]}).to_reader()", "only once"),
+        ("import numpy\nv = numpy.arange(3)", "only tables"),
+    ],
+)
+def test_what_has_no_exact_form_in_arrow_is_refused(notebook: Notebook, code: str, what: str) -> None:
+    run(notebook, code)
+    with pytest.raises(cellblock.CannotCross, match=what):
+        notebook.get_arrow("v", timeout=SECONDS)
+
+
+@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, {"a": [{None: 1}]}])
+def test_keys_that_are_no_texts_are_refused_before_anything_is_sent(
+    notebook: Notebook, value: object
+) -> None:
+    with pytest.raises(cellblock.BadValue, match="is no text"):
+        notebook.put("v", value, timeout=SECONDS)
+
+
+def test_a_name_is_the_one_that_code_reads(notebook: Notebook) -> None:
+    notebook.put("ﬁ", 5, timeout=SECONDS)
+    assert run(notebook, "print(ﬁ, fi)").stdout == "5 5\n"
+    assert notebook.get("ﬁ", timeout=SECONDS) == 5
+
+
+def test_more_than_a_worker_can_be_told_is_refused_and_the_worker_stays(notebook: Notebook) -> None:
+    run(notebook, "x = 1")
+    with pytest.raises(cellblock.TooLarge, match="a worker takes"):
+        notebook.execute("1", user_expressions={"q": "a" * 300_000}).result(timeout=SECONDS)
+    with pytest.raises(cellblock.ValueTooLarge):
+        notebook.get("a" * 900_000, timeout=SECONDS)
+    assert run(notebook, "print(x)").stdout == "1\n"
+
+
 ENDLESS = """
 class Endless:
     def __arrow_c_stream__(self, schema=None):

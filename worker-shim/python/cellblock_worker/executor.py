@@ -85,7 +85,9 @@ class Executor:
         if self._running is not None:
             return "busy", b""
         code = command.payload.decode("utf-8", "replace")
-        return queries.answer(self._shell, command.body["query"], code)
+        # What a `__repr__` of the user's prints then is no output.
+        with self._text.muted():
+            return queries.answer(self._shell, command.body["query"], code)
 
     def _receive_input(self) -> str:
         while True:
@@ -248,22 +250,31 @@ class Executor:
         end, (expressions, payload), _ = ended
         execution = running.body["execute"]["execution"]
         shell = self._shell
-        after = names.snapshot(shell.user_ns, shell.user_ns_hidden)
         finished: dict[str, Any] = {
             "execution": execution,
             "end": end,
             "execution_count": max(shell.execution_count - 1, 0),
-            "names": names.changes(self._names, after, shell.user_ns),
+            "names": self._name_changes(),
             "expressions": expressions,
         }
         if len(json.dumps(finished)) > META_BYTES - (8 << 10):
             finished["expressions"], payload = [], b""
-        self._names = after
         self._text.expect_threads()
         self._channel.send({"finished": finished}, payload)
         if self._waiting:
             # Not from here: this runs within the context that the next cell enters.
             self._loop.call_soon(self._start_next, context=contextvars.Context())
+
+    def _name_changes(self) -> dict[str, Any]:
+        shell = self._shell
+        try:
+            after = names.snapshot(shell.user_ns, shell.user_ns_hidden)
+            changes = names.changes(self._names, after, shell.user_ns)
+        except Exception:
+            # User code can break whatever is looked at here; the end itself must still be told.
+            return {"added": [], "changed": [], "removed": []}
+        self._names = after
+        return changes
 
 
 # (results, their bytes)

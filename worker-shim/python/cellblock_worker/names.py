@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from types import GetSetDescriptorType, ModuleType
 from typing import Any
 
 # Bounds for one message; what is beyond them is said in a last entry whose name begins with `…`.
@@ -25,6 +26,8 @@ _NUMBERED = re.compile(r"_i?[0-9]+")
 Snapshot = dict[str, int]
 
 _type_name = type.__dict__["__qualname__"].__get__
+_module_dict = vars(ModuleType)["__dict__"].__get__
+_type_dict = vars(type)["__dict__"].__get__
 _type_module = type.__dict__["__module__"].__get__
 _SIZED = (int, float, complex, bool, str, bytes, bytearray, type(None))
 
@@ -98,10 +101,15 @@ def kind_of(value: Any) -> str:
         return "object"
     if module == "builtins":
         return name[:NAME_CHARACTERS]
-    package = sys.modules.get(module.partition(".")[0])
-    if package is not None and vars(package).get(name) is cls:
+    if of_package(module.partition(".")[0], name) is cls:
         module = module.partition(".")[0]
     return f"{module}.{name}"[:NAME_CHARACTERS]
+
+
+def of_package(package: str, name: str) -> Any:
+    """What a loaded package holds under a name, or None. Neither a lazy module nor a user's own is asked."""
+    module = sys.modules.get(package)
+    return _module_dict(module).get(name) if isinstance(module, ModuleType) else None
 
 
 def bytes_of(value: Any) -> int | None:
@@ -111,11 +119,11 @@ def bytes_of(value: Any) -> int | None:
     if any(cls is sized for sized in _SIZED):
         return sys.getsizeof(value)
     try:
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and cls is vars(numpy).get("ndarray"):
-            return int(value.nbytes)
-        pandas = sys.modules.get("pandas")
-        if pandas is not None and (cls is vars(pandas).get("DataFrame") or cls is vars(pandas).get("Series")):
+        if cls is of_package("numpy", "ndarray"):
+            # numpy's own, in C: what stands in for numpy may have a property there that never ends.
+            size = _type_dict(cls).get("nbytes")
+            return int(size.__get__(value)) if isinstance(size, GetSetDescriptorType) else None
+        if cls is of_package("pandas", "DataFrame") or cls is of_package("pandas", "Series"):
             return sum(int(block.values.nbytes) for block in value._mgr.blocks)
     except Exception:
         return None

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
-import signal
-import time
-import warnings
-from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 from . import bundle, names, variables
+from .alarm import Alarm, OutOfTime
 from .completion_kinds import Kinds
 from .shell import Shell
 
@@ -23,28 +17,14 @@ META_BYTES = 96 << 10
 
 # What an answer may take, in seconds: a `__dir__` of the user's may never end.
 SECONDS = 1.0
-# And how soon it is told again, should it have caught that.
-AGAIN_SECONDS = 0.05
-
-
-class _OutOfTime(BaseException):
-    """No `Exception`: nobody on the way is meant to catch it."""
 
 
 def answer(shell: Shell, query: Any, code: str) -> tuple[Any, bytes]:
     """The wire form of the `Answer`, and its payload. A question never fails: it has no answer then."""
     kind, options = (query, {}) if isinstance(query, str) else next(iter(query.items()))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # What a `__repr__` of the user's prints is nobody's output.
-            with (
-                contextlib.redirect_stdout(io.StringIO()),
-                contextlib.redirect_stderr(io.StringIO()),
-                _bounded(SECONDS),
-            ):
-                return _ANSWERS[kind](shell, options, code)
-    except (Exception, _OutOfTime):
+        return Alarm(SECONDS).bound(lambda: _ANSWERS[kind](shell, options, code))
+    except (Exception, OutOfTime):
         return _empty(kind, options), b""
 
 
@@ -101,35 +81,6 @@ def _variables(shell: Shell, _options: dict[str, Any], _code: str) -> tuple[Any,
     return {"variables": {"variables": variables.listing(found, shell.user_ns)}}, b""
 
 
-@contextlib.contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """Raises `_OutOfTime` in what takes longer. The user's own alarm goes on afterwards."""
-
-    def over(_signum: int, _frame: FrameType | None) -> None:
-        raise _OutOfTime
-
-    began = time.monotonic()
-    handler = signal.signal(signal.SIGALRM, over)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
-    try:
-        yield
-    finally:
-        _end_alarm()
-        # None: a handler that was not installed by Python, which cannot be put back.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
-        if left:
-            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 1e-3), interval)
-
-
-def _end_alarm() -> None:
-    while True:
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        except _OutOfTime:
-            continue
-        return
-
-
 def _empty(kind: str, options: dict[str, Any]) -> Any:
     cursor = options.get("cursor", 0)
     return {
@@ -137,7 +88,8 @@ def _empty(kind: str, options: dict[str, Any]) -> Any:
         "inspect": {"inspect": {"bundle": None}},
         "is_complete": {"is_complete": {"status": "unknown", "indent": ""}},
         "history": {"history": {"inputs": []}},
-        "variables": {"variables": {"variables": []}},
+        # Not an empty list: that would say that there are none.
+        "variables": "busy",
     }[kind]
 
 

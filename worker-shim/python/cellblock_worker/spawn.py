@@ -5,6 +5,7 @@ from __future__ import annotations
 import _posixsubprocess
 import functools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -42,6 +43,7 @@ def watch(text: Text, interrupts: Interrupts) -> None:
     _posixsubprocess.fork_exec = watched
 
     _watch_ends(text)
+    _say_last_words(text)
     _keep_children(interrupts)
 
     start, run_down = threading.Thread.start, threading.Thread.join
@@ -75,6 +77,21 @@ def _watch_ends(text: Text) -> None:
     ended = getattr(subprocess.Popen, "_handle_exitstatus", None)
     if ended is not None:
         subprocess.Popen._handle_exitstatus = marking(ended)  # type: ignore[attr-defined]
+
+
+def _say_last_words(text: Text) -> None:
+    """What was printed just before the process ends itself is not left in a buffer."""
+
+    def saying(end: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(end)
+        def ended(*arguments: Any, **options: Any) -> Any:
+            text.say_last_words()
+            return end(*arguments, **options)
+
+        return ended
+
+    for module, name in ((os, "_exit"), (os, "abort"), (os, "kill"), (signal, "raise_signal")):
+        setattr(module, name, saying(getattr(module, name)))
 
 
 def _keep_children(interrupts: Interrupts) -> None:

@@ -25,7 +25,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import attribution
@@ -58,6 +58,8 @@ class Text:
         self._children = False
         self._foreign = False
         self._is_child = False
+        # The thread whose text is dropped.
+        self._muted: int | None = None
         # The wrappers hold unfinished lines, see `expect_threads`.
         self.lines = False
         self.bursting = False
@@ -90,6 +92,15 @@ class Text:
                 # User code may have closed it, or the descriptor under it.
                 with contextlib.suppress(ValueError, OSError):
                     stream.flush()
+
+    def say_last_words(self) -> None:
+        """As `flush`, if that can be done at once: the process may be about to end, for whatever reason."""
+        if self._is_child or not self.bursting or not self.channel.lock.acquire(blocking=False):
+            return
+        try:
+            self.end_burst()
+        finally:
+            self.channel.lock.release()
 
     def switch(self, execution: str) -> None:
         """From here on text belongs to `execution`."""
@@ -152,8 +163,23 @@ class Text:
         if execution != self.owner:
             self.switch(execution)
 
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """What this thread prints meanwhile is nobody's output; other threads' is what it was."""
+        with self.channel.lock:
+            self.flush()
+            self._muted = _thread.get_ident()
+        try:
+            yield
+        finally:
+            with self.channel.lock:
+                self.flush()
+                self._muted = None
+
     def write_out(self, data: Any, write: Callable[[int, Any], int]) -> int:
         """stdout, from wherever."""
+        if self._muted is not None and self._muted == _thread.get_ident():
+            return len(data)
         if self._is_child:
             return write(1, data)
         if EXECUTION.get("") != self.owner:
@@ -165,6 +191,8 @@ class Text:
 
     def write_err(self, data: Any, write: Callable[[int, Any], int]) -> int:
         """stderr, from wherever."""
+        if self._muted is not None and self._muted == _thread.get_ident():
+            return len(data)
         with contextlib.suppress(ValueError, OSError):
             self.out.flush()
         if self._is_child:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from .names import NAME_CHARACTERS, Snapshot, bytes_of, kind_of
+from .names import NAME_CHARACTERS, Snapshot, bytes_of, kind_of, of_package
 
 # The whole answer must fit into one message.
 ANSWER_BYTES = 96 << 10
@@ -23,8 +22,9 @@ NAMES = 2_000
 # After so many seconds names come without their values.
 SECONDS = 0.05
 
-# What an entry takes besides its texts, about.
-ENTRY_BYTES = 90
+# What an entry takes besides its texts, and a column besides its own, about.
+ENTRY_BYTES = 76
+COLUMN_BYTES = 8
 PREVIEW_CHARACTERS = 120
 ITEM_CHARACTERS = 40
 ITEMS = 8
@@ -40,7 +40,8 @@ def listing(found: Snapshot, namespace: dict[str, Any]) -> list[dict[str, Any]]:
     while True:
         variables = _listing(found, namespace, room)
         # Escaped characters take more than was reckoned with: measure what will really be sent.
-        if len(json.dumps(variables, ensure_ascii=False).encode("utf-8", "replace")) <= ANSWER_BYTES:
+        text = json.dumps(variables, ensure_ascii=False, separators=(",", ":"))
+        if len(text.encode("utf-8", "replace")) <= ANSWER_BYTES:
             return variables
         room //= 2
 
@@ -49,17 +50,24 @@ def _listing(found: Snapshot, namespace: dict[str, Any], room: int) -> list[dict
     variables: list[dict[str, Any]] = []
     left, until = room, time.monotonic() + SECONDS
     names = sorted(found)
+    # A name and its type, about.
+    reserved = ENTRY_BYTES + 20 + sum(map(len, names)) // max(len(names), 1)
     for at, name in enumerate(names):
         if name not in namespace:  # a background task has just removed it
             continue
         value = namespace[name]
         kind = kind_of(value)
-        # The last quarter of the room is for names alone.
-        open_handed = left > room // 4 and time.monotonic() < until
-        shape, preview, columns = _described(value, kind) if open_handed else _NOTHING
         shown = name if len(name) <= NAME_CHARACTERS else f"{name[:NAME_CHARACTERS]}…"
-        left -= len(shown) + len(kind) + len(preview or "") + ENTRY_BYTES
-        left -= sum(len(label) + len(dtype) + 8 for label, dtype in columns)
+        left -= len(shown) + len(kind) + ENTRY_BYTES
+        # What is left when all further names have theirs is for values.
+        spare = left - reserved * (len(names) - at - 1)
+        shape, preview, columns = (
+            _described(value, kind) if spare > 0 and time.monotonic() < until else _NOTHING
+        )
+        width = sum(len(label) + len(dtype) + COLUMN_BYTES for label, dtype in columns)
+        if width > max(spare, 0) // 8:
+            columns, width = [], 0
+        left -= len(preview or "") + width
         if left < 0 or at >= NAMES:
             variables.append(_entry(f"… {len(names) - at} more names", "", None, _NOTHING))
             break
@@ -88,7 +96,7 @@ def _of_package(value: Any, kind: str) -> Callable[[Any], Described] | None:
         return _numpy_scalar if kind.startswith("numpy.") and _is_numpy_scalar(value) else None
     package, _, name = kind.partition(".")
     # The name alone proves nothing: a user's class may call itself what it likes.
-    return describe if vars(sys.modules[package]).get(name) is type(value) else None
+    return describe if of_package(package, name) is type(value) else None
 
 
 # Python's own.
@@ -198,9 +206,9 @@ _BUILTIN: dict[int, Callable[[Any], Described]] = {
 
 
 def _is_numpy_scalar(value: Any) -> bool:
-    numpy = sys.modules.get("numpy")
     # Of numpy's own: a subclass of the user's has methods of its own.
-    return numpy is not None and vars(numpy).get(type(value).__name__) is type(value)
+    name = kind_of(value).removeprefix("numpy.")
+    return of_package("numpy", name) is type(value) and isinstance(value, of_package("numpy", "generic"))
 
 
 def _numpy_scalar(value: Any) -> Described:

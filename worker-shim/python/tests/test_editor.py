@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from cellblock_worker.alarm import Alarm, OutOfTime
 
 from .harness import Worker
 
@@ -58,6 +61,38 @@ until = time.monotonic() + 10
 while not rang and time.monotonic() < until:
     pass
 rang
+"""
+
+
+SLOW_AND_LOUD = """
+import threading, time
+class Slow:
+    def __dir__(self):
+        print('LOUD')
+        until = time.monotonic() + 0.1
+        while time.monotonic() < until:
+            pass
+        return []
+slow = Slow()
+def count():
+    for number in range(200):
+        print(number)
+        time.sleep(0.002)
+"""
+LAZY = """
+import importlib.util, sys
+loaded = []
+spec = importlib.util.find_spec('statistics')
+loader = importlib.util.LazyLoader(spec.loader)
+spec.loader = loader
+module = importlib.util.module_from_spec(spec)
+execute = loader.loader.exec_module
+loader.loader.exec_module = lambda module: (loaded.append('statistics'), execute(module))
+sys.modules['statistics'] = module
+loader.exec_module(module)
+class Mean: pass
+Mean.__module__ = 'statistics'
+mean = Mean()
 """
 
 
@@ -160,3 +195,49 @@ def test_what_a_repr_prints_during_inspection_is_nobodys_output(worker: Worker) 
     assert b"quiet" in payload
     assert "LOUD" not in worker.run("print('after')").stream("stdout")
     assert "LOUD" not in worker.wait("made").stream("stdout")
+
+
+def test_a_thread_prints_on_while_a_question_is_answered(worker: Worker) -> None:
+    worker.run(SLOW_AND_LOUD)
+    execution = worker.start("thread = threading.Thread(target=count)\nthread.start()")
+    worker.wait(execution)
+    for _ in range(5):
+        complete(worker, "slow.")
+    worker.run("thread.join()")
+    text = "".join(output.text for output in worker.outputs if output.kind == "stdout")
+    assert [line for line in text.split() if line.isdigit()] == [str(number) for number in range(200)]
+    assert "LOUD" not in text
+
+
+def test_broken_bookkeeping_of_names_does_not_keep_a_cell_from_ending(worker: Worker) -> None:
+    evil = "import sys\nsys.modules['evil'] = 5\nclass A: pass\nA.__module__ = 'evil'\na = A()"
+    assert worker.run(evil).end == "ok"
+    # What IPython itself looks at: the cells after it fail, but they end.
+    assert worker.run("get_ipython().user_ns_hidden = 5").end == "ok"
+    assert worker.run("1").finished["names"] == {"added": [], "changed": [], "removed": []}
+
+
+def test_lazy_modules_are_not_imported_for_a_name(worker: Worker) -> None:
+    worker.run(LAZY)
+    variables(worker)
+    assert worker.run("print('statistics' in loaded)").stream("stdout") == "False\n"
+
+
+def test_an_alarm_raises_within_its_call_and_nowhere_else() -> None:
+    def spin(seconds: float) -> int:
+        until = time.perf_counter() + seconds
+        count = 0
+        while time.perf_counter() < until:
+            count += 1
+        return count
+
+    ended = 0
+    for number in range(3_000):
+        try:
+            # Right around the deadline.
+            Alarm(0.0005).bound(lambda number=number: spin(0.00047 + (number % 60) * 1e-6))  # type: ignore[misc]
+        except OutOfTime:
+            ended += 1
+        assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert ended > 0

@@ -102,7 +102,9 @@ impl Shim {
             if !group.bounds_processes() {
                 self.meter.tasks_peak = self.meter.tasks_peak.max(processes::tasks(sandbox.init_pid));
             }
-            let hit = self.memory_hit().filter(|_| running && self.ending.is_none());
+            let waiting =
+                self.executions.running.as_ref().is_some_and(|running| running.interrupted.is_none());
+            let hit = self.memory_hit().filter(|_| waiting && self.ending.is_none());
             if self.watches_memory && !group.bounds_memory() && used > limit && self.ending.is_none() {
                 self.ending = Some(Cause::Limit(Limit::Memory, limit, used));
                 self.kill();
@@ -110,7 +112,7 @@ impl Shim {
             let tick = if running { TICK } else { IDLE_TICK };
             // However many processes there are to look at, most of our time is for the output; but nobody
             // gets away for long by having many.
-            self.memory_at = now + tick.max((now.elapsed() * 9).min(LONGEST));
+            self.memory_at = Instant::now() + tick.max((now.elapsed() * 9).min(LONGEST));
             // The kernel has ended one of its processes, for which it may wait for ever.
             if let Some(cause) = hit {
                 self.interrupt(cause, now);

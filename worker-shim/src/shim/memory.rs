@@ -36,7 +36,7 @@ pub struct Memory {
 /// How long one look may be at descriptors.
 const SLICE: Duration = Duration::from_millis(5);
 /// How much of our own processor time it may take to be exact: on a busy machine the wall's says nothing.
-const EXACT: Duration = Duration::from_millis(200);
+const EXACT: Duration = Duration::from_millis(400);
 
 /// This thread's processor time so far.
 fn spent() -> Duration {
@@ -131,6 +131,11 @@ impl Memory {
         // A tmpfs file that is mapped has its pages in the tmpfs's sum too.
         let places: Vec<u64> =
             self.tmpfs.iter().filter_map(|fd| Some(rustix::fs::fstat(fd).ok()?.st_dev)).collect();
+        // Which mappings there are is cheap to know; how many pages each has is a second walk over all of them.
+        let maps = fs::read_to_string(format!("{task}/maps")).unwrap_or_default();
+        if !maps.lines().any(|line| is_counted(line, self.device, &places, files)) {
+            return all;
+        }
         let text = fs::read_to_string(format!("{task}/smaps")).unwrap_or_default();
         let (mut counted, mut inside) = (0, false);
         for line in text.lines() {
@@ -146,7 +151,7 @@ impl Memory {
     }
 }
 
-/// Whether a line of smaps is the head of a mapping whose file has been counted.
+/// Whether a line of maps, or of smaps, is the head of a mapping whose file has been counted.
 fn is_counted(head: &str, memfds: Option<u64>, places: &[u64], files: &BTreeMap<u64, u64>) -> bool {
     let words: Vec<&str> = head.split_ascii_whitespace().collect();
     // Private mappings hold pages of their own; how many of the file's is not said.

@@ -9,7 +9,7 @@ use cellblock_proto::id::ExecutionId;
 /// Text goes out no more often than this: below what an eye sees, above what a loop prints in.
 const BATCH_TIME: Duration = Duration::from_millis(10);
 /// And after a silence it waits only so long for more: a line comes in two writes.
-const LONE_TIME: Duration = Duration::from_millis(1);
+const LONE_TIME: Duration = Duration::from_millis(2);
 /// And a batch is at most so large, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
 /// What is kept of the end of text that was dropped, per stream, in bytes.
@@ -51,6 +51,8 @@ struct Batch {
     bytes: Vec<u8>,
     /// When it must go.
     due: Instant,
+    /// An incomplete character was given time for its rest.
+    waited: bool,
 }
 
 struct Dropped {
@@ -87,6 +89,7 @@ impl Text {
             name,
             bytes: Vec::new(),
             due,
+            waited: false,
         });
         let mut rest = bytes;
         while batch.bytes.len() + rest.len() >= BATCH_BYTES {
@@ -122,12 +125,16 @@ impl Text {
         let Some(batch) = self.batch.as_mut().filter(|batch| now >= batch.due) else {
             return Vec::new();
         };
-        self.last = Some(now);
         let kept = incomplete_end(&batch.bytes);
+        if kept > 0 && kept == batch.bytes.len() && !batch.waited {
+            (batch.due, batch.waited) = (now + BATCH_TIME, true);
+            return Vec::new();
+        }
+        self.last = Some(now);
         if kept > 0 && kept < batch.bytes.len() {
             let tail = batch.bytes.split_off(batch.bytes.len() - kept);
             let whole = std::mem::replace(&mut batch.bytes, tail);
-            batch.due = now + BATCH_TIME;
+            (batch.due, batch.waited) = (now + BATCH_TIME, true);
             return vec![(batch.execution.clone(), Output::Stream { name: batch.name }, whole)];
         }
         self.flush()

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeAlias, TypeVar, Unpack
 from . import _requests as requests
 from . import _values as values
 from ._async_connection import AsyncConnection, AsyncPool
-from ._exceptions import CellblockError, ConnectionLost
+from ._exceptions import CellblockError, ConnectionLost, TooLarge
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle, InputRequest, Output
 from ._outcome import Completed, Outcome
@@ -271,7 +271,10 @@ class AsyncNotebook:
             task=values.task(verb, name, form),
         )
         progress = Progress(self.name, execution_id, execute=message, code=payload, profile=self._profile)
-        return await (await self._execution(progress, timeout, None, None)).result()
+        try:
+            return await (await self._execution(progress, timeout, None, None)).result()
+        except TooLarge as refused:
+            raise values.too_large(name, refused) from None
 
     async def _execution(
         self,

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 from . import _requests as requests
 from . import _values as values
 from ._connection import Pool
+from ._exceptions import TooLarge
 from ._execution import Execution, InputCallback
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle
@@ -266,7 +267,10 @@ class Notebook:
             task=values.task(verb, name, form),
         )
         progress = Progress(self.name, execution_id, execute=message, code=payload, profile=self._profile)
-        return self._execution(progress, timeout, None, None).result()
+        try:
+            return self._execution(progress, timeout, None, None).result()
+        except TooLarge as refused:
+            raise values.too_large(name, refused) from None
 
     def _execution(
         self,

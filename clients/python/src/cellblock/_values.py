@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ._exceptions import BadValue, ProtocolError, ValueProblem
-from ._messages import Display
+from ._exceptions import BadValue, ProtocolError, TooLarge, ValueProblem, ValueTooLarge
+from ._messages import Display, Truncated
 from ._outcome import Completed, Raised
 from ._requests import Task, ValueFormat
 
@@ -32,9 +32,25 @@ def task(verb: str, name: str, form: ValueFormat) -> Task:
 def json_payload(value: Any) -> bytes:
     """A value as JSON text; `BadValue` when it has no such form."""
     try:
-        return json.dumps(value, allow_nan=False).encode()
+        text = json.dumps(value, allow_nan=False)
+        _check_keys(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadValue(f"the value has no JSON form: {error}") from None
+    return text.encode()
+
+
+def _check_keys(value: Any) -> None:
+    """json makes texts of keys that are none, and two of them may become one."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            for key in item:
+                if not isinstance(key, str):
+                    raise TypeError(f"the key {key!r:.60} is no text")
+            left.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            left.extend(item)
 
 
 def check(completed: Completed) -> Completed:
@@ -45,11 +61,19 @@ def check(completed: Completed) -> Completed:
     return completed.raise_for_error()
 
 
+def too_large(name: str, refused: TooLarge) -> ValueTooLarge:
+    """What a request says that is too large for one."""
+    return ValueTooLarge(f"`{name}` cannot be put at once: {refused}; write it to a file of the workspace")
+
+
 def content(completed: Completed, form: ValueFormat) -> bytes:
     """The value that an Execution has displayed."""
     for output in check(completed).outputs:
         if isinstance(output, Display) and MIME[form] in output.bundle:
             return output.bundle[MIME[form]]
+    for output in completed.outputs:
+        if isinstance(output, Truncated):
+            raise ValueTooLarge(f"the value has {output.dropped_bytes} bytes, but {output.reason}")
     raise ProtocolError(f"no output of the answer is {MIME[form]}")
 
 
