@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from cellblock import Bundle, Display, End, ErrorFrame, NameChanges, Ok, Outcome, Output, Stream, Usage
-from cellblock._service.artefacts import DISPLAY, PLOTLY, TABLE
+from cellblock._service.artefacts import DISPLAY, FLOATS, PLOTLY, TABLE
 from cellblock._service.assembly import Asked, Assembly
 from cellblock._service.reports import MIME as REPORT
 from cellblock._service.result import ExecutionResult
@@ -54,7 +54,7 @@ def report(refused: Any = None, **rest: Any) -> Display:
     return display({REPORT: {"lint_report": NO_ISSUES, "autofix_report": None, "refused": refused} | rest})
 
 
-def table(name: str = "df", source: str = "variable", **changes: Any) -> Display:
+def table(name: str = "df", source: str = "variable", floats: bytes = b"", **changes: Any) -> Display:
     """A table of the plug-in's; as a display it has a label."""
     captioned = source == "display"
     value = {
@@ -64,11 +64,13 @@ def table(name: str = "df", source: str = "variable", **changes: Any) -> Display
         "label": "Table 1" if captioned else None,
         "shape": [2, 2],
         "columns": ["a", "b"],
-        "rows": [[1, "x"], [2, None]],
+        "rows": 2,
+        "values": [[1, 2], ["x", None]],
         "info": {"dtypes": {"a": "int64", "b": "object"}, "memory_usage": {"Index": 128, "a": 16, "b": 16}},
         "truncated": False,
     }
-    return display({TABLE: value | changes, "text/html": b"<table></table>"})
+    shipped = {FLOATS: floats} if floats else {}
+    return display({TABLE: value | changes, **shipped, "text/html": b"<table></table>"})
 
 
 def shown(kind: str = "json", label: str = "Data", content: Any = "{}") -> Display:

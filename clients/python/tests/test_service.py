@@ -314,6 +314,10 @@ def test_code_that_is_no_text_is_refused_and_not_sent(make: Make) -> None:
             message,
         )
         assert result.syntax_error == {"line": 2, "column": 6}
+        assert result.lint_report is not None
+        assert [(issue["rule_id"], issue["line"]) for issue in result.lint_report["issues"]] == [
+            ("DA0002", 2)
+        ]
         assert daemon.requests == []
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import struct
 import time
 from typing import Any
 
@@ -24,13 +26,22 @@ WRONG_TABLES: list[dict[str, Any]] = [
     {"columns": ["a", ["b"]]},
     {"columns": [{}, "b"]},
     {"rows": None},
-    {"rows": [[1]]},
-    {"rows": [[1, 2, 3]]},
-    {"rows": ["ab"]},
-    {"rows": [{"a": 1, "b": 2}]},
-    {"rows": [[1, 2]] * 1_001},
-    {"columns": list(range(201)), "rows": [list(range(201))]},
-    {"columns": list(range(100)), "rows": [list(range(100))] * 101},
+    {"rows": True},
+    {"rows": -1},
+    {"rows": 3},
+    {"rows": 1_001, "values": [[1] * 1_001, [2] * 1_001]},
+    {"rows": 1, "columns": list(range(201)), "values": [[1]] * 201},
+    {"rows": 101, "columns": list(range(100)), "values": [[1] * 101] * 100},
+    {"values": None},
+    {"values": [[1, 2]]},
+    {"values": [[1, 2], [3, 4], [5, 6]]},
+    {"values": [[1, 2], [3]]},
+    {"values": [[1, 2], "ab"]},
+    {"values": [[1, 2], {"a": 1, "b": 2}]},
+    {"values": [[1, 2], None]},
+    {"floats": bytes(16)},
+    {"floats": bytes(15), "values": [[1, 2], None]},
+    {"floats": bytes(16), "values": [None, None]},
     {"info": None},
     {"info": {"dtypes": {"a": 1}, "memory_usage": {}}},
     {"info": {"dtypes": {}, "memory_usage": {"a": "1"}}},
@@ -40,7 +51,7 @@ WRONG_TABLES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("change", WRONG_TABLES, ids=lambda change: json.dumps(change)[:40])
+@pytest.mark.parametrize("change", WRONG_TABLES, ids=lambda change: str(change)[:40])
 def test_a_table_of_the_wrong_shape_is_left_out_with_a_notice(change: dict[str, Any]) -> None:
     result = assembled([report(), table(**change), table("good")])
     assert [entry["name"] for entry in result.tables] == ["good"]
@@ -126,12 +137,32 @@ def test_a_caption_of_the_wrong_shape_is_none(metadata: dict[str, Any]) -> None:
 
 
 def test_numbers_that_json_lacks_are_null_or_words() -> None:
-    rows = b"[[NaN, 1e999], [-Infinity, -1e999]]"
-    wire = table().bundle[TABLE].replace(b'[[1, "x"], [2, null]]', rows)
+    values = b"[[NaN, 1e999], [-Infinity, -1" + b"0" * 280 + b".0e99]]"
+    wire = table().bundle[TABLE].replace(b'[[1, 2], ["x", null]]', values)
     result = assembled([display({TABLE: wire})])
     assert result.tables[0]["data"] == [
-        {"a": None, "b": "Infinity"}, {"a": "-Infinity", "b": "-Infinity"},
+        {"a": None, "b": "-Infinity"}, {"a": "Infinity", "b": "-Infinity"},
     ]  # fmt: skip
+
+
+def test_doubles_beside_a_table_are_its_columns_to_the_last_bit() -> None:
+    values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, math.nan, math.inf, -math.inf]
+    floats = struct.pack("<14d", *values, *range(7))
+    result = assembled(
+        [table(floats=floats, columns=[*"abc"], rows=7, values=[None, [*"tuvwxyz"], None], shape=[7, 3])]
+    )
+    assert result.notices == []
+    shown = [row["a"] for row in result.tables[0]["data"]]
+    assert struct.pack("<4d", *shown[:4]) == floats[:32]
+    assert shown[4:] == [None, "Infinity", "-Infinity"]
+    assert [(row["b"], row["c"]) for row in result.tables[0]["data"]][:2] == [("t", 0.0), ("u", 1.0)]
+
+
+def test_numbers_are_read_alike_in_one_go_and_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"[1.5, 1e-400, 2e99, -0.0, 123456789012345678901234567890]"
+    quick = plain.parse(data)
+    monkeypatch.setattr(plain, "QUICK_BYTES", 0)
+    assert repr(plain.parse(data)) == repr(quick)
 
 
 def test_the_text_of_a_figure_is_strict_json_too() -> None:
@@ -145,7 +176,7 @@ def test_halves_of_characters_are_replaced_wherever_they_stand() -> None:
     half = "\ud800"
     result = assembled(
         [
-            table(name=half, columns=[half, "b"], rows=[[[{half: half}], half]], shape=[1, 2]),
+            table(name=half, columns=[half, "b"], rows=1, values=[[[{half: half}]], [half]], shape=[1, 2]),
             shown("text", half, half),
             image(half, "display"),
             plotly(half, label=half),
@@ -164,7 +195,7 @@ def test_json_that_would_fill_the_memory_is_not_read() -> None:
 
 def test_all_json_of_a_cell_shares_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = plotly().bundle[PLOTLY]
-    monkeypatch.setattr(artefacts.JsonBudget, "LIMIT_BYTES", 3 * len(wire))
+    monkeypatch.setattr(artefacts.Budget, "LIMIT_BYTES", 3 * len(wire))
     result = assembled([plotly() for _ in range(5)])
     assert (len(result.interactive_plots), len(result.notices)) == (3, 2)
 

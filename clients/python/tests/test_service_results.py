@@ -110,7 +110,7 @@ def test_a_cut_table_says_what_the_whole_has() -> None:
 
 
 def test_columns_keep_their_type_as_keys() -> None:
-    result = assembled([table(columns=[0, 1.5], rows=[[1, 2]])])
+    result = assembled([table(columns=[0, 1.5], rows=1, values=[[1], [2]])])
     assert result.tables[0]["data"] == [{0: 1, 1.5: 2}]
     assert '"data":[{"0":1,"1.5":2}]' in result.model_dump_json()
 
@@ -126,6 +126,12 @@ def test_what_was_displayed_comes_before_what_was_captured() -> None:
         "label": "Figure 1: E",
         "source": "display",
     }
+
+
+def test_a_png_says_how_large_it_is() -> None:
+    header = b"\0\0\0\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
+    [plot] = assembled([display({"image/png": PNG[:8] + header})]).plots
+    assert (plot["width"], plot["height"]) == (640, 480)
 
 
 def test_a_plotly_figure_is_its_text_and_what_it_says() -> None:
@@ -465,5 +471,5 @@ def test_a_traceback_that_was_shown_while_the_code_went_on_is_text() -> None:
 
 
 def test_json_is_one_line_that_any_reader_takes() -> None:
-    result = assembled([text("a\u2028b\n"), table(rows=[["\ud83d", "\U0001f600"], [1, 2]])])
+    result = assembled([text("a\u2028b\n"), table(values=[["\ud83d", 1], ["\U0001f600", 2]])])
     assert json.loads(result.model_dump_json())["tables"][0]["data"][0] == {"a": "�", "b": "😀"}

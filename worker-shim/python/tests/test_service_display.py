@@ -74,7 +74,7 @@ def test_an_object_is_shown_by_its_richest_form(
 )
 def test_what_is_tabular_is_a_table(service: Service, expression: str, columns: Any, rows: Any) -> None:
     table = service.run(f"display({expression})").only("table")
-    assert (table["columns"], table["rows"]) == (columns, rows)
+    assert (table["columns"], table["data"]) == (columns, rows)
     assert (table["name"], table["source"], table["type"]) == ("displayed_result", "display", "table")
 
 
@@ -82,7 +82,7 @@ def test_long_lists_and_series_are_tables_of_their_true_length(service: Service)
     for expression in ("list(range(5000))", "pd.Series(range(5000))", "np.arange(5000)"):
         table = service.run(f"display({expression})").only("table")
         assert table["shape"] == [5000, 2]
-        assert (len(table["rows"]), table["truncated"]) == (1000, True)
+        assert (len(table["data"]), table["truncated"]) == (1000, True)
     memory = service.run("display(pd.Series(np.arange(5000), name='s'))").only("table")["info"][
         "memory_usage"
     ]
@@ -113,6 +113,18 @@ def test_an_object_that_claims_every_attribute_is_shown_as_text(service: Service
     assert run.only("text")["content"].startswith("<MagicMock")
 
 
+def test_a_class_that_answers_nothing_costs_its_own_display_alone(service: Service) -> None:
+    run = service.run(
+        "class Meta(type):\n"
+        "    def __getattribute__(self, name): raise RuntimeError('meta')\n"
+        "class Mute(metaclass=Meta): pass\n"
+        "display(Mute(), 'L')\ndisplay([Mute()])\nprint('on')"
+    )
+    assert run.only("text")["content"] == "Error displaying object: meta\n\nObject type: Mute"
+    assert "Mute object" in run.only("json")["content"]
+    assert run.stdout.endswith("on\n")
+
+
 def test_a_long_text_is_shown_by_its_ends(service: Service) -> None:
     content = service.run("display('x' * 3000)").only("text")["content"]
     assert "\n\n... (1002 chars omitted) ...\n\n" in content
@@ -129,6 +141,16 @@ def test_default_labels_count_per_notebook(fresh: Service) -> None:
     second = fresh.run("display(pd.Series([1]))\ndisplay(5)")
     labels = [shown.label for run in (first, second) for shown in run.shown]
     assert labels == ["Table 1", "Data", "Mine", "Table 2", "Data"]
+
+
+def test_a_label_is_a_text_of_bounded_length(service: Service) -> None:
+    run = service.run(
+        "display(1, label=5)\ndisplay(1, label=pd.Timestamp('2024-01-01'))\ndisplay(1, 'x' * 1_000_000)"
+    )
+    first, second, third = [shown.label for shown in run.shown]
+    assert (first, second) == ("5", "2024-01-01 00:00:00")
+    assert third.startswith("xxx")
+    assert len(third) < 11_000
 
 
 def test_a_preview_is_printed_before_what_it_previews(service: Service) -> None:
@@ -150,7 +172,7 @@ def test_the_object_is_returned_and_listed(service: Service) -> None:
 
 def test_an_object_is_shown_as_it_was_when_it_was_displayed(service: Service) -> None:
     run = service.run("f = pd.DataFrame({'a': [1]})\ndisplay(f)\nf['a'] = 2\ndisplay(f)")
-    assert [t["rows"] for t in run.of("table")] == [[[1]], [[2]], [[2]]]
+    assert [t["data"] for t in run.of("table")] == [[[1]], [[2]], [[2]]]
 
 
 # IPython's own display.
@@ -181,7 +203,7 @@ def test_an_update_keeps_the_label_and_counts_nothing(service: Service) -> None:
     assert first.label == second.label
     assert first.output.body["display_id"] == second.output.body["display_id"]
     assert (first.output.body["update"], second.output.body["update"]) == (False, True)
-    assert second.body["rows"] == [[2]]
+    assert second.body["data"] == [[2]]
 
 
 def test_a_raw_bundle_is_one_entry_with_all_its_parts(service: Service) -> None:
@@ -217,7 +239,8 @@ def test_pictures_are_images(service: Service) -> None:
         "b = io.BytesIO(); P.new('RGB', (4, 2)).save(b, 'JPEG')\ndisplay(Image(b.getvalue()))"
     )
     first, second = run.of("image")
-    assert (first["label"], first["width"], first["height"]) == ("F", 3, 2)
+    # Their size is told by the picture itself.
+    assert first["label"] == "F"
     assert first["data"].startswith(b"\x89PNG")
     assert (second["source"], run.shown[1].output.mimes) == ("display", ["image/jpeg"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pytest
@@ -39,7 +38,6 @@ def test_an_open_figure_is_captured_at_the_end(service: Service) -> None:
     run = service.run("_ = plt.plot([1, 2, 3])\nprint('on')")
     image = run.only("image")
     assert image["data"].startswith(PNG)
-    assert struct.unpack_from(">II", image["data"], 16) == (image["width"], image["height"])
     assert plots(run) == [AUTO]
     assert service.run("x = 1").shown == []
 

@@ -175,7 +175,7 @@ def test_clearing_lets_memory_go(service: Service) -> None:
 
 def test_variables_come_in_six_categories(service: Service) -> None:
     service.run(
-        "i = 1\nf = 2.5\nbig = 12345.0\nnan = float('nan')\nn8 = np.uint8(3)\nflag = True\n"
+        "i = 1\nf = 2.5\nbig = 12345.0\ntiny = 0.0004\nnan = float('nan')\nn8 = np.uint8(3)\nflag = True\n"
         "df = pd.DataFrame({'a': [1], 5: ['x']})\nd = {'k': 1}\nar = np.zeros((2, 3))\nse = pd.Series([1])\n"
         "li = [1]\ns = 't'\nn = None\n_p = 1\ndef fun(): pass\nclass Cls: pass\nobj = Cls()\nimport math as m"
     )
@@ -184,6 +184,7 @@ def test_variables_come_in_six_categories(service: Service) -> None:
         "i": {"type": "int", "value": 1, "display": "1"},
         "f": {"type": "float", "value": 2.5, "display": "2.50"},
         "big": {"type": "float", "value": 12345.0, "display": "1.23e+04"},
+        "tiny": {"type": "float", "value": 0.0004, "display": "4.00e-04"},
         "nan": {"type": "float", "value": None, "display": "nan"},
         "n8": {"type": "uint8", "value": 3, "display": "3"},
     }

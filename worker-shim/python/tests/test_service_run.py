@@ -192,6 +192,11 @@ def test_a_forked_child_ends_without_frames(used: Service) -> None:
     assert run.stdout == "\nC:\n{'a': 1}\nparent\n"
 
 
+def test_a_run_that_breaks_what_it_is_left_with_ends_as_it_did(service: Service) -> None:
+    run = service.try_("import warnings\nprint('done')\nwarnings.filters = None")
+    assert (run.end, run.stdout) == ("ok", "done\n")
+
+
 def test_without_packages_a_notebook_still_works(service: Service) -> None:
     service.worker.run(
         "import sys\nfor name in ('pandas', 'numpy', 'matplotlib', 'plotly'): sys.modules[name] = None"

@@ -91,11 +91,7 @@ class Capture:
         if self.other_code_ran:
             self.other_code_ran = False
             self.know_figures()
-        frames = {
-            name: weakref.ref(value)
-            for name, value in list(self._shell.user_ns.items())
-            if tables.is_frame(value)
-        }
+        frames = {name: weakref.ref(frame) for name, frame in tables.frames_of(self._shell.user_ns)}
         self.run = Run(current_execution(), captures, frames, dict(self._numbers))
         self.pyplot.begin()
 

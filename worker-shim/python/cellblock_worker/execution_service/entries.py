@@ -6,7 +6,6 @@ that every other reader of outputs understands.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -14,6 +13,8 @@ from typing import Any, Literal, Protocol
 from cellblock_worker import bundle
 
 TABLE = "application/vnd.cellblock.table+json"
+# Beside a table: the columns that its JSON has null for, one after the other, as little-endian doubles.
+FLOATS = "application/vnd.cellblock.floats"
 DISPLAY = "application/vnd.cellblock.display+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 PNG = "image/png"
@@ -49,7 +50,10 @@ class Table:
     name: str
     shape: tuple[int, int]
     columns: list[Any]
-    rows: list[list[Any]]
+    # By column: plain values, or an array of doubles, whose text would take longer than all the rest.
+    values: list[Any]
+    # How many each has.
+    rows: int
     dtypes: dict[str, str]
     memory_usage: dict[str, int]
     html: str
@@ -66,10 +70,14 @@ class Table:
             "shape": list(self.shape),
             "columns": self.columns,
             "rows": self.rows,
+            "values": [column if type(column) is list else None for column in self.values],
             "info": {"dtypes": self.dtypes, "memory_usage": self.memory_usage},
-            "truncated": (len(self.rows), len(self.columns)) != self.shape,
+            "truncated": (self.rows, len(self.columns)) != self.shape,
         }
-        return {TABLE: bundle.json_text(wire), **self.natural()}
+        parts: Parts = {TABLE: bundle.json_text(wire)}
+        if arrays := [column for column in self.values if type(column) is not list]:
+            parts[FLOATS] = b"".join(array.tobytes() for array in arrays)
+        return parts | self.natural()
 
     def metadata(self, label: str | None, source: Source) -> None:
         return None
@@ -114,10 +122,7 @@ class Image:
         return self.natural()
 
     def metadata(self, label: str | None, source: Source) -> Mapping[str, Any]:
-        caption: dict[str, Any] = {"label": label, "source": source}
-        if self.mime == PNG and len(self.data) >= 24:
-            caption["width"], caption["height"] = struct.unpack_from(">II", self.data, 16)
-        return {"cellblock": caption}
+        return {"cellblock": {"label": label, "source": source}}
 
     def natural(self) -> Parts:
         return {self.mime: self.data}

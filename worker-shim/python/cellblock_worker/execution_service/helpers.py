@@ -50,7 +50,7 @@ def make_display(
 ) -> Callable[..., Any]:
     """The `display` of the service's runs. Outside of them it is IPython's, `original`."""
 
-    def display(*objs: Any, label: str | None = None, **options: Any) -> Any:
+    def display(*objs: Any, label: Any = None, **options: Any) -> Any:
         """Show an object in the result of this cell, as `display(obj, "Table 1: What it is")`.
 
         Without a label it is numbered. Returns the object. IPython's own options work too.
@@ -64,7 +64,7 @@ def make_display(
             label = shown.pop()
         if len(shown) != 1 or options:
             return original(*shown, **options)
-        obj = shown[0]
+        obj, label = shown[0], None if label is None else text(label)
         results.append({"object": obj, "label": label, "type": class_name(type(obj))})
         del results[:-RESULTS]
         _preview(obj, label)

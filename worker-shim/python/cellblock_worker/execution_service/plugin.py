@@ -137,7 +137,9 @@ class ExecutionService:
         # A cell may have removed what it was in.
         with contextlib.suppress(OSError):
             os.chdir(self._shell.starting_dir)
-            Path("data").mkdir(exist_ok=True)
+            data = Path("data")
+            if not data.is_dir():
+                data.mkdir()
 
     def _set_seed(self, seed: int) -> None:
         self._seeds.set(seed)

@@ -50,12 +50,12 @@ def capture_remains(shell: Shell, capture: Capture, *, interrupted: bool) -> Non
 
 
 def _findings(shell: Shell, capture: Capture, run: Run) -> Iterator[Finding]:
-    for name, value in list(shell.user_ns.items()):
-        if tables.is_frame(value) and type(name) is str and not name.startswith("_"):
+    for name, frame in tables.frames_of(shell.user_ns):
+        if not name.startswith("_"):
             before = run.frames.get(name)
             # By identity: a change in place is no new table.
-            if before is None or before() is not value:
-                yield f"variable `{name}`", partial(tables.table, value, name), "variable"
+            if before is None or before() is not frame:
+                yield f"variable `{name}`", partial(tables.table, frame, name), "variable"
     for name, figure in interactive.reachable(shell):
         if figure not in capture.known:
             capture.known.add(figure)

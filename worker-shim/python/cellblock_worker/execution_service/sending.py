@@ -8,6 +8,8 @@ from typing import Any
 from cellblock_worker import bundle
 from cellblock_worker.publish import Outputs
 
+from .entries import FLOATS
+
 
 def send(
     outputs: Outputs,
@@ -17,11 +19,11 @@ def send(
     display_id: str | None = None,
     update: bool = False,
 ) -> None:
-    """Sends it. Bytes under a JSON type are JSON text, and go as they are."""
+    """Sends it. Bytes under a type of ours, or a JSON type, go as they are."""
     if not outputs.is_open:
         # A forked child has no frames.
         return
-    ready = {mime: value for mime, value in parts.items() if isinstance(value, bytes) and _is_json(mime)}
+    ready = {mime: value for mime, value in parts.items() if isinstance(value, bytes) and _is_ready(mime)}
     encoded = bundle.encode({mime: value for mime, value in parts.items() if mime not in ready}, metadata)
     degraded = list(encoded.degraded)
     while ready and sum(map(len, ready.values())) + len(encoded.payload) > bundle.BUNDLE_BYTES:
@@ -43,5 +45,5 @@ def send(
         outputs.notice(sentence)
 
 
-def _is_json(mime: str) -> bool:
-    return mime == "application/json" or mime.endswith("+json")
+def _is_ready(mime: str) -> bool:
+    return mime in ("application/json", FLOATS) or mime.endswith("+json")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .cells import Plain, key_text, label, number, text
+from .cells import Plain, key_text, label, text
 from .entries import Table
-from .packages import comes_from
+from .packages import comes_from, loaded_class
 from .run_warnings import quietly
 
 # Bounds of the data, in rows, columns, cells and characters of text.
@@ -34,6 +35,18 @@ def is_frame(value: Any) -> bool:
     return comes_from(value, "pandas", "DataFrame")
 
 
+def frames_of(names: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The names that are bound to DataFrames, with these."""
+    cls = loaded_class("pandas", "DataFrame")
+    if cls is None:
+        return []
+    return [
+        (name, value)
+        for name, value in list(names.items())
+        if type(name) is str and issubclass(type(value), cls)
+    ]
+
+
 def plain_frame(frame: Any) -> Any:
     """A DataFrame of pandas' own class over the same data: the user's subclass may define anything anew."""
     import pandas
@@ -48,8 +61,9 @@ def table(frame: Any, name: str) -> Table:
         narrow = plain.iloc[:, :COLUMNS]
         labels = [label(key) for key in narrow.columns.tolist()]
         dtypes = {key_text(key): text(kind, 200) for key, kind in narrow.dtypes.items()}
-        data = _data(narrow.iloc[: _rows_of(len(labels))])
-        return Table(name, plain.shape, labels, data, dtypes, _memory(narrow), _html(narrow, labels, data))
+        values, rows = _data(narrow.iloc[: _rows_of(len(labels))])
+        markup = _html(narrow, labels, values)
+        return Table(name, plain.shape, labels, values, rows, dtypes, _memory(narrow), markup)
 
 
 def series_table(series: Any) -> Table:
@@ -104,34 +118,34 @@ def _memory(frame: Any) -> dict[str, int]:
     return {key_text(key): int(size) for key, size in usage.items()}
 
 
-def _data(head: Any) -> list[list[Any]]:
+def _data(head: Any) -> tuple[list[Any], int]:
+    """The values by column, and how many rows of them can be afforded."""
     import numpy
 
     plain = Plain()
-    textual = False
-    columns: list[list[Any]] = []
+    columns: list[Any] = []
+    textual: list[list[Any]] = []
     for at in range(head.shape[1]):
         values = head.iloc[:, at]
         # pandas' own numbers may be missing.
         kind = values.dtype.kind if isinstance(values.dtype, numpy.dtype) else "O"
-        listed = values.tolist()
         if kind == "f" and values.dtype.itemsize <= 8:
-            if not numpy.isfinite(values.to_numpy()).all():
-                listed = [number(value) for value in listed]
-        elif kind not in "iub":
-            textual = True
-            listed = [plain(value) for value in listed]
-        columns.append(listed)
-    rows = [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(len(head))]
-    return _affordable(rows) if textual else rows
+            columns.append(values.to_numpy("<f8"))
+        elif kind in "iub":
+            columns.append(values.tolist())
+        else:
+            textual.append([plain(value) for value in values.tolist()])
+            columns.append(textual[-1])
+    rows = _affordable(textual, len(head))
+    return [column[:rows] for column in columns], rows
 
 
-def _affordable(rows: list[list[Any]]) -> list[list[Any]]:
+def _affordable(columns: list[list[Any]], rows: int) -> int:
     left = CHARACTERS
-    for at, row in enumerate(rows):
-        left -= sum(_weight(cell) for cell in row)
+    for at, row in enumerate(zip(*columns, strict=True)):
+        left -= sum(map(_weight, row))
         if left < 0:
-            return rows[:at]
+            return at
     return rows
 
 
@@ -144,7 +158,7 @@ def _weight(cell: Any) -> int:
 # HTML.
 
 
-def _html(frame: Any, labels: list[Any], data: list[list[Any]]) -> str:
+def _html(frame: Any, labels: list[Any], values: list[Any]) -> str:
     rows = min(HTML_ROWS, HTML_CELLS // max(len(labels), 1))
     try:
         # Where rows are left out, there is one that says so.
@@ -155,14 +169,14 @@ def _html(frame: Any, labels: list[Any], data: list[list[Any]]) -> str:
         made = None
     if isinstance(made, str) and len(made) <= HTML_CHARACTERS:
         return made
-    return _plain_html(labels, data[:rows])
+    return _plain_html(labels, list(zip(*(column[:rows] for column in values), strict=True)))
 
 
-def _plain_html(labels: list[Any], data: list[list[Any]]) -> str:
-    def line(tag: str, cells: list[Any]) -> str:
+def _plain_html(labels: list[Any], rows: list[tuple[Any, ...]]) -> str:
+    def line(tag: str, cells: Iterable[Any]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(text(cell, 200))}</{tag}>" for cell in cells) + "</tr>"
 
-    head, body = line("th", labels), "\n".join(line("td", row) for row in data)
+    head, body = line("th", labels), "\n".join(line("td", row) for row in rows)
     return (
         f'<table border="1" class="dataframe {HTML_CLASSES}">\n<thead>{head}</thead>\n'
         f"<tbody>\n{body}\n</tbody>\n</table>"

@@ -114,7 +114,8 @@ def _frame(kind: str, shape: tuple[int, int], columns: list[Any], dtypes: dict[s
 
 def _number(kind: str, value: Any) -> Info:
     if isinstance(value, float):
-        display = f"{value:.2f}" if abs(value) < 1000 else f"{value:.2e}"
+        is_short = not value or 0.01 <= abs(value) < 1000
+        display = f"{value:.2f}" if is_short else f"{value:.2e}"
         return {"type": kind, "value": number(value), "display": display}
     plain = integer(value)
     return {"type": kind, "value": plain, "display": str(plain)}

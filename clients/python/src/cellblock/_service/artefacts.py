@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -20,6 +21,8 @@ from .tables import display_entry, library_entry, table_entry
 
 TABLE: Final = "application/vnd.cellblock.table+json"
 DISPLAY: Final = "application/vnd.cellblock.display+json"
+FLOATS: Final = "application/vnd.cellblock.floats"
+"""The columns of a table that its JSON has null for, as little-endian doubles."""
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 
 # Good enough before the JSON is read, which is done at the end or never.
@@ -36,23 +39,27 @@ class Artefact:
     entry: dict[str, Any]
 
 
-class JsonBudget:
-    """How much JSON of one Execution is read: in memory it takes many times its size."""
+class Budget:
+    """How much JSON and floats of one Execution are read: in memory they take many times their size."""
 
     LIMIT_BYTES: Final = 32 << 20
 
     def __init__(self) -> None:
         self._left = self.LIMIT_BYTES
 
-    def parse(self, data: bytes) -> plain.Plain:
+    def spend(self, data: bytes) -> bytes:
         """A part, or `Malformed` when it is one too many."""
         if len(data) > self._left:
-            raise Malformed(f"with its {len(data)} bytes the cell's JSON is above {self.LIMIT_BYTES} bytes")
+            raise Malformed(f"with its {len(data)} bytes the cell's data are above {self.LIMIT_BYTES} bytes")
         self._left -= len(data)
-        return plain.parse(data)
+        return data
+
+    def parse(self, data: bytes) -> plain.Plain:
+        """A part that is JSON."""
+        return plain.parse(self.spend(data))
 
 
-def artefact_of(bundle: Bundle, budget: JsonBudget) -> Artefact:
+def artefact_of(bundle: Bundle, budget: Budget) -> Artefact:
     """What a bundle shows; `Malformed` when nothing of it can be shown."""
     for mime, make in _MAKERS:
         if mime in bundle:
@@ -67,16 +74,17 @@ def is_captured(bundle: Bundle) -> bool:
     return _caption(bundle)[1] == "auto-captured"
 
 
-def _table(bundle: Bundle, mime: str, budget: JsonBudget) -> Artefact:
-    entry = table_entry(budget.parse(bundle[mime]).value, _text(bundle, "text/html"))
+def _table(bundle: Bundle, mime: str, budget: Budget) -> Artefact:
+    floats = budget.spend(bundle[FLOATS]) if FLOATS in bundle else b""
+    entry = table_entry(budget.parse(bundle[mime]).value, floats, _text(bundle, "text/html"))
     return Artefact("table" if entry["source"] == "display" else "variable", entry)
 
 
-def _display(bundle: Bundle, mime: str, budget: JsonBudget) -> Artefact:
+def _display(bundle: Bundle, mime: str, budget: Budget) -> Artefact:
     return Artefact("display", display_entry(budget.parse(bundle[mime]).value))
 
 
-def _plotly(bundle: Bundle, mime: str, budget: JsonBudget) -> Artefact:
+def _plotly(bundle: Bundle, mime: str, budget: Budget) -> Artefact:
     figure, is_verbatim = budget.parse(bundle[mime])
     if type(figure) is not dict or type(figure.get("data")) is not list:
         raise Malformed("a Plotly figure without a list of data")
@@ -86,7 +94,7 @@ def _plotly(bundle: Bundle, mime: str, budget: JsonBudget) -> Artefact:
     return Artefact("interactive", entry if label is None else entry | {"label": label})
 
 
-def _image(bundle: Bundle, mime: str, budget: JsonBudget) -> Artefact:
+def _image(bundle: Bundle, mime: str, budget: Budget) -> Artefact:
     data = bundle[mime]
     if not data.startswith(_SIGNATURES[mime]):
         raise Malformed(f"its {mime} does not begin as one")
@@ -94,17 +102,25 @@ def _image(bundle: Bundle, mime: str, budget: JsonBudget) -> Artefact:
     entry: dict[str, Any] = {"type": "image", "data": base64.b64encode(data).decode()}
     if label is not None:
         entry["label"] = label
-    return Artefact("plot", entry | {"source": source})
+    return Artefact("plot", entry | {"source": source} | _pixels(data))
+
+
+def _pixels(data: bytes) -> dict[str, int]:
+    """The size of a PNG, which its header tells."""
+    if not data.startswith(_PNG) or len(data) < 24:
+        return {}
+    width, height = struct.unpack_from(">II", data, 16)
+    return {"width": width, "height": height}
 
 
 def _library(kind: str) -> Maker:
-    def make(bundle: Bundle, mime: str, budget: JsonBudget) -> Artefact:
+    def make(bundle: Bundle, mime: str, budget: Budget) -> Artefact:
         return Artefact("display", library_entry(kind, _text(bundle, mime)))
 
     return make
 
 
-def _library_json(bundle: Bundle, mime: str, budget: JsonBudget) -> Artefact:
+def _library_json(bundle: Bundle, mime: str, budget: Budget) -> Artefact:
     content = plain.dump(budget.parse(bundle[mime]).value)
     return Artefact("display", library_entry("json", content))
 
@@ -126,10 +142,11 @@ def _said(value: Any) -> str | None:
     return plain.well_formed(value) if type(value) is str else None
 
 
-Maker: TypeAlias = Callable[[Bundle, str, JsonBudget], Artefact]
+Maker: TypeAlias = Callable[[Bundle, str, Budget], Artefact]
 
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
 _SIGNATURES: Final = {
-    "image/png": b"\x89PNG\r\n\x1a\n",
+    "image/png": _PNG,
     "image/jpeg": b"\xff\xd8\xff",
     "image/gif": b"GIF8",
 }

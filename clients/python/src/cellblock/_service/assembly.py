@@ -17,7 +17,7 @@ from cellblock._messages import Bundle, ClearOutput, Display, Error, Notice, Out
 from cellblock._outcome import Outcome, Raised
 
 from . import reports, stacks
-from .artefacts import Artefact, JsonBudget, artefact_of, is_captured
+from .artefacts import Artefact, Budget, artefact_of, is_captured
 from .captured import CapturedText
 from .endings import Ending, ending_of
 from .plain import Malformed, well_formed
@@ -217,7 +217,7 @@ class Assembly:
         if self._report is None:
             return Report()
         try:
-            return parse_report(JsonBudget().parse(self._report[reports.MIME]).value)
+            return parse_report(Budget().parse(self._report[reports.MIME]).value)
         except Malformed as fault:
             self._notice("degraded", f"the report on the code is left out: {fault}")
             return Report()
@@ -232,7 +232,7 @@ class Assembly:
         return self._error
 
     def _add_artefacts(self, result: ExecutionResult) -> None:
-        budget = JsonBudget()
+        budget = Budget()
         artefacts: dict[int, Artefact] = {}
         for at, shown in enumerate(self._order):
             if isinstance(shown, _Shown):

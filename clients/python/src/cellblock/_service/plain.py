@@ -16,7 +16,12 @@ CONTAINERS: Final = 1_000_000
 DEPTH: Final = 100
 """Far below where Python's own JSON writer gives up, wherever the caller stands."""
 
+QUICK_BYTES: Final = 1 << 20
+"""Up to here JSON is read in one go, which lets no other thread run."""
+
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
+# In a number that is not finite, or close to it.
+_LARGE: Final = re.compile(rb"[eE]\+?[0-9]{3}|(?<![0-9])[0-9]{100}")
 
 
 class Malformed(Exception):
@@ -42,17 +47,16 @@ def parse(data: bytes) -> Plain:
         is_verbatim = False
         return None if word == "NaN" else word
 
-    def number(text: str) -> float | str:
-        # Called for each float, so that an event loop in another thread gets its turn meanwhile.
+    def number(text: str) -> float | str | None:
         nonlocal is_verbatim
-        value = float(text)
-        if math.isfinite(value):
-            return value
-        is_verbatim = False
-        return "Infinity" if value > 0 else "-Infinity"
+        value = finite(float(text))
+        is_verbatim = is_verbatim and type(value) is float
+        return value
 
+    # A function that is called for each float lets an event loop in another thread have its turn.
+    is_quick = len(data) <= QUICK_BYTES and not _LARGE.search(data)
     try:
-        value = json.loads(data.decode(), parse_constant=constant, parse_float=number)
+        value = json.loads(data.decode(), parse_constant=constant, parse_float=None if is_quick else number)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"its JSON cannot be read: {error}") from None
     # Only an escape can stand for half of a surrogate pair: it has no UTF-8.
@@ -61,6 +65,13 @@ def parse(data: bytes) -> Plain:
         value, was_whole = _checked(value, has_surrogates)
         is_verbatim = is_verbatim and was_whole
     return Plain(value, is_verbatim)
+
+
+def finite(value: float) -> float | str | None:
+    """A number as strict JSON has it."""
+    if math.isfinite(value):
+        return value
+    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def dump(value: Any) -> str:

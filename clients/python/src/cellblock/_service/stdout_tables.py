@@ -12,13 +12,13 @@ a few times.
 from __future__ import annotations
 
 import html
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+from .plain import finite
 from .printed_frames import Block, is_number, read_block
 from .tables import CELLS, COLUMNS, ROWS
 
@@ -204,15 +204,8 @@ def _column(texts: list[str]) -> _Column:
         cells: list[Any] = [None if text in _MISSING else int(text) for text in texts]
         return _Column(cells, "int64" if len(present) == len(texts) else "Int64")
     if present and all(is_number(text) for text in present):
-        return _Column([None if text in _MISSING else _float(text) for text in texts], "float64")
+        return _Column([None if text in _MISSING else finite(float(text)) for text in texts], "float64")
     return _Column([None if text in _MISSING else text for text in texts], "object")
-
-
-def _float(text: str) -> float | str:
-    value = float(text)
-    if math.isfinite(value):
-        return value
-    return "Infinity" if value > 0 else "-Infinity"
 
 
 def _html(names: list[str], labels: list[str] | None, rows: list[list[str]]) -> str:

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
-from .plain import Malformed
+from .plain import Malformed, finite
 
 ROWS: Final = 1_000
 COLUMNS: Final = 200
 CELLS: Final = 10_000
 """What the plug-in keeps of a table at most; more is nobody's honest table."""
+_DOUBLE_BYTES: Final = 8
 
 
-def table_entry(value: Any, html: str) -> dict[str, Any]:
-    """A table: its rows as dicts by column; of those that were cut, what the whole has."""
+def table_entry(value: Any, floats: bytes, html: str) -> dict[str, Any]:
+    """A table: its rows as dicts by column; of those that were cut, what the whole has.
+
+    `floats` are the columns that stand as null among its values.
+    """
     source = _one_of(value, "source", ("display", "variable"))
     rows_in_all, columns_in_all = _shape(value)
     columns = [_key(column) for column in _list(value, "columns")]
-    rows = _list(value, "rows")
-    if len(columns) > COLUMNS or len(rows) > ROWS or len(columns) * len(rows) > CELLS:
-        raise Malformed(
-            f"it has {len(rows)} rows of {len(columns)} columns, which is more than is kept of one"
-        )
-    if not all(type(row) is list and len(row) == len(columns) for row in rows):
-        raise Malformed("its rows do not have its columns")
+    rows = _field(value, "rows")
+    if type(rows) is not int or not 0 <= rows <= ROWS:
+        raise Malformed(f"its `rows` is no number up to {ROWS}")
+    if len(columns) > COLUMNS or len(columns) * rows > CELLS:
+        raise Malformed(f"it has {rows} rows of {len(columns)} columns, which is more than is kept of one")
+    values = _values(_list(value, "values"), rows, floats)
+    if len(values) != len(columns):
+        raise Malformed("its values do not have its columns")
+    records = zip(*values, strict=True) if values else itertools.repeat((), rows)
     entry: dict[str, Any] = {
         "name": _text(value, "name"),
         "shape": [rows_in_all, columns_in_all],
         "columns": columns,
-        "data": [dict(zip(columns, row, strict=True)) for row in rows],
+        "data": [dict(zip(columns, record, strict=True)) for record in records],
         "html": html,
         "info": _info(value),
         "source": source,
@@ -60,6 +70,28 @@ def _shape(value: Any) -> tuple[int, int]:
     if len(shape) != 2 or not all(type(size) is int and size >= 0 for size in shape):
         raise Malformed("its shape is not two sizes")
     return shape[0], shape[1]
+
+
+def _values(columns: list[Any], rows: int, floats: bytes) -> list[Sequence[Any]]:
+    """The values of each column."""
+    if len(floats) != columns.count(None) * rows * _DOUBLE_BYTES:
+        raise Malformed("its floats do not fill its columns")
+    found: list[Sequence[Any]] = []
+    offset = 0
+    for column in columns:
+        if column is None:
+            found.append(_doubles(struct.unpack_from(f"<{rows}d", floats, offset)))
+            offset += rows * _DOUBLE_BYTES
+        elif type(column) is list and len(column) == rows:
+            found.append(column)
+        else:
+            raise Malformed("the values of a column are not as many as its rows")
+    return found
+
+
+def _doubles(values: tuple[float, ...]) -> Sequence[Any]:
+    # What is not finite makes the sum so.
+    return values if math.isfinite(sum(values)) else list(map(finite, values))
 
 
 def _key(column: Any) -> Any:

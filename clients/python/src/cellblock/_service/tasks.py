@@ -86,7 +86,9 @@ class Run:
         message = f"Syntax Error on line {line}: U+{ord(found[0]):04X} is half of a character"
         column = found.start() - (self.task.code.rfind("\n", 0, found.start()) + 1) + 1
         refused = {"message": message, "line": line, "column": column, "syntax": True}
-        report = plain.dump({"lint_report": None, "refused": refused}).encode()
+        issue = {"severity": "error", "message": message, "rule_id": "DA0002", "line": line, "column": column}
+        lint = {"engine": "builtin", "issues": [issue | {"suggestion": None, "fixable": False}]}
+        report = plain.dump({"lint_report": lint, "refused": refused}).encode()
         self.take(Display(0, Bundle({reports.MIME: report}, {}), None, update=False))
         end = Raised(reports.Refusal.error_type, message)
         names = NameChanges((), (), ())
