@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(slots=True)
@@ -21,9 +21,33 @@ class Samples:
         return statistics.median(self.seconds)
 
     @property
+    def p90(self) -> float:
+        """Nine of ten runs were faster, or as fast."""
+        return self._nearest_rank(0.90)
+
+    @property
     def p99(self) -> float:
         """The nearest rank: of fewer than 100 runs it is the slowest one."""
-        return sorted(self.seconds)[math.ceil(0.99 * len(self.seconds)) - 1]
+        return self._nearest_rank(0.99)
+
+    @property
+    def longest(self) -> float:
+        """The slowest run."""
+        return max(self.seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Every single run, and what is said about them."""
+        return {
+            "runs": len(self.seconds),
+            "median_ms": 1e3 * self.median,
+            "p90_ms": 1e3 * self.p90,
+            "p99_ms": 1e3 * self.p99,
+            "max_ms": 1e3 * self.longest,
+            "samples_ms": [round(1e3 * seconds, 4) for seconds in self.seconds],
+        }
+
+    def _nearest_rank(self, share: float) -> float:
+        return sorted(self.seconds)[math.ceil(share * len(self.seconds)) - 1]
 
 
 @dataclass(slots=True)
@@ -64,6 +88,46 @@ class Row:
         }
 
 
+@dataclass(slots=True)
+class Spread:
+    """One thing measured on several engines in turns, where how far the runs spread matters."""
+
+    name: str
+    engines: dict[str, Samples]
+    """In the order in which they are shown."""
+
+    @classmethod
+    def of(cls, name: str, *engines: str) -> Self:
+        """Without samples."""
+        return cls(name, {engine: Samples() for engine in engines})
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, the single runs too."""
+        return {"name": self.name, **{name: samples.as_json() for name, samples in self.engines.items()}}
+
+
+def spreads(rows: Sequence[Spread], base: str) -> str:
+    """Times in milliseconds, a line for each engine; `×` is how many times as long as `base` it takes."""
+    lines: list[tuple[str, ...]] = [
+        ("milliseconds", "runs", "p50", "p90", "p99", "max", "× p50", "× p99", "engine")
+    ]
+    for row in rows:
+        reference = row.engines[base]
+        for place, (engine, samples) in enumerate(row.engines.items()):
+            times = (samples.median, samples.p90, samples.p99, samples.longest)
+            lines.append(
+                (
+                    row.name if place == 0 else "",
+                    str(len(samples.seconds)),
+                    *(milliseconds(seconds) for seconds in times),
+                    f"{samples.median / reference.median:.1f}",
+                    f"{samples.p99 / reference.p99:.1f}",
+                    engine,
+                )
+            )
+    return aligned(lines)
+
+
 def table(rows: Sequence[Row]) -> str:
     """Times in milliseconds."""
     lines: list[tuple[str, ...]] = [
@@ -75,7 +139,7 @@ def table(rows: Sequence[Row]) -> str:
             (
                 row.name,
                 str(len(row.peer.seconds)),
-                *(_milliseconds(seconds) for seconds in times),
+                *(milliseconds(seconds) for seconds in times),
                 f"{row.ratio:.1f}",
                 f"{row.p99_ratio:.1f}",
             )
@@ -95,6 +159,7 @@ def aligned(lines: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """As many places as say something."""
     value = 1e3 * seconds
     return f"{value:.0f}" if value >= 100 else f"{value:.2f}"

@@ -5,6 +5,10 @@ Both engines offer the same two things, timed from the same point to the same po
 * `first_result(code, expected)`: from "I want to run code somewhere new" to the result and the end of
   the code, both in the client's hand.
 * `round_trip(code, expected)`: the same in a worker that is there and warm.
+
+And in the warm worker what an editor asks: `complete`, `inspect`, `variables`, each from the question to its
+answer. Not timed as a whole is `texts(code)`: what a cell prints, each piece with the moment in which the
+client had it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import itertools
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -26,6 +32,15 @@ PATIENCE_SECONDS: Final = 60.0
 
 class BenchError(Exception):
     """An engine did not do what is being timed, so there is no figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A piece of text, as it was handed to the client."""
+
+    at_ns: int
+    """By CLOCK_MONOTONIC."""
+    text: str
 
 
 class Engine(Protocol):
@@ -45,6 +60,22 @@ class Engine(Protocol):
 
     def round_trip(self, code: str, expected: str) -> float:
         """Seconds."""
+        ...
+
+    def texts(self, code: str) -> list[Arrival]:
+        """Both streams and the text of displays, as they came."""
+        ...
+
+    def complete(self, code: str, expected: str) -> float:
+        """Seconds to the completions at the end of the code, one of which ends in `expected`."""
+        ...
+
+    def inspect(self, code: str, expected: str) -> float:
+        """Seconds to what stands at the end of the code, which says `expected`."""
+        ...
+
+    def variables(self, expected: int) -> float:
+        """Seconds to the names in the namespace with types and sizes, as many as expected."""
         ...
 
 
@@ -87,6 +118,46 @@ class Cellblock:
         _run_in_cellblock(self._warm, code, expected)
         return time.perf_counter() - started
 
+    def texts(self, code: str) -> list[Arrival]:
+        """Both streams and the text of displays, as they came."""
+        execution = self._warm.execute(code, timeout=PATIENCE_SECONDS)
+        arrived = [
+            Arrival(
+                time.monotonic_ns(),
+                output.text if isinstance(output, cellblock.Stream) else output.bundle.text(),
+            )
+            for output in execution
+            if isinstance(output, cellblock.Stream | cellblock.Display)
+        ]
+        outcome = execution.outcome
+        if outcome is None or not isinstance(outcome.end, cellblock.Ok):
+            raise BenchError(f"cellblock ended {code!r} with {outcome}")
+        return arrived
+
+    def complete(self, code: str, expected: str) -> float:
+        """One request and its reply."""
+        started = time.perf_counter()
+        found = self._warm.complete(code)
+        seconds = time.perf_counter() - started
+        _expect_match(self.name, code, expected, [match.text for match in found.matches])
+        return seconds
+
+    def inspect(self, code: str, expected: str) -> float:
+        """One request and its reply."""
+        started = time.perf_counter()
+        found = self._warm.inspect(code)
+        seconds = time.perf_counter() - started
+        _expect_said(self.name, code, expected, found.text() if found else "")
+        return seconds
+
+    def variables(self, expected: int) -> float:
+        """One request and its reply."""
+        started = time.perf_counter()
+        found = self._warm.variables()
+        seconds = time.perf_counter() - started
+        _expect_count(self.name, expected, len(found))
+        return seconds
+
 
 class Jupyter:
     """jupyter_client's blocking client and ipykernel, in the environment that runs this program."""
@@ -119,6 +190,60 @@ class Jupyter:
         _run_in_kernel(self._client, code, expected)
         return time.perf_counter() - started
 
+    def texts(self, code: str) -> list[Arrival]:
+        """Both streams and the text of displays, as they came."""
+        request = self._client.execute(code)
+        arrived = [
+            Arrival(
+                time.monotonic_ns(), content["text"] if kind == "stream" else content["data"]["text/plain"]
+            )
+            for kind, content in _until_idle(self._client, request)
+            if kind in ("stream", "display_data")
+        ]
+        _expect_ok(self._client, request, code)
+        return arrived
+
+    def complete(self, code: str, expected: str) -> float:
+        """One complete request and its reply."""
+        started = time.perf_counter()
+        content = _reply(self._client, self._client.complete(code))
+        seconds = time.perf_counter() - started
+        _expect_match(self.name, code, expected, content["matches"])
+        return seconds
+
+    def inspect(self, code: str, expected: str) -> float:
+        """One inspect request and its reply."""
+        started = time.perf_counter()
+        content = _reply(self._client, self._client.inspect(code))
+        seconds = time.perf_counter() - started
+        _expect_said(self.name, code, expected, content["data"].get("text/plain", ""))
+        return seconds
+
+    def variables(self, expected: int) -> float:
+        """`%whos`: the protocol has no such request, and this is what people call."""
+        started = time.perf_counter()
+        text = "".join(arrival.text for arrival in self.texts("%whos"))
+        seconds = time.perf_counter() - started
+        # Two lines of heading; a multi-line value is shown on one.
+        _expect_count(self.name, expected, len(text.splitlines()) - 2)
+        return seconds
+
+
+def _expect_match(engine: str, code: str, expected: str, found: Sequence[str]) -> None:
+    # IPython says `x.name`, `.name` or `name`, whichever of its completers found it.
+    if not any(match.endswith(expected) for match in found):
+        raise BenchError(f"{engine} does not complete {code!r} to {expected!r} but to {found[:20]}")
+
+
+def _expect_said(engine: str, code: str, expected: str, found: str) -> None:
+    if expected not in found:
+        raise BenchError(f"{engine} does not say {expected!r} of {code!r} but {found[:300]!r}")
+
+
+def _expect_count(engine: str, expected: int, found: int) -> None:
+    if found != expected:
+        raise BenchError(f"{engine} has {found} variables instead of {expected}")
+
 
 def _run_in_cellblock(notebook: cellblock.Notebook, code: str, expected: str) -> None:
     execution = notebook.execute(code, timeout=PATIENCE_SECONDS)
@@ -143,20 +268,38 @@ def _end_kernel(manager: KernelManager, client: BlockingKernelClient) -> None:
 
 
 def _run_in_kernel(client: BlockingKernelClient, code: str, expected: str) -> None:
-    """As `execute_interactive` does it, without its polling of stdin, which would cost the peer time."""
     request = client.execute(code)
-    results: list[str] = []
+    results = [
+        content["data"]["text/plain"]
+        for kind, content in _until_idle(client, request)
+        if kind == "execute_result"
+    ]
+    _expect_ok(client, request, code)
+    if results != [expected]:
+        raise BenchError(f"ipykernel answered {code!r} with {results}")
+
+
+def _until_idle(client: BlockingKernelClient, request: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Outputs as `execute_interactive` gets them, without its polling of stdin, which would cost time."""
     while True:
         message: dict[str, Any] = client.get_iopub_msg(timeout=PATIENCE_SECONDS)
         if message["parent_header"].get("msg_id") != request:
             continue
-        content = message["content"]
-        if message["msg_type"] == "execute_result":
-            results.append(content["data"]["text/plain"])
-        elif message["msg_type"] == "status" and content["execution_state"] == "idle":
-            break
-    reply: dict[str, Any] = client.get_shell_msg(timeout=PATIENCE_SECONDS)
-    while reply["parent_header"].get("msg_id") != request:
-        reply = client.get_shell_msg(timeout=PATIENCE_SECONDS)
-    if results != [expected] or reply["content"]["status"] != "ok":
-        raise BenchError(f"ipykernel answered {code!r} with {results} and {reply['content']}")
+        kind, content = message["msg_type"], message["content"]
+        if kind == "status" and content["execution_state"] == "idle":
+            return
+        yield kind, content
+
+
+def _reply(client: BlockingKernelClient, request: str) -> dict[str, Any]:
+    while True:
+        reply: dict[str, Any] = client.get_shell_msg(timeout=PATIENCE_SECONDS)
+        if reply["parent_header"].get("msg_id") == request:
+            content: dict[str, Any] = reply["content"]
+            return content
+
+
+def _expect_ok(client: BlockingKernelClient, request: str, code: str) -> None:
+    content = _reply(client, request)
+    if content["status"] != "ok":
+        raise BenchError(f"ipykernel ended {code!r} with {content}")

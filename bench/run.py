@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 # Started as a program, Python searches this folder and not the one above, where `bench` is.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.figures import Row, Samples, table
+from bench.host import facts, host
 from bench.peers import BenchError, Cellblock, Engine, Jupyter
 
 STARTS: Final = 30
@@ -37,10 +35,10 @@ def main() -> int:
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{_host()}; peer: {rows[0].peer_name}")
+    print(f"{host()}; peer: {rows[0].peer_name}")
     print(table(rows))
     if arguments.json:
-        document = {"host": _facts(), "rows": [row.as_json() for row in rows]}
+        document = {"host": facts(), "rows": [row.as_json() for row in rows]}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 
@@ -89,24 +87,6 @@ def _progress(name: str, number: int, runs: int) -> None:
     if sys.stderr.isatty():
         end = "\r" if number + 1 < runs else "\x1b[2K\r"
         print(f"{name}: {number + 1}/{runs}", file=sys.stderr, end=end, flush=True)
-
-
-def _facts() -> dict[str, Any]:
-    names = ("ipykernel", "ipython", "jupyter_client", "numpy", "pandas")
-    return {
-        "cpus": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in names},
-        "load_average": os.getloadavg(),
-    }
-
-
-def _host() -> str:
-    facts = _facts()
-    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    load = f"load {facts['load_average'][0]:.1f}"
-    return f"{facts['cpus']} CPUs, {load}, Linux {facts['kernel']}, Python {facts['python']}, {packages}"
 
 
 def _parse() -> argparse.Namespace:

@@ -1,16 +1,18 @@
 """A cell as it came out of an engine, and where two of them differ.
 
-A cell has seven aspects. They overlap on purpose: a figure that is missing is a difference in `kinds`
+A cell has eight aspects. They overlap on purpose: a figure that is missing is a difference in `types`
 and in `order`, and whoever reads the table sees which sort of thing went wrong.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
+from .outputs import Form, contents_of, explain, forms_of
 from .volatile import settle
 
 ASPECTS: Final = {
@@ -19,11 +21,15 @@ ASPECTS: Final = {
     "stdout": "all text of stdout",
     "stderr": "all text of stderr",
     "plain": "the text/plain of results and displays, in order",
-    "kinds": "the outputs' types and sets of mime types, as a count of each; a stream counts once",
+    "types": "of each output that is no stream, its type and its set of mime types, one by one",
+    "content": "what the other representations hold, pictures byte by byte",
     "order": "the sequence of all of these, text between two other outputs joined by stream",
 }
 
 MISSING: Final = "(nothing)"
+
+# What would not be seen in a line for people, or would do something there.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 # One output: its kind, its settled text.
 Item: TypeAlias = tuple[str, str]
@@ -37,6 +43,8 @@ class Cell:
     """Counted from 1 among the notebook's code cells that have code."""
     source: str
     aspects: dict[str, str]
+    forms: tuple[Form, ...]
+    """Of its outputs, streams left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +55,13 @@ class Difference:
     aspect: str
     left: str
     right: str
+    outputs: tuple[str, ...] = ()
+    """Where it is about types: each output that differs, in words."""
 
     def line(self) -> str:
-        """For people: the first lines that differ."""
+        """For people: the outputs that differ, or the first lines that do."""
+        if self.outputs:
+            return f"cell {self.cell}, {self.aspect}: {'; '.join(self.outputs)}"
         left, right = _first_difference(self.left, self.right)
         return f"cell {self.cell}, {self.aspect}: {left} ≠ {right}"
 
@@ -67,7 +79,13 @@ def differences(left: list[Cell], right: list[Cell]) -> list[Difference]:
     if [cell.source for cell in left] != [cell.source for cell in right]:
         raise ValueError("these are not two runs of the same notebook")
     return [
-        Difference(one.number, aspect, one.aspects[aspect], other.aspects[aspect])
+        Difference(
+            one.number,
+            aspect,
+            one.aspects[aspect],
+            other.aspects[aspect],
+            tuple(explain(one.forms, other.forms)) if aspect == "types" else (),
+        )
         for one, other in zip(left, right, strict=True)
         for aspect in ASPECTS
         if one.aspects[aspect] != other.aspects[aspect]
@@ -87,18 +105,17 @@ def _cell(number: int, cell: dict[str, Any]) -> Cell:
         stream: settle("".join(_text(o["text"]) for o in cell["outputs"] if o.get("name") == stream))
         for stream in ("stdout", "stderr")
     }
-    # How a stream was cut into outputs says when it was flushed, not what was put out.
-    kinds = sorted(kind for kind, _ in items if kind not in streams)
-    kinds += [stream for stream, text in streams.items() if text]
+    forms = forms_of(cell["outputs"])
     aspects = {
         "status": status,
         "error": "\n".join(errors),
         **streams,
         "plain": "\n".join(text for kind, text in items if kind.startswith(("execute_result", "display"))),
-        "kinds": "\n".join(kinds),
+        "types": "\n".join(map(str, forms)),
+        "content": "\n".join(contents_of(cell["outputs"])),
         "order": "\n".join(f"{kind} {text!r}" for kind, text in items),
     }
-    return Cell(number, _text(cell["source"]), aspects)
+    return Cell(number, _text(cell["source"]), aspects, forms)
 
 
 def _items(outputs: list[dict[str, Any]]) -> Iterator[Item]:
@@ -147,5 +164,5 @@ def _around(line: str | None, other: str | None, width: int = 90) -> str:
     while common < min(len(line), len(other or "")) and line[common] == (other or "")[common]:
         common += 1
     start = max(0, common - 20)
-    cut = line[start : start + width]
+    cut = _CONTROL.sub(lambda match: repr(match[0])[1:-1], line[start : start + width])
     return f"`{'…' if start else ''}{cut}{'…' if start + width < len(line) else ''}`"

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ _CELLS_OWN_ENDS: Final = (0, 1, 4, 5)
 
 # What a program needs to know of its surroundings; the rest of ours (proxies, settings of tools, the
 # backend of matplotlib) would make the peer's cells differ for reasons that are not the engine's.
-_PEER_VARIABLES: Final = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER")
+_PEER_VARIABLES: Final = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER")
 
 
 class EngineError(Exception):
@@ -65,6 +66,8 @@ class Ipykernel:
         cache = Path(tempfile.gettempdir()) / f"cellblock-compare-{os.getuid()}"
         cache.mkdir(mode=0o700, exist_ok=True)
         variables["MPLCONFIGDIR"] = str(cache)
+        # A worker's own: what else is on a developer's PATH may be a wrapper of a program, or another one.
+        variables["PATH"] = ":".join([str(Path(sys.executable).parent), "/usr/local/bin:/usr/bin:/bin"])
         # Nobody's own start-up files and history.
         variables["IPYTHONDIR"] = str(folder.with_name("ipython"))
         return variables
@@ -84,7 +87,8 @@ class Cellctl:
             result = folder.with_name("result.ipynb")
             command: list[str | Path] = [self.program, "run", "--private", "--python", self.python]
             command += ["--allow-errors", "--timeout", str(CELL_SECONDS), "-o", result]
-            for name in data:
+            # Where the peer runs, the notebook's own file lies too, and cells list their folder.
+            for name in [notebook.name, *data]:
                 command += ["--with", folder / name]
             done = subprocess.run(
                 [*command, folder / notebook.name],

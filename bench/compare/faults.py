@@ -60,10 +60,30 @@ def lose_figure(outputs: Outputs) -> Outputs | None:
     return None
 
 
+def lose_mime_type(outputs: Outputs) -> Outputs | None:
+    """An output comes without its richest representation."""
+    for place, output in enumerate(outputs):
+        if rich := sorted(set(output.get("data", ())) - {"text/plain"}):
+            data = {mime: value for mime, value in output["data"].items() if mime != rich[0]}
+            return [*outputs[:place], {**output, "data": data}, *outputs[place + 1 :]]
+    return None
+
+
+def empty_table(outputs: Outputs) -> Outputs | None:
+    """An output's HTML is there, and there is nothing in it."""
+    for place, output in enumerate(outputs):
+        if "text/html" in output.get("data", {}):
+            changed = {**output, "data": {**output["data"], "text/html": "<table></table>"}}
+            return [*outputs[:place], changed, *outputs[place + 1 :]]
+    return None
+
+
 FAULTS: Final = (
     Fault("a lost stderr line", frozenset({"stderr", "order"}), lose_stderr_line),
     Fault("a wrong order", frozenset({"order"}), swap_order),
-    Fault("a missing figure", frozenset({"kinds", "order"}), lose_figure),
+    Fault("a missing figure", frozenset({"types", "order"}), lose_figure),
+    Fault("a lost mime type", frozenset({"types", "content", "order"}), lose_mime_type),
+    Fault("an empty table", frozenset({"content"}), empty_table),
 )
 
 
@@ -123,7 +143,21 @@ def specimen() -> dict[str, Any]:
                     },
                     {
                         "output_type": "display_data",
+                        "metadata": {},
                         "data": {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure size 640x480>"},
+                    },
+                ],
+            },
+            {
+                "cell_type": "code",
+                "source": "pd.DataFrame({'a': [1]})",
+                "execution_count": 3,
+                "outputs": [
+                    {
+                        "output_type": "execute_result",
+                        "execution_count": 3,
+                        "metadata": {},
+                        "data": {"text/plain": "   a\n0  1", "text/html": "<table><td>1</td></table>"},
                     },
                 ],
             },

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 import cellblock
-from bench.figures import Row, Samples, aligned, table
+from bench.figures import Row, Samples, Spread, aligned, spreads, table
+from bench.peers import Arrival
 from bench.slow_reader import LINE_BYTES, Arrived, printed_at
+from bench.streaming import latencies
 
 
 def stream(place: int, length: int) -> cellblock.Stream:
@@ -20,6 +22,33 @@ def dropped(size: int) -> cellblock.Truncated:
 @pytest.mark.parametrize(("runs", "expected"), [(1, 1), (30, 30), (100, 99), (300, 297)])
 def test_p99_is_the_nearest_rank(runs: int, expected: int) -> None:
     assert Samples([float(number) for number in range(runs, 0, -1)]).p99 == expected
+
+
+def test_half_nine_of_ten_and_the_slowest_are_told_apart() -> None:
+    samples = Samples([float(number) for number in range(10, 0, -1)])
+    assert (samples.median, samples.p90, samples.longest) == (5.5, 9, 10)
+
+
+def test_a_spread_says_how_many_times_as_long_the_others_take() -> None:
+    row = Spread.of("first line", "ours", "theirs")
+    row.engines["ours"].seconds += [0.001, 0.002, 0.003]
+    row.engines["theirs"].seconds += [0.2, 0.3]
+    _, ours, theirs = (line.split() for line in spreads([row], "ours").splitlines())
+    assert ours == ["first", "line", "3", "2.00", "3.00", "3.00", "3.00", "1.0", "1.0", "ours"]
+    assert theirs == ["2", "250", "300", "300", "300", "125.0", "100.0", "theirs"]
+    assert row.as_json()["theirs"]["samples_ms"] == [200, 300]
+
+
+def test_a_stamp_counts_when_all_of_it_is_there() -> None:
+    pieces = [(5_000, "|1000|\n|2"), (9_000, "000|\n...")]
+    found = list(latencies(Arrival(at_ns, text) for at_ns, text in pieces))
+    assert found == pytest.approx([4e-6, 7e-6])
+
+
+def test_a_flood_between_stamps_is_no_stamp() -> None:
+    pieces = [(5_000, "|1000|" + "0123456789 " * 10_000), (9_000, "1 . . |"), (10_000, "6000|\n")]
+    found = list(latencies(Arrival(at_ns, text) for at_ns, text in pieces))
+    assert found == pytest.approx([4e-6, 4e-6])
 
 
 def test_a_row_says_how_many_times_faster_cellblock_is() -> None:

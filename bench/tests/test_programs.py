@@ -67,6 +67,38 @@ def test_the_benchmark_has_its_rows_with_both_engines_in_each(programs: list[str
     assert all(row["name"] in table and row["ratio_median"] > 0 for row in rows)
 
 
+def test_streaming_has_every_row_with_all_engines_in_it(programs: list[str], tmp_path: Path) -> None:
+    found = tmp_path / "streaming.json"
+    told = run("bench/streaming.py", *programs, "--quick", "--json", found)
+    rows = json.loads(found.read_text())["rows"]
+    assert [row["cellblock"]["runs"] for row in rows] == [20, 20, 20, 20, 1, 19, 2]
+    assert all(row["bare pipe"]["runs"] == row["cellblock"]["runs"] for row in rows)
+    assert all(row["jupyter_client + ipykernel"]["median_ms"] > 0 and row["name"] in told for row in rows)
+    assert "goal: first line of a cell, p99 at most 5 ms: " in told
+
+
+def test_an_editor_gets_right_answers_from_both_engines(programs: list[str], tmp_path: Path) -> None:
+    found = tmp_path / "editor.json"
+    told = run("bench/editor.py", *programs, "--runs", "1", "--json", found)
+    rows = json.loads(found.read_text())["rows"]
+    assert len(rows) == 6
+    assert all(row["cellblock"]["runs"] == row["jupyter_client + ipykernel"]["runs"] == 1 for row in rows)
+    assert all(row["name"] in told for row in rows)
+
+
+def test_the_drop_in_gives_figures_and_tables_beside_the_old_services_times(
+    programs: list[str], tmp_path: Path
+) -> None:
+    found = tmp_path / "service.json"
+    told = run("bench/execution_service.py", *programs, "--runs", "1", "--json", found)
+    rows = json.loads(found.read_text())["rows"]
+    assert [row["old_service_ms"] for row in rows] == pytest.approx([0.96, 73, 10.8, 14, 939, 12_034])
+    assert all(row[engine]["runs"] == 1 for row in rows for engine in ("exec", "general API", "drop-in"))
+    # At least the data's 1,000 rows of a large table, and nowhere near 100,000.
+    assert all(8_000 < size < 400_000 for size in rows[-1]["wire_bytes"])
+    assert told.count("goal: ") == 4
+
+
 def test_a_slow_reader_gets_all_bytes_or_an_honest_mark(programs: list[str]) -> None:
     options = ["--megabytes", "300", "--megabytes-per-second", "200", "--pause-seconds", "1"]
     told = run("bench/slow_reader.py", *programs, *options)
