@@ -103,7 +103,7 @@ VOLATILE: Final = (
     ),
     _rule(
         "progress",
-        r"\[\d+:\d\d(?::\d\d)?<(?:\?|\d+:\d\d(?::\d\d)?), +[\d.?]+ ?\w*/s",
+        r"\[\d+:\d\d(?::\d\d)?(?:<(?:\?|\d+:\d\d(?::\d\d)?))?, +[\d.?]+ ?\w*/\w+",
         "[PROGRESS",
         "tqdm prints the machine's speed",
     ),

@@ -9,7 +9,7 @@ use cellblock_proto::id::ExecutionId;
 /// Text goes out no more often than this: below what an eye sees, above what a loop prints in.
 const BATCH_TIME: Duration = Duration::from_millis(10);
 /// And after a silence it waits only so long for more: a line comes in two writes.
-const LONE_TIME: Duration = Duration::from_millis(2);
+const LONE_TIME: Duration = Duration::from_millis(1);
 /// And a batch is at most so large, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
 /// What is kept of the end of text that was dropped, per stream, in bytes.
