@@ -158,11 +158,15 @@ fn ends_are_told_as_they_are_and_touch_nobody_else(setup: Setup) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// The call at the beginning, for code that does not say itself when it is about to do it.
+fn cause_before(code: &str) -> &'static str {
+    if code.contains("cause()") { "" } else { "cause()\n" }
+}
+
 fn examine(notebook: &mut Notebook, case: &Case, wrong: &mut String) -> (Ran, i128) {
     notebook.run("keep = [1]; other = 2").ok();
     let pid = notebook.status().worker_pid;
-    let cause = if case.code.contains("cause()") { "" } else { "cause()\n" };
-    let ran = notebook.run(&format!("{PRELUDE}{cause}{}", case.code));
+    let ran = notebook.run(&format!("{PRELUDE}{}{}", cause_before(case.code), case.code));
     let arrived = now();
     let mut complain = |what: &str, found: &dyn std::fmt::Debug| {
         let _ = writeln!(wrong, "{}: {what}: {found:?}", case.name);
@@ -215,7 +219,7 @@ fn ends_from_outside(daemon: &Daemon, table: &mut String, wrong: &mut String) {
         ("interrupt of a sleep", "time.sleep(100)", KEEP, |end| *end == End::Interrupted, ask),
         (
             "interrupt, SIGINT ignored",
-            "signal.signal(signal.SIGINT, signal.SIG_IGN)\nctypes.PyDLL(None).sleep(100)",
+            "signal.signal(signal.SIGINT, signal.SIG_IGN)\ncause()\nctypes.PyDLL(None).sleep(100)",
             LOSE,
             |end| *end == End::Interrupted,
             ask,
@@ -244,7 +248,7 @@ fn ends_from_outside(daemon: &Daemon, table: &mut String, wrong: &mut String) {
     ];
     for (number, (name, code, kept, fits, act)) in cases.into_iter().enumerate() {
         let mut notebook = daemon.notebook_under(&format!("o{number}"), "small");
-        let mut sent = notebook.start(&format!("{PRELUDE}cause()\n{code}"));
+        let mut sent = notebook.start(&format!("{PRELUDE}{}{code}", cause_before(code)));
         notebook.until_stdout(&mut sent, "cause");
         let caused = now();
         act(daemon, &mut notebook, &sent);
