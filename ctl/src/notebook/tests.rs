@@ -38,6 +38,18 @@ fn outputs(notebook: &Notebook, cell: usize) -> &Value {
 }
 
 #[test]
+fn numbers_of_json_outputs_are_kept_to_their_last_digit() {
+    let mut document = notebook(&["1"]);
+    let text = b"{\"x\":[0.9999999999999999,0.16833333333333333,1e-7]}";
+    let (bundle, payload) = bundle(&[("application/json", text)]);
+    let mut collector = Collector::default();
+    collector.begin(0);
+    collector.apply(&mut document, &Output::Display { bundle, display_id: None, update: false }, &payload);
+    let written = outputs(&document, 0)[0]["data"]["application/json"].to_string();
+    assert_eq!(written.as_bytes(), text);
+}
+
+#[test]
 fn version_3_becomes_a_valid_4_5() {
     let old = json!({
         "nbformat": 3, "nbformat_minor": 0,

@@ -225,7 +225,8 @@ def _array(value: Any) -> Described:
 
 def _frame(value: Any) -> Described:
     # Not `.dtypes`: it makes a Series, which takes longer than all the rest.
-    labels, kinds = value.columns, value._mgr.get_dtypes()
+    index, kinds = value.columns, value._mgr.get_dtypes()
+    labels = (index if len(index) <= COLUMNS else index[:COLUMNS]).tolist()
     columns = [
         (_label(label), _dtype(kind))
         for label, kind in itertools.islice(zip(labels, kinds, strict=False), COLUMNS)
@@ -268,10 +269,23 @@ def _label(label: Any) -> str:
 
 
 def _dtype(kind: Any) -> str:
+    # numpy has one of each common kind, and takes long to write it.
+    known = _DTYPES.get(id(kind))
+    if known is not None and known[0] is kind:
+        return known[1]
+    shown = _dtype_text(kind)
+    if len(_DTYPES) < 100 and type(kind).__module__.startswith("numpy"):
+        _DTYPES[id(kind)] = (kind, shown)
+    return shown
+
+
+def _dtype_text(kind: Any) -> str:
     if type(kind).__module__.partition(".")[0] in ("numpy", "pandas"):
         return str(kind)[:ITEM_CHARACTERS]
     return type(kind).__name__[:ITEM_CHARACTERS]
 
+
+_DTYPES: dict[int, tuple[Any, str]] = {}
 
 _PACKAGED: dict[str, Callable[[Any], Described]] = {
     "numpy.ndarray": _array,

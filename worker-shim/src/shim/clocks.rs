@@ -11,6 +11,8 @@ use super::{Shim, processes};
 /// How often memory is summed while something runs and no cgroup does it: a fast allocator overshoots by
 /// what it can touch in this time.
 const TICK: Duration = Duration::from_millis(50);
+/// And when half of the limit is in use.
+const NEAR_TICK: Duration = Duration::from_millis(15);
 /// And while nothing runs but what was left in the background.
 const IDLE_TICK: Duration = Duration::from_millis(500);
 /// The longest time without a look at memory that is not in a cgroup, while something runs.
@@ -109,7 +111,11 @@ impl Shim {
                 self.ending = Some(Cause::Limit(Limit::Memory, limit, used));
                 self.kill();
             }
-            let tick = if running { TICK } else { IDLE_TICK };
+            let tick = match running {
+                true if used > limit / 2 => NEAR_TICK,
+                true => TICK,
+                false => IDLE_TICK,
+            };
             // However many processes there are to look at, most of our time is for the output; but nobody
             // gets away for long by having many.
             self.memory_at = Instant::now() + tick.max((now.elapsed() * 9).min(LONGEST));

@@ -8,7 +8,7 @@ use cellblock_proto::id::ExecutionId;
 
 /// Text goes out no more often than this: below what an eye sees, above what a loop prints in.
 const BATCH_TIME: Duration = Duration::from_millis(10);
-/// And after a silence it waits only so long for more: a line comes in two writes.
+/// And after a silence it waits only so long for more, a whole line not at all: a line comes in two writes.
 const LONE_TIME: Duration = Duration::from_millis(1);
 /// And a batch is at most so large, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
@@ -83,7 +83,8 @@ impl Text {
         if self.batch.as_ref().is_some_and(|batch| batch.execution != *execution || batch.name != name) {
             ready.extend(self.flush());
         }
-        let due = self.last.map_or(now, |last| last + BATCH_TIME).max(now + LONE_TIME);
+        let quiet = self.last.map_or(now, |last| last + BATCH_TIME).max(now);
+        let due = quiet.max(now + LONE_TIME);
         let batch = self.batch.get_or_insert_with(|| Batch {
             execution: execution.clone(),
             name,
@@ -103,6 +104,9 @@ impl Text {
             ready.push((batch.execution.clone(), Output::Stream { name }, whole));
         }
         batch.bytes.extend_from_slice(rest);
+        if batch.bytes.ends_with(b"\n") {
+            batch.due = batch.due.min(quiet);
+        }
         ready
     }
 
@@ -248,9 +252,10 @@ mod tests {
         let now = Instant::now();
         let mut text = Text::default();
         text.push(&id(), StreamName::Stdout, b"a", None, now);
-        text.push(&id(), StreamName::Stdout, b"\n", None, now);
         assert_eq!(text.due(), Some(now + LONE_TIME));
-        let sent = now + LONE_TIME;
+        text.push(&id(), StreamName::Stdout, b"\n", None, now);
+        assert_eq!(text.due(), Some(now));
+        let sent = now;
         assert_eq!(text.flush_due(sent).len(), 1);
         text.push(&id(), StreamName::Stdout, b"b\n", None, sent);
         assert_eq!(text.due(), Some(sent + BATCH_TIME));

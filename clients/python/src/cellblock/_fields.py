@@ -48,27 +48,6 @@ class Fields:
         """An integer or nothing."""
         return None if self._values.get(key) is None else self.integer(key)
 
-    def optional_integers(self, key: str) -> tuple[int, ...] | None:
-        """A list of integers or nothing."""
-        if self._values.get(key) is None:
-            return None
-        numbers = self.items(key)
-        for number in numbers:
-            if not isinstance(number, int) or isinstance(number, bool):
-                raise self._wrong(key, number, int)
-        return tuple(number for number in numbers if isinstance(number, int))
-
-    def text_pairs(self, key: str) -> tuple[tuple[str, str], ...]:
-        """A list of pairs of strings."""
-        pairs: list[tuple[str, str]] = []
-        for pair in self.items(key):
-            match pair:
-                case [str(first), str(second)]:
-                    pairs.append((first, second))
-                case _:
-                    raise ProtocolError(f"`{self._name}.{key}` holds {_shown(pair)}, not a pair of texts")
-        return tuple(pairs)
-
     def fields(self, key: str) -> Fields:
         """A struct."""
         return Fields(f"{self._name}.{key}", self._value(key))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from operator import itemgetter
+from types import NoneType
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from ._exceptions import ProtocolError
 from ._fields import Fields, unknown
@@ -85,8 +87,7 @@ class IsComplete:
     indent: str
 
 
-@dataclass(frozen=True, slots=True)
-class VariableInfo:
+class VariableInfo(NamedTuple):
     """A variable with its value in short. `shape` and `preview` are None where only user code could tell,
     and while an Execution runs."""
 
@@ -165,19 +166,29 @@ def parse_history(fields: Fields, _payload: bytes) -> tuple[tuple[int, str], ...
 
 def parse_variables(fields: Fields, _payload: bytes) -> tuple[VariableInfo, ...]:
     """The answer to `variables`, sorted by name."""
-    return fields.structs("variables", parse_variable)
+    return tuple(map(_variable, fields.items("variables")))
 
 
-def parse_variable(fields: Fields) -> VariableInfo:
-    """A variable from its JSON."""
-    return VariableInfo(
-        name=fields.text("name"),
-        kind=fields.text("kind"),
-        size_bytes=fields.optional_integer("bytes"),
-        shape=fields.optional_integers("shape"),
-        preview=fields.optional_text("preview"),
-        columns=fields.text_pairs("columns"),
-    )
+def _variable(item: Any) -> VariableInfo:
+    # Asked for after each cell, and there are many: one look at all fields instead of one at each.
+    try:
+        name, kind, size, shape, preview, columns = _VARIABLE(item)
+        if (
+            type(name) is str
+            and type(kind) is str
+            and type(size) in (int, NoneType)
+            and (shape is None or all(type(length) is int for length in shape))
+            and type(preview) in (str, NoneType)
+            and all(type(label) is str is type(dtype) for label, dtype in columns)
+        ):
+            pairs = tuple(map(tuple, columns))
+            return VariableInfo(name, kind, size, None if shape is None else tuple(shape), preview, pairs)
+    except (TypeError, ValueError, LookupError):
+        pass
+    raise ProtocolError("an entry of the variables is not one")
+
+
+_VARIABLE = itemgetter("name", "kind", "bytes", "shape", "preview", "columns")
 
 
 def _input(item: object) -> tuple[int, str]:
