@@ -216,17 +216,21 @@ def _numpy_scalar(value: Any) -> Described:
 
 
 def _array(value: Any) -> Described:
-    preview = value.dtype.name
+    preview = _dtype(value.dtype)
     if value.dtype.kind in "biufc":
-        first = value.flat[:ITEMS].tolist()
-        preview = f"{preview} {_joined(first, value.size, _item, '[]')}"
-    return list(value.shape), preview, []
+        # Python's own numbers by now.
+        first = ", ".join(map(repr, value.flat[:ITEMS].tolist()))
+        preview = f"{preview} [{first}{', …' if value.size > ITEMS else ''}]"
+    return list(value.shape), preview[:PREVIEW_CHARACTERS], []
 
 
 def _frame(value: Any) -> Described:
     # Not `.dtypes`: it makes a Series, which takes longer than all the rest.
     index, kinds = value.columns, value._mgr.get_dtypes()
-    labels = (index if len(index) <= COLUMNS else index[:COLUMNS]).tolist()
+    index = index if len(index) <= COLUMNS else index[:COLUMNS]
+    # pandas 3 keeps texts in Arrow, and its own way from there takes four times as long.
+    arrow = getattr(index.array, "_pa_array", None)
+    labels = index.tolist() if arrow is None else arrow.to_pylist()
     columns = [
         (_label(label), _dtype(kind))
         for label, kind in itertools.islice(zip(labels, kinds, strict=False), COLUMNS)
