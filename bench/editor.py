@@ -17,6 +17,7 @@ from typing import Final
 # Started as a program, Python searches this folder and not the one above, where `bench` is.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench import command
 from bench.figures import Spread, spreads
 from bench.host import facts, host
 from bench.peers import BenchError, Cellblock, Engine, Jupyter
@@ -96,16 +97,9 @@ def _measure(arguments: argparse.Namespace, runs: int) -> list[Spread]:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin-dir", type=Path, required=True, help="where cellblockd is")
-    parser.add_argument("--python", type=Path, required=True, help="what cellblock's workers run")
-    parser.add_argument("--runs", type=int, metavar="N", help=f"of each question [default: {RUNS}]")
-    parser.add_argument("--quick", action="store_true", help="few runs: does it work at all?")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, every run too")
-    arguments = parser.parse_args()
-    if arguments.runs is not None and arguments.runs < 1:
-        parser.error("--runs is at least 1")
-    return arguments
+    parser = command.parser(__doc__, python="what cellblock's workers run")
+    parser.add_argument("--runs", type=command.count, metavar="N", help=f"of each question [default: {RUNS}]")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

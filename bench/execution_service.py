@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cellblock
+from bench import command
 from bench.figures import Samples, aligned, milliseconds
 from bench.host import facts, host
 from bench.peers import BenchError
@@ -250,7 +251,7 @@ def _measure(arguments: argparse.Namespace, runs: int) -> list[Row]:
         for cell in CELLS:
             row = Row(cell, {engine.name: Samples() for engine in turn})
             for number in range(-WARM_UPS, runs):
-                _progress(cell.name, max(0, number), runs)
+                command.progress(cell.name, max(0, number), runs)
                 # Python has no names with a minus sign in them.
                 code, after = (text.format(number=number + WARM_UPS) for text in (cell.code, cell.after))
                 for engine in turn:
@@ -276,23 +277,10 @@ def _times(samples: Samples) -> tuple[str, str]:
     return milliseconds(samples.median), milliseconds(samples.p90)
 
 
-def _progress(name: str, number: int, runs: int) -> None:
-    if sys.stderr.isatty():
-        end = "\r" if number + 1 < runs else "\x1b[2K\r"
-        print(f"{name}: {number + 1}/{runs}", file=sys.stderr, end=end, flush=True)
-
-
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin-dir", type=Path, required=True, help="where cellblockd is")
-    parser.add_argument("--python", type=Path, required=True, help="what the workers run")
-    parser.add_argument("--runs", type=int, metavar="N", help=f"of each cell [default: {RUNS}]")
-    parser.add_argument("--quick", action="store_true", help="few runs: does it work at all?")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, every run too")
-    arguments = parser.parse_args()
-    if arguments.runs is not None and arguments.runs < 1:
-        parser.error("--runs is at least 1")
-    return arguments
+    parser = command.parser(__doc__, python="what the workers run")
+    parser.add_argument("--runs", type=command.count, metavar="N", help=f"of each cell [default: {RUNS}]")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

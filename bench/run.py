@@ -12,6 +12,7 @@ from typing import Final
 # Started as a program, Python searches this folder and not the one above, where `bench` is.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench import command
 from bench.figures import Row, Samples, table
 from bench.host import facts, host
 from bench.peers import BenchError, Cellblock, Engine, Jupyter
@@ -66,7 +67,7 @@ def _row(
     row = Row(name, peer.name)
     turn: list[tuple[Engine, Samples]] = [(peer, row.peer), (cellblock, row.cellblock)]
     for number in range(-warm_ups, runs):
-        _progress(name, max(0, number), runs)
+        command.progress(name, max(0, number), runs)
         for engine, samples in turn:
             seconds = run(engine)
             if number >= 0:
@@ -83,28 +84,15 @@ def _round_trip(code: str, expected: str) -> Callable[[Engine], float]:
     return lambda engine: engine.round_trip(code, expected)
 
 
-def _progress(name: str, number: int, runs: int) -> None:
-    if sys.stderr.isatty():
-        end = "\r" if number + 1 < runs else "\x1b[2K\r"
-        print(f"{name}: {number + 1}/{runs}", file=sys.stderr, end=end, flush=True)
-
-
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin-dir", type=Path, required=True, help="where cellblockd is")
-    parser.add_argument("--python", type=Path, required=True, help="what cellblock's workers run")
+    parser = command.parser(__doc__, python="what cellblock's workers run")
     parser.add_argument(
         "--runs",
-        type=int,
+        type=command.count,
         metavar="N",
         help=f"starts of each kind; round trips are ten times as many [default: {STARTS}]",
     )
-    parser.add_argument("--quick", action="store_true", help="few runs: does it work at all?")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, every run too")
-    arguments = parser.parse_args()
-    if arguments.runs is not None and arguments.runs < 1:
-        parser.error("--runs is at least 1")
-    return arguments
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

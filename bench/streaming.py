@@ -25,6 +25,7 @@ from typing import Final, Protocol
 # Started as a program, Python searches this folder and not the one above, where `bench` is.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench import command
 from bench.figures import Spread, spreads
 from bench.host import facts, host
 from bench.peers import Arrival, BenchError, Cellblock, Jupyter
@@ -125,7 +126,7 @@ def _measure(arguments: argparse.Namespace) -> list[Spread]:
             _expect_our_clock(printer)
         # Every round's cells differ, and every engine gets the same ones.
         for number in range(first, rounds):
-            _progress(number, rounds)
+            command.progress("round", number, rounds)
             for case in CASES:
                 for printer in turn:
                     for name, seconds in _run(case, printer, random.Random(number)):
@@ -218,29 +219,20 @@ def _expect_our_clock(printer: Printer) -> None:
         raise BenchError(f"{printer.name} has another clock: {told.strip()} instead of {ours}")
 
 
-def _progress(number: int, rounds: int) -> None:
-    if sys.stderr.isatty():
-        end = "\r" if number + 1 < rounds else "\x1b[2K\r"
-        print(f"round {number + 1}/{rounds}", file=sys.stderr, end=end, flush=True)
-
-
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin-dir", type=Path, required=True, help="where cellblockd is")
-    parser.add_argument("--python", type=Path, required=True, help="what the workers run, and the bare pipe")
+    parser = command.parser(
+        __doc__,
+        python="what the workers run, and the bare pipe",
+        quick="one round, cold: does it work at all?",
+    )
     parser.add_argument(
         "--rounds",
-        type=int,
+        type=command.count,
         default=ROUNDS,
         metavar="N",
         help=f"of {FIRST_LINES} first lines and {LONE_LINES} others each [default: {ROUNDS}]",
     )
-    parser.add_argument("--quick", action="store_true", help="one round, cold: does it work at all?")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, every print too")
-    arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        parser.error("--rounds is at least 1")
-    return arguments
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -121,8 +121,6 @@ def test_a_figure_of_a_cell_that_fails_is_shown(worker: Worker) -> None:
 
 
 def test_plotly_figures_are_json(shared: Worker) -> None:
-    # Plotly's mime renderer insists on it.
-    pytest.importorskip("nbformat")
     result = shared.run(
         "import plotly.graph_objects as go\nfig = go.Figure(go.Bar(y=[1, 2]))\nfig.show()\nfig"
     )

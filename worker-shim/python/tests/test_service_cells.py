@@ -9,12 +9,11 @@ import json
 from collections import OrderedDict, namedtuple
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 
 from cellblock_worker.execution_service.cells import Plain, duration, key_text, label
-
-numpy = pytest.importorskip("numpy")
-pandas = pytest.importorskip("pandas")
 
 
 class Hostile:

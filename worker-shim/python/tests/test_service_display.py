@@ -10,8 +10,6 @@ import pytest
 from .harness import Worker
 from .service import Service
 
-pytest.importorskip("pandas")
-
 
 @pytest.fixture(scope="module")
 def service(shared: Worker) -> Service:
@@ -232,7 +230,6 @@ def test_capture_output_takes_what_is_displayed(service: Service) -> None:
 
 
 def test_pictures_are_images(service: Service) -> None:
-    pytest.importorskip("PIL")
     run = service.run(
         "from PIL import Image as P\nimport io\nfrom IPython.display import Image\n"
         "p = P.new('F', (3, 2))\ndisplay(p, 'F')\n"
@@ -288,7 +285,6 @@ def test_what_is_displayed_in_an_objects_place_has_its_label(service: Service) -
 
 
 def test_a_widget_is_a_text_that_follows_it(service: Service) -> None:
-    pytest.importorskip("ipywidgets")
     run = service.run("import ipywidgets\nw = ipywidgets.IntSlider(value=3)\ndisplay(w, 'W')\nw.value = 5")
     first, second = run.shown
     assert (first.kind, first.label, second.label) == ("text", "W", "W")

@@ -9,8 +9,6 @@ import pytest
 from .harness import Worker
 from .service import Run, Service
 
-pytest.importorskip("matplotlib")
-
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -59,7 +57,6 @@ def test_pyplot_itself_is_displayed_once(service: Service) -> None:
 
 
 def test_a_seaborn_grid_is_displayed_once(service: Service) -> None:
-    pytest.importorskip("seaborn")
     run = service.run(
         "g = sns.relplot(data=pd.DataFrame({'a': [1, 2], 'b': [3, 4]}), x='a', y='b')\ndisplay(g, 'G')"
     )

@@ -10,8 +10,6 @@ import pytest
 from .harness import Worker
 from .service import Service
 
-pytest.importorskip("pandas")
-
 HELPERS = "timedelta datetime date safe_timedelta to_python_type safe_int safe_float display".split()
 MODULES = "pd np plt px go sns stats".split()
 

@@ -9,8 +9,6 @@ import pytest
 from .harness import Worker
 from .service import PLOTLY, Run, Service
 
-pytest.importorskip("plotly")
-
 MAKE = "import plotly.graph_objects as go\nmake = lambda n: go.Figure(go.Bar(y=[n]))\n"
 
 
@@ -90,7 +88,6 @@ def test_a_figure_is_delivered_as_plotly_writes_it(service: Service) -> None:
 
 
 def test_a_frame_with_the_words_of_a_figure_is_none(service: Service) -> None:
-    pytest.importorskip("pandas")
     assert service.run("df = pd.DataFrame({'data': [1], 'layout': [2]})").kinds == ["table"]
 
 

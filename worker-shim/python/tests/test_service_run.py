@@ -9,8 +9,6 @@ import pytest
 from .harness import Worker
 from .service import Service
 
-pytest.importorskip("pandas")
-
 
 @pytest.fixture
 def service(worker: Worker) -> Service:

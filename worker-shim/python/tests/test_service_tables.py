@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 
 from cellblock_worker.execution_service import entries, tables
 
 from .harness import Worker
 from .service import Service, table_of
-
-numpy = pytest.importorskip("numpy")
-pandas = pytest.importorskip("pandas")
 
 
 def wire(frame: Any) -> Any:
