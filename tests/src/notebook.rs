@@ -9,6 +9,7 @@ use cellblock_proto::query::{Answer as QueryAnswer, Query};
 
 use crate::client::{Answer, Client, Refused};
 use crate::ran::{Piece, Ran};
+use crate::wait::PATIENCE;
 
 /// A notebook on a connection of its own.
 #[derive(Debug)]
@@ -135,7 +136,9 @@ impl Notebook {
     /// # Panics
     /// When none comes, or one that does not belong there.
     pub fn step(&mut self, sent: &mut Sent) -> Option<Ran> {
-        let Answer { reply, payload, last } = self.client.next(sent.request);
+        let Some(Answer { reply, payload, last }) = self.client.next_within(sent.request, PATIENCE) else {
+            panic!("nothing more of {} within {PATIENCE:?}; so far: {sent:?}", sent.execution);
+        };
         match reply {
             Reply::Accepted { execution, position } => {
                 assert!(sent.position.is_none() && !last && execution == sent.execution);

@@ -2,9 +2,9 @@
 
 use cellblock_proto::execution::{ExecuteOptions, ExpressionValue, NoticeTopic, Output, StreamName};
 use cellblock_tests::daemon::Daemon;
-use cellblock_tests::in_every_mode;
 use cellblock_tests::ran::{Piece, parts};
 use cellblock_tests::setup::Setup;
+use cellblock_tests::{in_every_mode, in_one_mode};
 
 in_every_mode!(
     stdout_streams_while_the_cell_still_runs,
@@ -210,4 +210,21 @@ fn bytes_that_are_no_text_arrive_as_they_are(setup: Setup) {
             .iter()
             .all(|piece| { !matches!(piece.output, Output::Notice { topic: NoticeTopic::Degraded, .. }) })
     );
+}
+
+in_one_mode!(whatever_byte_stands_last_arrives_while_the_cell_still_runs);
+
+/// Marks stand in the pipes and begin with a random byte, which text may end with.
+fn whatever_byte_stands_last_arrives_while_the_cell_still_runs(setup: Setup) {
+    let daemon = Daemon::start(setup);
+    let mut notebook = daemon.notebook("a");
+    let mut sent = notebook.start(
+        "import os, time\nfor byte in range(256):\n    os.write(1, bytes([byte]))\n    \
+         while not os.path.exists(f'seen-{byte}'): time.sleep(0.001)",
+    );
+    for byte in 0..=255_u8 {
+        notebook.until(&mut sent, |sent| sent.stdout().last() == Some(&byte));
+        std::fs::write(daemon.workspace("a").join(format!("seen-{byte}")), "").unwrap();
+    }
+    assert_eq!(notebook.finish(sent).ok().bytes(StreamName::Stdout), (0..=255).collect::<Vec<u8>>());
 }

@@ -82,6 +82,13 @@ impl Sequencer {
         pipe.splitter.feed(bytes, &mut pipe.items);
     }
 
+    /// Takes what was held back of a pipe that has been read empty as text: the other part of a mark would
+    /// have been there with the first.
+    pub fn release(&mut self, name: StreamName) {
+        let pipe = self.pipe(name);
+        pipe.splitter.release(&mut pipe.items);
+    }
+
     /// Takes a frame as it was received.
     pub fn feed_frame(&mut self, frame: Pending) {
         self.frames.push_back(frame);
@@ -116,11 +123,7 @@ impl Sequencer {
     /// the worker has ended.
     pub fn take_all(&mut self) -> Vec<Piece> {
         for pipe in &mut self.pipes {
-            // What was held back is no mark's beginning: a mark is written whole, and all is read.
-            let rest = pipe.splitter.take_rest();
-            if !rest.is_empty() {
-                pipe.items.push_back(Item::Text(rest));
-            }
+            pipe.splitter.release(&mut pipe.items);
         }
         let mut pieces = self.merge(true);
         pieces.extend(self.frames.drain(..).map(Piece::Frame));

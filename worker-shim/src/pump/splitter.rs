@@ -51,9 +51,9 @@ impl Splitter {
         self.held = rest[rest.len() - hold..].to_vec();
     }
 
-    /// What is held back, when nothing will follow it.
-    pub fn take_rest(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held)
+    /// Gives what is held back as text, when nothing follows it.
+    pub fn release(&mut self, items: &mut VecDeque<Item>) {
+        push_text(&std::mem::take(&mut self.held), items);
     }
 
     /// How many bytes at the end could be the beginning of a nonce.

@@ -62,6 +62,9 @@ impl Bench {
         for (pipe, name) in self.pipes.iter_mut().zip([StreamName::Stdout, StreamName::Stderr]) {
             let bytes: Vec<u8> = pipe.drain(..most.min(pipe.len())).collect();
             self.sequencer.feed_text(name, &bytes);
+            if pipe.is_empty() {
+                self.sequencer.release(name);
+            }
         }
     }
 }
@@ -142,6 +145,15 @@ proptest! {
         let (wanted, got) = run(&acts, chunk, &looks);
         prop_assert_eq!(wanted, got);
     }
+}
+
+#[test]
+fn text_that_ends_like_the_beginning_of_a_mark_waits_only_while_more_may_be_in_the_pipe() {
+    let mut sequencer = Sequencer::new(NONCE);
+    sequencer.feed_text(StreamName::Stdout, b"up01");
+    assert_eq!(sequencer.take(), [Piece::Text(StreamName::Stdout, b"up".to_vec())]);
+    sequencer.release(StreamName::Stdout);
+    assert_eq!(sequencer.take(), [Piece::Text(StreamName::Stdout, b"01".to_vec())]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Worker {
         let mut read = 0;
         while let Some(pipe) = slot.as_ref() {
             if read >= most || until.is_some_and(|mark| !sequencer.lacks(name, mark)) {
-                return;
+                break;
             }
             match rustix::io::read(pipe, &mut self.text[..]) {
                 Ok(0) => *slot = None,
@@ -123,8 +123,13 @@ impl Worker {
                     read += count;
                 }
                 Err(Errno::INTR) => {}
-                Err(_) => return,
+                Err(_) => break,
             }
+        }
+        // A mark is written whole, so what ends where the pipe does is not the first part of one; and
+        // nothing that is written later would bring us back for it.
+        if slot.as_ref().is_none_or(|pipe| rustix::io::ioctl_fionread(pipe) == Ok(0)) {
+            sequencer.release(name);
         }
     }
 
