@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Files(commands::files::FilesVerb),
     Doctor(commands::doctor::Doctor),
     Profile(commands::profile::ProfileArgs),
+    Warm(commands::warm::Warm),
     Selftest(commands::selftest::Selftest),
     Completions(commands::completions::Completions),
 }

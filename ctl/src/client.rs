@@ -21,7 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use cellblock_proto::client::{
-    DoctorLine, ErrorCode, Hello, NotebookInfo, NotebookStatus, ProfileInfo, Reply, Request,
+    DoctorLine, ErrorCode, Hello, NotebookInfo, NotebookStatus, ProfileInfo, Reply, Request, WarmInfo,
 };
 use cellblock_proto::codec::{Codec, CodecError};
 use cellblock_proto::execution::ExecuteOptions;
@@ -195,6 +195,17 @@ impl Connection {
     pub fn profiles(&mut self) -> Result<Vec<ProfileInfo>, ClientError> {
         match self.ask(&Request::Profiles)?.reply {
             Reply::Profiles { profiles } => Ok(profiles),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Zygotes and spares.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn warm(&mut self) -> Result<Vec<WarmInfo>, ClientError> {
+        match self.ask(&Request::Warm)?.reply {
+            Reply::Warm { profiles } => Ok(profiles),
             other => Err(unexpected(&other)),
         }
     }

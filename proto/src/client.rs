@@ -107,6 +107,8 @@ pub enum Request {
     Shutdown,
     /// The profiles that a notebook can be opened with. Answer: [`Reply::Profiles`].
     Profiles,
+    /// Zygotes and spares, by profile. Answer: [`Reply::Warm`].
+    Warm,
     /// The steps that make a sandbox of this profile on this host. Answer: [`Reply::Plan`].
     Plan {
         /// The profile; `default` when absent.
@@ -232,6 +234,11 @@ pub enum Reply {
         /// Them.
         profiles: Vec<ProfileInfo>,
     },
+    /// To `Warm`, sorted by profile; of those that have been used or are warmed at the start.
+    Warm {
+        /// Them.
+        profiles: Vec<WarmInfo>,
+    },
     /// To `Plan`.
     Plan {
         /// The steps in order.
@@ -349,6 +356,33 @@ pub struct ProfileInfo {
     pub usable: bool,
     /// It comes with cellblock; else it is a file of the operator's.
     pub builtin: bool,
+}
+
+/// How warm a profile is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmInfo {
+    /// The profile.
+    pub profile: String,
+    /// Whether workers can be forked.
+    pub zygote: ZygoteState,
+    /// Why not; empty when they can.
+    pub detail: String,
+    /// Workers that wait for a notebook.
+    pub spares_ready: u32,
+    /// How many there are to be.
+    pub spares_wanted: u32,
+}
+
+/// What a profile's zygote is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZygoteState {
+    /// It imports.
+    Starting,
+    /// It forks.
+    Up,
+    /// It could not be started, or has ended; it is tried again.
+    Failed,
 }
 
 /// A name in a folder of a workspace.

@@ -18,6 +18,10 @@ use crate::query::{Answer, Query};
 pub enum Command {
     /// First frame on the socket the shim was started with: make the sandbox, start the worker.
     Start(Box<StartSpec>),
+    /// First frame on the socket, instead of `Start`: make a zygote, and end with this socket.
+    Zygote(Box<ZygoteSpec>),
+    /// A spare becomes a notebook's: attach its workspace, seal it.
+    Claim(Box<Claim>),
     /// First frame on any later connection. The shim sends what comes after `taken`.
     Resume {
         /// The build of the supervisor; another than the shim's is refused.
@@ -93,6 +97,32 @@ pub struct StartSpec {
     pub retain_grace_ms: u64,
     /// How long the sandbox lives without any supervisor.
     pub orphan_ms: u64,
+    /// Where a zygote listens that is to fork the worker. When it does not answer, Python is executed.
+    pub zygote: Option<PathBuf>,
+    /// Why there is no zygote though the profile asks for one, for the report.
+    pub no_zygote: Option<String>,
+    /// Stop before the seal and wait for a `Claim`: `notebook` is nobody's, the plan has no workspace.
+    pub spare: bool,
+}
+
+/// What turns a spare into a notebook's worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Whose it is from now on.
+    pub notebook: NotebookId,
+    /// The steps that the spare has not done.
+    pub attach: Vec<Step>,
+    /// The whole plan, these included: what it is held to.
+    pub steps: Vec<Step>,
+}
+
+/// Everything about a zygote, said once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ZygoteSpec {
+    /// Its plan, program and environment. Nobody listens at its control socket, and it is nobody's.
+    pub start: StartSpec,
+    /// Where it is to listen for shims.
+    pub socket: PathBuf,
 }
 
 /// Something that happened, numbered from 1.
@@ -116,7 +146,18 @@ pub enum EventBody {
         /// What is enforced.
         report: SandboxReport,
     },
-    /// There is no worker and will be none. The shim ends once this is taken.
+    /// A spare is ready to be claimed.
+    Spare,
+    /// A zygote is ready to fork.
+    ZygoteUp {
+        /// E.g. `CPython 3.11.7, IPython 9.18.1`.
+        python: String,
+        /// What it has imported of what it was to.
+        preloaded: Vec<String>,
+        /// How long that took, in milliseconds.
+        took_ms: u64,
+    },
+    /// There is no worker (no zygote) and will be none. The shim ends once this is taken.
     StartFailed {
         /// What failed.
         failure: StartFailure,
@@ -210,4 +251,6 @@ pub struct ShimState {
     pub names: Vec<NameInfo>,
     /// Executions ended in this worker.
     pub executions: u64,
+    /// It is nobody's yet.
+    pub spare: bool,
 }

@@ -17,6 +17,7 @@ mod profile;
 mod reader;
 mod report;
 mod step;
+mod warm;
 mod without;
 mod words;
 
@@ -26,7 +27,8 @@ pub use explain::explain;
 pub use host::{Host, Interpreter, Quota, Tree, Workspace, proc_covers};
 pub use limits::{LIMITS, LimitKey, Limits, Unit};
 pub use plan::{PATH_IN_SANDBOX, plan, unplanned};
-pub use profile::{Bases, MAX_CHAIN, Mount, Network, Profile, is_profile_name};
-pub use report::{BarrierReport, BarrierState, SandboxReport};
+pub use profile::{Bases, MAX_CHAIN, Mount, Network, Preload, Profile, WarmStart, is_profile_name};
+pub use report::{BarrierReport, BarrierState, SandboxReport, Start};
 pub use step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
+pub use warm::{SparePlan, early, spare_plan, zygote_plan};
 pub use without::{LOAD_BEARING, Omit, omittable, without};

@@ -15,7 +15,7 @@ use crate::reader::{self, Layer};
 use crate::step::{Barrier, Need};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 10] = [
+pub(crate) const KEYS: [&str; 13] = [
     "version",
     "base",
     "description",
@@ -26,6 +26,9 @@ pub(crate) const KEYS: [&str; 10] = [
     "environment",
     "pass_environment",
     "barriers",
+    "warm_start",
+    "preload",
+    "spares",
 ];
 
 /// The keys of `[[mounts]]`.
@@ -53,6 +56,38 @@ pub struct Profile {
     pub pass_environment: BTreeSet<String>,
     /// Barriers whose need is another than the plan's own.
     pub barriers: BTreeMap<Barrier, Need>,
+    /// How workers come to be.
+    pub warm_start: WarmStart,
+    /// What a zygote imports before it forks; empty also means that it imports what every worker needs.
+    pub preload: Vec<Preload>,
+    /// How many ready workers are kept for notebooks to come; a zygote's only.
+    pub spares: u32,
+}
+
+/// How a worker's interpreter comes to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WarmStart {
+    /// Forked from a zygote, which has imported already. Workers of one zygote share the layout of their
+    /// memory and the seed of their hashes.
+    Zygote,
+    /// A fresh interpreter for each.
+    #[default]
+    Exec,
+}
+
+/// A module that a zygote imports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Preload {
+    /// Its name, e.g. `matplotlib.pyplot`.
+    pub module: String,
+    /// It may be missing: written with a `?` behind it.
+    pub optional: bool,
+}
+
+impl std::fmt::Display for Preload {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}{}", self.module, if self.optional { "?" } else { "" })
+    }
 }
 
 /// What the sandbox reaches.
@@ -135,6 +170,11 @@ impl Profile {
         self.environment.extend(layer.environment);
         self.pass_environment.extend(layer.pass_environment);
         self.barriers.extend(layer.barriers);
+        self.warm_start = layer.warm_start.unwrap_or(self.warm_start);
+        self.spares = layer.spares.unwrap_or(self.spares);
+        if let Some(preload) = layer.preload {
+            self.preload = preload;
+        }
     }
 }
 

@@ -164,9 +164,11 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
     let team = "version = 1\nbase = 'default'\ndescription = 'ours'\npass_environment = ['TZ']\n\
                 [[mounts]]\nsource = '/srv/a'\n[[mounts]]\nsource = '/srv/b'\ntarget = '/data'\n\
                 [limits]\nwall_ms = 7\n[environment]\nA = '1'\nB = '1'\n[barriers]\nlandlock = 'required'\n";
+    let team = &format!("warm_start = 'zygote'\npreload = ['numpy', 'a.b?']\nspares = 3\n{team}");
     let mine = "version = 1\nbase = 'team'\npass_environment = ['LANG']\n[[mounts]]\nsource = '/srv/c'\n\
                 target = '/data'\n[limits]\nprocesses = 9\n[environment]\nB = '2'\n\
                 [barriers]\nlandlock = 'best_effort'\ncgroup = 'required'\n";
+    let mine = &format!("spares = 1\n{mine}");
     let profile = among(&[("team", team), ("mine", mine)], "mine").unwrap();
     let limits = Limits { wall_ms: 7, processes: 9, ..Limits::default() };
     assert_eq!(
@@ -183,8 +185,38 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
             environment: [("A", "1"), ("B", "2")].map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
             pass_environment: ["LANG", "TZ"].map(str::to_owned).into(),
             barriers: [(Barrier::Landlock, Need::BestEffort), (Barrier::Cgroup, Need::Required)].into(),
+            warm_start: WarmStart::Zygote,
+            preload: vec![
+                Preload { module: "numpy".to_owned(), optional: false },
+                Preload { module: "a.b".to_owned(), optional: true },
+            ],
+            spares: 1,
         }
     );
+}
+
+#[test]
+fn what_is_said_of_a_warm_start_is_checked() {
+    let refused = |text: &str| {
+        Profile::parse("team", &format!("version = 1\n{text}\n"), &|_| Ok(None)).unwrap_err().to_string()
+    };
+    for (text, word) in [
+        ("warm_start = 'fork'", "\"zygote\" or \"exec\""),
+        ("preload = ['../x']", "no name of a module"),
+        ("preload = ['a..b']", "no name of a module"),
+        ("preload = ['a,b']", "no name of a module"),
+        ("preload = 'pandas'", "must be an array"),
+        ("spares = 65", "the most is 64"),
+        ("spares = -1", "the most is 64"),
+        ("spares = 'two'", "must be a whole number"),
+    ] {
+        let error = refused(text);
+        assert!(error.contains(word) && error.contains("line 2"), "{text}: {error}");
+    }
+    // Without a word a worker is a fresh interpreter.
+    assert_eq!(Profile::parse("bare", "version = 1\n", &|_| Ok(None)).unwrap().warm_start, WarmStart::Exec);
+    assert_eq!(Profile::builtin("strict").unwrap().warm_start, WarmStart::Exec);
+    assert_eq!(Profile::builtin("trusted").unwrap().warm_start, WarmStart::Zygote);
 }
 
 #[test]

@@ -13,12 +13,15 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::error::{Fault, quoted};
 use crate::limits::{LIMITS, LimitKey};
-use crate::profile::{KEYS, MOUNT_KEYS, Mount, Network, is_profile_name};
+use crate::profile::{KEYS, MOUNT_KEYS, Mount, Network, Preload, WarmStart, is_profile_name};
 use crate::step::{Barrier, Need};
 use crate::words;
 
 /// The only format there is.
 const VERSION: &str = "1";
+
+/// Each costs a sandbox and some megabytes, used or not.
+const MOST_SPARES: u32 = 64;
 
 /// What one file says.
 #[derive(Debug, Default)]
@@ -33,6 +36,9 @@ pub(crate) struct Layer {
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) pass_environment: BTreeSet<String>,
     pub(crate) barriers: BTreeMap<Barrier, Need>,
+    pub(crate) warm_start: Option<WarmStart>,
+    pub(crate) preload: Option<Vec<Preload>>,
+    pub(crate) spares: Option<u32>,
 }
 
 /// Reads one file.
@@ -85,6 +91,9 @@ impl Reader<'_> {
                 "environment" => self.environment(value, &mut layer),
                 "pass_environment" => self.pass_environment(value, &mut layer),
                 "barriers" => self.barriers(value, &mut layer),
+                "warm_start" => layer.warm_start = self.checked("warm_start", value, words::warm_start),
+                "preload" => layer.preload = self.preload(value),
+                "spares" => layer.spares = self.spares(value),
                 _ => self.unknown(key, "a profile", &KEYS),
             }
         }
@@ -229,6 +238,23 @@ impl Reader<'_> {
             }
             layer.barriers.insert(barrier, need);
         }
+    }
+
+    fn preload(&mut self, value: &Value) -> Option<Vec<Preload>> {
+        let names = self.array("preload", value)?;
+        Some(names.iter().filter_map(|name| self.checked("preload", name, words::preload)).collect())
+    }
+
+    fn spares(&mut self, value: &Value) -> Option<u32> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            return self.wrong_type("spares", "a whole number", value.get_ref(), value.span());
+        };
+        let found = u32::from_str_radix(number.as_str(), number.radix()).ok();
+        if found.is_none_or(|found| found > MOST_SPARES) {
+            let message = format!("spares is {}, the most is {MOST_SPARES}", number.as_str());
+            self.fault(value.span(), message);
+        }
+        found
     }
 
     /// A string that has passed a check, or the fault that the check has named.

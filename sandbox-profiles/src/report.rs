@@ -35,4 +35,23 @@ pub struct SandboxReport {
     /// How long it took to make, without the start of Python, in microseconds.
     #[serde(default)]
     pub made_us: u64,
+    /// How its Python came to be.
+    #[serde(default)]
+    pub start: Start,
+}
+
+/// How a worker's Python came to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// A fresh interpreter, as its profile says.
+    #[default]
+    Exec,
+    /// Forked from a zygote.
+    Zygote,
+    /// A fresh interpreter, although its profile asks for a zygote.
+    Fallback {
+        /// Why; one sentence.
+        why: String,
+    },
 }

@@ -142,6 +142,21 @@ pub enum Namespace {
     Cgroup,
 }
 
+impl Namespace {
+    /// Its file in `/proc/PID/ns`.
+    pub fn file(self) -> &'static str {
+        match self {
+            Namespace::User => "user",
+            Namespace::Pid => "pid",
+            Namespace::Mount => "mnt",
+            Namespace::Network => "net",
+            Namespace::Ipc => "ipc",
+            Namespace::Uts => "uts",
+            Namespace::Cgroup => "cgroup",
+        }
+    }
+}
+
 /// A resource of setrlimit(2); hard and soft limit are set alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -257,6 +272,11 @@ pub enum Action {
         /// In the sandbox.
         target: PathBuf,
     },
+    /// A folder to mount on later.
+    MountPoint {
+        /// Where.
+        path: PathBuf,
+    },
     /// Memory as a disk, bounded in bytes and inodes.
     MountTmpfs {
         /// Where.
@@ -319,6 +339,10 @@ pub enum Action {
     NoNewPrivileges,
     /// Empty ambient, bounding, effective, permitted and inheritable sets and lock the securebits.
     DropCapabilities,
+    /// Keep CAP_SYS_ADMIN alone of all capabilities: what it takes to fork into a sandbox.
+    KeepAdmin,
+    /// Have the kernel end this process with its parent.
+    EndWithParent,
     /// Close everything but the worker's own descriptors.
     CloseFiles,
     /// Go where the work is.

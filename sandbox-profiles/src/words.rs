@@ -4,7 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::quoted;
-use crate::profile::Network;
+use crate::profile::{Network, Preload, WarmStart};
 use crate::step::Need;
 
 /// PATH_MAX with its final zero.
@@ -34,6 +34,30 @@ pub(crate) fn description(text: &str) -> Result<String, String> {
         return Err(format!("must be one line of at most {DESCRIPTION_CHARS} characters"));
     }
     Ok(text.to_owned())
+}
+
+pub(crate) fn warm_start(text: &str) -> Result<WarmStart, String> {
+    match text {
+        "zygote" => Ok(WarmStart::Zygote),
+        "exec" => Ok(WarmStart::Exec),
+        other => Err(format!("is {}; it can be \"zygote\" or \"exec\"", quoted(other))),
+    }
+}
+
+pub(crate) fn preload(text: &str) -> Result<Preload, String> {
+    let (module, optional) = text.strip_suffix('?').map_or((text, false), |module| (module, true));
+    let is_name = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    if module.len() > 200 || !module.split('.').all(is_name) {
+        return Err(format!(
+            "{} is no name of a module; write for example \"pandas\", or \"pandas?\" for one that may be \
+             missing",
+            quoted(text)
+        ));
+    }
+    Ok(Preload { module: module.to_owned(), optional })
 }
 
 pub(crate) fn network(name: &str) -> Result<Network, String> {

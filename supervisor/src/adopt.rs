@@ -37,6 +37,8 @@ enum AdoptError {
     Refused { reason: String },
     #[error("its host ids are in use by another worker")]
     Slot,
+    #[error("it was nobody's yet")]
+    Spare,
     #[error("it was making an interpreter's cache, which nobody waits for any more")]
     Prepares,
 }
@@ -97,6 +99,9 @@ async fn resume(daemon: &Daemon, worker: &WorkerId) -> Result<Survivor, AdoptErr
     };
     if state.profile == prepare::PROFILE_NAME {
         return Err(AdoptError::Prepares);
+    }
+    if state.spare {
+        return Err(AdoptError::Spare);
     }
     let slot = daemon.slots.claim(state.slot);
     let launched = Launched { worker: worker.clone(), reader, writer, slot };

@@ -83,6 +83,14 @@ pub(crate) struct Args {
           value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) cgroup: String,
 
+    /// Whether workers may be forked from warm interpreters (zygotes), as their profiles say
+    ///
+    /// A zygote is a Python that has imported what a profile's `preload` names; a worker forked from it is
+    /// there in milliseconds. `spares` of a profile are forked before anybody asks. With off, every worker is
+    /// a fresh Python. Default: on, but off with --private.
+    #[arg(long, value_name = "SWITCH", env = "CELLBLOCK_WARM_START")]
+    pub(crate) warm_start: Option<Switch>,
+
     /// Be the daemon of one program: end, with all workers, when standard input ends
     ///
     /// Prints the line `ready SOCKET` when it listens.
@@ -92,6 +100,15 @@ pub(crate) struct Args {
     /// Print the line `ready SOCKET` when listening, without --private too
     #[arg(long)]
     pub(crate) print_ready: bool,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 #[cfg(test)]

@@ -366,6 +366,9 @@ impl Connection {
                     Err(error) => responder.refuse(ErrorCode::BadProfile, chain(&error)),
                 });
             }
+            Request::Warm => {
+                responder.answer(&Reply::Warm { profiles: self.daemon.warm.info() }, None);
+            }
             Request::Plan { profile } => {
                 let daemon = Arc::clone(&self.daemon);
                 let profile = profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());

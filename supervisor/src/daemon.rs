@@ -15,6 +15,7 @@ use crate::prepare::Caches;
 use crate::quota::Means;
 use crate::runtime_dir::RuntimeDir;
 use crate::slots::Slots;
+use crate::warm::Warm;
 
 /// The daemon, as its tasks see it.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(crate) struct Daemon {
     pub(crate) slots: Slots,
     /// Caches of interpreters.
     pub(crate) caches: Caches,
+    /// Zygotes and spares.
+    pub(crate) warm: Warm,
     /// Where Pythons are looked for.
     pub(crate) search: Search,
     /// What sandboxes see of the system.

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use cellblock_proto::BUILD;
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::id::{NotebookId, WorkerId};
-use cellblock_proto::shim::{Command, StartSpec};
-use sandbox_profiles::{Barrier, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan, unplanned};
+use cellblock_proto::shim::{Claim, Command, StartSpec, ZygoteSpec};
+use sandbox_profiles::{
+    Barrier, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan, spare_plan, unplanned, zygote_plan,
+};
 use tokio::net::UnixStream;
 
 use crate::anchor::AnchorError;
@@ -25,6 +27,7 @@ use crate::profiles::{self, ProfilesError};
 use crate::quota;
 use crate::removal;
 use crate::slots::SlotLease;
+use crate::warm::{self, Spare, Taken};
 use crate::workspace::WorkspaceError;
 
 /// Events a shim keeps while nobody takes them, in bytes.
@@ -41,6 +44,9 @@ const PRIVATE_ORPHAN_MS: u64 = 30_000;
 
 /// A notebook's name in its worker's: enough to recognise it in a process list.
 const NAME_BYTES: usize = 40;
+
+/// Whose zygotes and unclaimed spares are, in lists and logs.
+const NOBODY: &str = "nobody";
 
 /// The notebook whose sandbox [`preview`] plans.
 const PREVIEWED: &str = "NOTEBOOK";
@@ -65,10 +71,12 @@ pub(crate) enum Program {
     Main,
     /// The making of an interpreter's cache, once.
     Prepare,
+    /// The forking of workers.
+    Zygote,
 }
 
 /// What is to be started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Order {
     /// Which code.
     pub(crate) program: Program,
@@ -84,6 +92,17 @@ pub(crate) struct Order {
     pub(crate) workspace: Workspace,
     /// The interpreter's cache.
     pub(crate) cache: Option<PathBuf>,
+}
+
+/// How a worker is to come to be.
+#[derive(Clone, Debug)]
+pub(crate) enum Beginning {
+    /// Python is executed; with the reason where the profile asks for something else.
+    Exec(Option<String>),
+    /// The zygote that listens there forks it.
+    Fork(PathBuf),
+    /// The same, but for no notebook yet.
+    Spare(PathBuf),
 }
 
 /// Why there is no shim.
@@ -148,25 +167,115 @@ pub(crate) async fn notebook_worker(
     let python = interpreter::find(python, &daemon.search)?;
     let cache = prepare::cache(&daemon, &profile, &python).await;
     let program = Program::Main;
-    start(&daemon, Order { program, notebook, profile_name, profile, python, workspace, cache }).await
+    let order = Order { program, notebook, profile_name, profile, python, workspace, cache };
+    let beginning = match warm::take(&daemon, &order).await {
+        Taken::Spare(spare) => match claim(&daemon, *spare, &order).await {
+            Ok(launched) => return Ok(launched),
+            Err(ClaimError::Launch(error)) => return Err(error),
+            Err(ClaimError::Gone(zygote)) => Beginning::Fork(zygote),
+        },
+        Taken::Zygote(socket) => Beginning::Fork(socket),
+        Taken::Nothing(why) => Beginning::Exec(why),
+    };
+    start(&daemon, order, beginning).await
+}
+
+/// What workers of a profile have in common: an order for a notebook that nobody has.
+///
+/// # Errors
+/// A profile or a Python that cannot be used.
+pub(crate) async fn nobodys(daemon: &Daemon, profile_name: String) -> Result<Order, LaunchError> {
+    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
+    let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
+    let python = interpreter::find(python, &daemon.search)?;
+    let cache = prepare::cache(daemon, &profile, &python).await;
+    let (program, notebook) = (Program::Main, NOBODY.parse().map_err(io::Error::other)?);
+    let workspace = quota::planned(daemon, &notebook);
+    Ok(Order { program, notebook, profile_name, profile, python, workspace, cache })
+}
+
+/// The same, from an order for a notebook.
+pub(crate) fn of_nobody(daemon: &Daemon, order: &Order) -> Option<Order> {
+    let notebook: NotebookId = NOBODY.parse().ok()?;
+    let workspace = quota::planned(daemon, &notebook);
+    Some(Order { notebook, workspace, ..order.clone() })
+}
+
+/// Why a spare was not claimed.
+enum ClaimError {
+    /// It has ended meanwhile; its zygote listens there.
+    Gone(PathBuf),
+    /// There can be no worker like this.
+    Launch(LaunchError),
+}
+
+/// Makes a spare a notebook's. What becomes of it, it says itself.
+async fn claim(daemon: &Daemon, spare: Spare, order: &Order) -> Result<Launched, ClaimError> {
+    let Spare { launched: Launched { worker, reader, mut writer, slot }, zygote } = spare;
+    let number = slot.as_ref().map_or(0, SlotLease::slot);
+    let steps = steps(daemon, order, number).map_err(ClaimError::Launch)?;
+    let attach = spare_plan(&steps).claim;
+    let claim = Claim { notebook: order.notebook.clone(), attach, steps };
+    writer.push(&Command::Claim(Box::new(claim)), 0, &[]);
+    if writer.flush_all().await.is_err() {
+        return Err(ClaimError::Gone(zygote));
+    }
+    tracing::info!(%worker, slot = number, "spare claimed");
+    Ok(Launched { worker, reader, writer, slot })
 }
 
 /// Has the anchor start a shim and gives it its orders.
 ///
 /// # Errors
 /// As [`notebook_worker`].
-pub(crate) async fn start(daemon: &Daemon, order: Order) -> Result<Launched, LaunchError> {
+pub(crate) async fn start(
+    daemon: &Daemon,
+    order: Order,
+    beginning: Beginning,
+) -> Result<Launched, LaunchError> {
     let slot = daemon.slots.lease().ok_or(LaunchError::NoSlot)?;
     let worker = worker_id(&order.notebook, daemon.runtime.worker_name_bytes())?;
-    let spec = spec(daemon, order, &worker, slot.slot())?;
+    let mut spec = spec(daemon, order, &worker, slot.slot())?;
+    match beginning {
+        Beginning::Exec(why) => spec.no_zygote = why,
+        Beginning::Fork(zygote) => spec.zygote = Some(zygote),
+        Beginning::Spare(zygote) => {
+            spec.zygote = Some(zygote);
+            spec.spare = true;
+            spec.steps = spare_plan(&spec.steps).before;
+        }
+    }
+    let (reader, writer) = send(daemon, &worker, Command::Start(Box::new(spec))).await?;
+    Ok(Launched { worker, reader, writer, slot: Some(slot) })
+}
+
+/// Starts a zygote; gives where it listens. It ends when what it gives is dropped.
+///
+/// # Errors
+/// As [`notebook_worker`].
+pub(crate) async fn zygote(daemon: &Daemon, order: Order) -> Result<(Launched, PathBuf), LaunchError> {
+    let worker = worker_id(&order.notebook, daemon.runtime.worker_name_bytes())?;
+    let mut start = spec(daemon, order, &worker, 0)?;
+    start.steps = zygote_plan(&start.steps);
+    let socket = start.control_socket.clone();
+    let command = Command::Zygote(Box::new(ZygoteSpec { start, socket: socket.clone() }));
+    let (reader, writer) = send(daemon, &worker, command).await?;
+    Ok((Launched { worker, reader, writer, slot: None }, socket))
+}
+
+async fn send(
+    daemon: &Daemon,
+    worker: &WorkerId,
+    first: Command,
+) -> Result<(LinkReader, LinkWriter), LaunchError> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (reader, mut writer) = link::split(UnixStream::from_std(ours)?);
     let shim_pid = daemon.anchor.spawn(worker.clone(), theirs.into()).await?;
-    tracing::info!(%worker, shim_pid, slot = slot.slot(), "shim started");
-    writer.push(&Command::Start(Box::new(spec)), 0, &[]);
+    tracing::info!(%worker, shim_pid, "shim started");
+    writer.push(&first, 0, &[]);
     writer.flush_all().await?;
-    Ok(Launched { worker, reader, writer, slot: Some(slot) })
+    Ok((reader, writer))
 }
 
 fn worker_id(notebook: &NotebookId, room: usize) -> Result<WorkerId, LaunchError> {
@@ -194,6 +303,9 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
         retain_bytes: RETAIN_BYTES,
         retain_grace_ms: RETAIN_GRACE_MS,
         orphan_ms: if daemon.private { PRIVATE_ORPHAN_MS } else { ORPHAN_MS },
+        zygote: None,
+        no_zygote: None,
+        spare: false,
     })
 }
 
@@ -251,6 +363,7 @@ fn argv(program: Program, python: String) -> Vec<String> {
     let module = match program {
         Program::Main => "main",
         Program::Prepare => "prepare",
+        Program::Zygote => "zygote",
     };
     let code = format!(
         "import os, sys; cache = '/cellblock/cache/lib'; \
@@ -281,7 +394,10 @@ fn environment(order: &Order, ours: impl Fn(&str) -> Option<OsString>) -> Vec<(S
         ("CELLBLOCK_CACHE", "/cellblock/cache"),
         ("CELLBLOCK_PROFILE", order.profile_name.as_str()),
     ];
-    let own = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
+    let preload: Vec<String> = order.profile.preload.iter().map(ToString::to_string).collect();
+    let preload = Some(("CELLBLOCK_PRELOAD".to_owned(), preload.join(",")));
+    let preload = preload.filter(|_| order.program == Program::Zygote);
+    let own = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(preload);
     let venv = order.python.environment.as_ref().and_then(|root| root.to_str());
     let venv = venv.map(|root| ("VIRTUAL_ENV".to_owned(), root.to_owned()));
     let mut environment: Vec<(String, String)> = own.chain(venv).collect();

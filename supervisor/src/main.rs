@@ -43,6 +43,7 @@ mod runtime_dir;
 mod server;
 mod slots;
 mod taken;
+mod warm;
 #[cfg(debug_assertions)]
 mod weaken;
 mod workspace;

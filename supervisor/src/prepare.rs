@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use crate::daemon::Daemon;
 use crate::interpreter::Found;
-use crate::launch::{self, Launched, Order, Program};
+use crate::launch::{self, Beginning, Launched, Order, Program};
 use crate::log::chain;
 use crate::{removal, workspace};
 
@@ -122,7 +122,8 @@ async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path)
         workspace: Workspace { folder: making.to_owned(), quota: None },
         cache: None,
     };
-    let mut launched = launch::start(daemon, order).await.map_err(|error| chain(&error))?;
+    let mut launched =
+        launch::start(daemon, order, Beginning::Exec(None)).await.map_err(|error| chain(&error))?;
     let ended = match tokio::time::timeout(PATIENCE, wait(&mut launched)).await {
         Ok(ended) => ended,
         Err(_) => Err(format!("not done after {} s", PATIENCE.as_secs())),

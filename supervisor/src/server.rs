@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::anchor::Anchor;
-use crate::args::Args;
+use crate::args::{Args, Switch};
 use crate::daemon::{Daemon, Notebooks};
 use crate::interpreter::{self, Search};
 use crate::log::chain;
@@ -20,6 +20,7 @@ use crate::prepare::Caches;
 use crate::quota::Means;
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
+use crate::warm::{self, Warm};
 use crate::{adopt, connection, files, groups, host, process, removal, workspace};
 
 /// The Python of an operator who names none.
@@ -50,6 +51,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     adopt::adopt(&daemon).await.context("failed to take over the workers that live")?;
+    warm::begin(&daemon);
     let listener = daemon.runtime.bind(group)?;
     tracing::info!(socket = %daemon.runtime.socket().display(), state = %daemon.state.display(), "listening");
     if args.private || args.print_ready {
@@ -132,6 +134,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         anchor,
         slots: Slots::default(),
         caches: Caches::default(),
+        warm: Warm::new(args.warm_start.unwrap_or(if args.private { Switch::Off } else { Switch::On })),
         search: Search::from_environment(),
         system: host::system(),
         file_threads: Arc::new(Semaphore::new(files::MAX_THREADS)),
@@ -214,6 +217,7 @@ async fn stdin_ended() {
 /// A daemon that others use leaves its workers to the next one; a private one leaves nothing.
 async fn go_down(daemon: &Daemon) {
     daemon.ending.send_replace(true);
+    daemon.warm.end().await;
     if !daemon.private {
         daemon.runtime.remove_socket();
         return;

@@ -9,13 +9,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
+use cellblock_proto::client::{Reply, Request, ZygoteState};
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::{FrameReader, Kind, Limits};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::leftovers::{self, Process};
 use crate::notebook::Notebook;
 use crate::setup::{Setup, Who};
@@ -133,6 +134,7 @@ impl Daemon {
             .arg(self.home.path().join("profiles"))
             .arg("--python")
             .arg(&self.setup.python)
+            .args(["--warm-start", if self.setup.warm { "on" } else { "off" }])
             .args(&self.setup.arguments)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
@@ -317,6 +319,23 @@ impl Daemon {
     /// A notebook under a profile.
     pub fn notebook_under(&self, name: &str, profile: &str) -> Notebook {
         Notebook::open(self.client(), name, Some(profile))
+    }
+
+    /// Waits until a profile's zygote is up and its spares are ready.
+    ///
+    /// # Panics
+    /// When that does not come.
+    pub fn warmed(&self, profile: &str) {
+        let mut client = self.client();
+        let warm = wait::within(wait::PATIENCE, || {
+            let Ok(Answer { reply: Reply::Warm { profiles }, .. }) = client.ask_about(&Request::Warm, b"")
+            else {
+                panic!("no word on what is warm")
+            };
+            let info = profiles.into_iter().find(|info| info.profile == profile)?;
+            (info.zygote == ZygoteState::Up && info.spares_ready == info.spares_wanted).then_some(())
+        });
+        assert!(warm.is_some(), "profile {profile} does not become warm\n{}", self.log());
     }
 
     /// All processes that are the daemon's: anchor, shims, inits, workers, and what those started.

@@ -82,6 +82,7 @@ impl Mode {
             masked_proc: false,
             shared_mounts: false,
             dropped: String::new(),
+            warm: false,
         })
     }
 }
@@ -140,6 +141,8 @@ pub struct Setup {
     pub masked_proc: bool,
     /// Barriers that its sandboxes are made without, comma-separated.
     pub dropped: String,
+    /// Whether it has zygotes and spares: most tests are of one worker, for which they are not worth it.
+    pub warm: bool,
 }
 
 impl Setup {
@@ -188,6 +191,13 @@ impl Setup {
     #[must_use]
     pub fn without(mut self, dropped: &str) -> Self {
         self.dropped = dropped.to_owned();
+        self
+    }
+
+    /// With zygotes and spares, as profiles ask for them.
+    #[must_use]
+    pub fn warm(mut self) -> Self {
+        self.warm = true;
         self
     }
 

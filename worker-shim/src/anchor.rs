@@ -2,18 +2,17 @@
 //! so it does nothing else and has nothing in it that would need an upgrade.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
 use cellblock_proto::frame::Kind;
 use cellblock_proto::id::WorkerId;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use sandbox_profiles::ids;
 
@@ -45,7 +44,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
          (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
          kernel.apparmor_restrict_unprivileged_userns)",
     )?;
-    let listener = listen(socket)?;
+    let listener = wire::listen(socket)?;
     // A session of its own: a terminal's Ctrl-C is for the program in front, not for this.
     let _ = rustix::process::setsid();
     println_ready()?;
@@ -224,19 +223,6 @@ const TIDY_NANOSECONDS: i64 = 20_000_000;
 enum After {
     Stay,
     End,
-}
-
-fn listen(path: &Path) -> anyhow::Result<OwnedFd> {
-    let failed = || format!("failed to listen at {}", path.display());
-    let name = CString::new(path.as_os_str().as_encoded_bytes()).with_context(failed)?;
-    let address = SocketAddrUnix::new(name.as_c_str()).with_context(failed)?;
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .with_context(failed)?;
-    let _ = std::fs::remove_file(path);
-    rustix::net::bind(&socket, &address).with_context(failed)?;
-    rustix::net::listen(&socket, 16).with_context(failed)?;
-    Ok(socket)
 }
 
 fn println_ready() -> anyhow::Result<()> {

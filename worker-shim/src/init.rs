@@ -1,26 +1,19 @@
 //! Pid 1 of the sandbox: builds its root, starts the worker, reaps orphans, and ends with the
 //! worker; and when it ends, the kernel ends everything else in there.
 
+use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use cellblock_proto::codec::Codec;
 use cellblock_proto::shim::StartSpec;
+use cellblock_steps::talk::{hear, say};
+use cellblock_steps::{StepError, execute_steps, join, worker_step};
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
-};
 use rustix::process::{Pid, Signal, WaitOptions};
-use sandbox_profiles::Actor;
-use serde::{Serialize, de::DeserializeOwned};
+use sandbox_profiles::{Action, Actor, Namespace};
 
-use crate::sandbox::{InitCommand, InitEvent, StepError, Taken, execute_steps, init_step, worker_step};
+use crate::sandbox::{InitCommand, InitEvent, Taken, attach_at, init_step};
 use crate::sys::{self, Forked};
-
-/// Longest message between shim and init, in bytes; a step's text is the longest part.
-const MESSAGE_BYTES: usize = 16 << 10;
 
 /// What init and worker-to-be exit with when they could not become what they should.
 const NOT_STARTED: i32 = 71;
@@ -45,6 +38,8 @@ fn serve(spec: &StartSpec, taken: &mut Taken, channel: &OwnedFd) -> io::Result<(
     }
     let children = sys::child_signal_fd()?;
     let mut worker = None;
+    // Of those that ended before we were told who the worker is.
+    let mut unknown = Vec::new();
     loop {
         let mut polled = [PollFd::new(channel, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, None))?;
@@ -52,8 +47,13 @@ fn serve(spec: &StartSpec, taken: &mut Taken, channel: &OwnedFd) -> io::Result<(
         if ended {
             let mut info = [0; 128];
             let _ = rustix::io::read(&children, &mut info);
-            if let Some(status) = reap(worker) {
-                return say(channel.as_fd(), &InitEvent::Ended { status }, &[]);
+            unknown.extend(reap());
+            if worker.is_some() {
+                let ended = unknown.iter().find(|(pid, _)| Some(*pid) == worker);
+                if let Some((_, status)) = ended {
+                    return say(channel.as_fd(), &InitEvent::Ended { status: *status }, &[]);
+                }
+                unknown.clear();
             }
         }
         if asked {
@@ -61,6 +61,26 @@ fn serve(spec: &StartSpec, taken: &mut Taken, channel: &OwnedFd) -> io::Result<(
                 // The shim has gone: so has the reason to live.
                 None => return Ok(()),
                 Some((InitCommand::Start, files)) => worker = Some(start(spec, &files, channel)?),
+                Some((InitCommand::Namespaces, _)) => tell_namespaces(channel.as_fd())?,
+                Some((InitCommand::Adopt { pid }, _)) => {
+                    worker = Pid::from_raw(pid);
+                    say(channel.as_fd(), &InitEvent::Adopted, &[])?;
+                    // It may have ended already.
+                    if let Some((_, status)) = unknown.iter().find(|(pid, _)| Some(*pid) == worker) {
+                        return say(channel.as_fd(), &InitEvent::Ended { status: *status }, &[]);
+                    }
+                }
+                Some((InitCommand::Attach { step }, trees)) => {
+                    let done = match (&step.action, trees.first()) {
+                        (Action::Attach { target }, Some(tree)) => attach_at(tree.as_fd(), target),
+                        _ => Err(io::Error::other("not a step that attaches, or nothing to attach")),
+                    };
+                    let event = match done {
+                        Ok(()) => InitEvent::Attached,
+                        Err(error) => InitEvent::Failed(StepError::new(&step, &error)),
+                    };
+                    say(channel.as_fd(), &event, &[])?;
+                }
                 Some((InitCommand::InterruptAll, _)) => {
                     let _ = interrupt_everyone();
                 }
@@ -83,15 +103,23 @@ fn interrupt_everyone() -> io::Result<()> {
     Ok(())
 }
 
-/// Reaps all that have ended; returns the worker's status when it is among them.
-fn reap(worker: Option<Pid>) -> Option<i32> {
-    let mut result = None;
+/// Reaps all that have ended; returns them with their exit code, or signal negated.
+fn reap() -> Vec<(Pid, i32)> {
+    let mut ended = Vec::new();
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-        if Some(pid) == worker {
-            result = status.exit_status().or_else(|| status.terminating_signal().map(|signal| -signal));
-        }
+        let how = status.exit_status().or_else(|| status.terminating_signal().map(|signal| -signal));
+        ended.extend(how.map(|how| (pid, how)));
     }
-    result
+    ended
+}
+
+/// Gives the shim what a worker that is not our child joins. We may open our own whoever we are; the shim
+/// could not, because we are not dumpable.
+fn tell_namespaces(channel: BorrowedFd<'_>) -> io::Result<()> {
+    let open = |namespace: &Namespace| File::open(format!("/proc/self/ns/{}", namespace.file()));
+    let files = join::NAMESPACES.iter().map(open).collect::<io::Result<Vec<_>>>()?;
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+    say(channel, &InitEvent::Namespaces, &files)
 }
 
 fn start(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> io::Result<Pid> {
@@ -134,39 +162,4 @@ fn become_worker(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> ! {
 /// Says what of the worker's plan did not hold, before it is anybody else.
 fn tell_missing(channel: BorrowedFd<'_>, missing: Vec<(u32, String)>) -> io::Result<()> {
     if missing.is_empty() { Ok(()) } else { say(channel, &InitEvent::Lacks { missing }, &[]) }
-}
-
-/// Sends one message of the shim-init channel.
-pub fn say<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let bytes = Codec::Bincode.encode(message).map_err(io::Error::other)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::other("too many descriptors for one message"));
-    }
-    let parts = [io::IoSlice::new(&bytes)];
-    rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;
-    Ok(())
-}
-
-/// Receives one message of the shim-init channel; `None` when the other side has gone.
-pub fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
-    let mut buffer = [0; MESSAGE_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        let mut parts = [io::IoSliceMut::new(&mut buffer)];
-        rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
-    })?;
-    let mut fds = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(received) = message {
-            fds.extend(received);
-        }
-    }
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    let message = Codec::Bincode.decode(&buffer[..received.bytes]).map_err(io::Error::other)?;
-    Ok(Some((message, fds)))
 }

@@ -1,7 +1,8 @@
 //! `cellblock-shim`: one binary, four jobs, all of them started by other programs of cellblock.
 //!
 //! - `--worker` makes it a **shim**: standard input is the supervisor's socket, descriptor 3 the outer
-//!   user namespace (and 4 the mount namespace that goes with it, when rootless), then its cgroups;
+//!   user namespace (and 4 the mount namespace that goes with it, when rootless), then its cgroups. The
+//!   first command says whether it is a worker's or a zygote's;
 //! - `--anchor` makes it the **anchor**, which outlives the supervisor and starts shims;
 //! - `--unpack DIR` writes the worker's Python and native code, which this binary carries, so that
 //!   versions cannot be mixed, to a folder below DIR and prints the folder's name;
@@ -19,6 +20,7 @@ mod sandbox;
 mod shim;
 mod sys;
 mod wire;
+mod zygote;
 
 use std::ffi::OsString;
 use std::io::Write;

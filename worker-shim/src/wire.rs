@@ -1,17 +1,20 @@
 //! Frames over SEQPACKET sockets, with descriptors: one message is one frame.
 
+use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use anyhow::Context as _;
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::{FLAG_MEMFD, Frame, FrameError, HEADER_BYTES, Header, Kind, Limits};
 use cellblock_proto::worker::INLINE_BYTES;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -60,6 +63,33 @@ pub fn send(socket: BorrowedFd<'_>, mut frame: Frame, fds: &[BorrowedFd<'_>]) ->
     let parts = [io::IoSlice::new(&head), io::IoSlice::new(&frame.meta), io::IoSlice::new(&frame.payload)];
     rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;
     Ok(())
+}
+
+/// Listens at a path for packets.
+///
+/// # Errors
+/// The path is too long, or cannot be made.
+pub fn listen(path: &Path) -> anyhow::Result<OwnedFd> {
+    let failed = || format!("failed to listen at {}", path.display());
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).with_context(failed)?;
+    let address = SocketAddrUnix::new(name.as_c_str()).with_context(failed)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .with_context(failed)?;
+    let _ = std::fs::remove_file(path);
+    rustix::net::bind(&socket, &address).with_context(failed)?;
+    rustix::net::listen(&socket, 16).with_context(failed)?;
+    Ok(socket)
+}
+
+/// Connects to who listens at a path for packets.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let address = SocketAddrUnix::new(name.as_c_str())?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
 }
 
 /// Sends a message without payload or descriptors.

@@ -124,6 +124,14 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
                 ("default", True, True),
                 ("mine", False, False),
             ]
+        case "warm":
+            warm = requests.warm().parse(name, content, payload)
+            assert [(info.profile, info.zygote, info.spares_ready, info.spares_wanted) for info in warm] == [
+                ("default", "up", 1, 2),
+                ("data-science", "starting", 1, 2),
+                ("team", "failed", 1, 2),
+            ]
+            assert "polars" in warm[2].detail
         case "plan":
             steps = requests.plan(None).parse(name, content, payload)
             assert steps[2] == Step("init", "private_root", True, "pivot", {}, "so that it holds")
@@ -278,6 +286,7 @@ CALLS: dict[str, requests.Call[Any]] = {
     "status": requests.status("analysis"),
     "doctor": requests.doctor(),
     "profiles": requests.profiles(),
+    "warm": requests.warm(),
     "plan": requests.plan("strict"),
     "shutdown": requests.shutdown(),
     "list_files": requests.list_files("analysis", "data"),

@@ -12,6 +12,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod selftest;
 pub(crate) mod status;
+pub(crate) mod warm;
 
 use std::io::{self, Write};
 
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Files(verb) => verb.run(),
         Command::Doctor(verb) => verb.run(),
         Command::Profile(verb) => verb.run(),
+        Command::Warm(verb) => verb.run(),
         Command::Selftest(verb) => verb.run(),
         Command::Completions(verb) => verb.run(),
     }

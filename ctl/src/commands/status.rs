@@ -5,6 +5,7 @@ use std::fmt::Write;
 use cellblock_proto::client::NotebookStatus;
 use cellblock_proto::id::NotebookId;
 use clap::Args;
+use sandbox_profiles::Start;
 
 use super::{print, print_json, report_table, table};
 use crate::ending::bytes;
@@ -50,6 +51,7 @@ fn text(status: &NotebookStatus) -> String {
         line("state", format!("{:?}", status.info.state).to_lowercase()),
         line("python", or_none(status.python.clone())),
         line("worker", or_none(status.worker_pid.map(|pid| format!("process {pid}")))),
+        line("started", or_none(status.report.as_ref().map(|report| started(&report.start)))),
         line("running", or_none(status.running.as_ref().map(ToString::to_string))),
         line("queue", or_none((!queue.is_empty()).then(|| queue.join(", ")))),
         line("executions", status.info.executions.to_string()),
@@ -65,4 +67,13 @@ fn text(status: &NotebookStatus) -> String {
         let _ = write!(text, "\n{}", report_table(report));
     }
     text
+}
+
+/// How a worker's Python came to be.
+fn started(start: &Start) -> String {
+    match start {
+        Start::Exec => "executed".to_owned(),
+        Start::Zygote => "forked from a zygote".to_owned(),
+        Start::Fallback { why } => format!("executed, though its profile asks for a zygote: {why}"),
+    }
 }

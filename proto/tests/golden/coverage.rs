@@ -26,17 +26,17 @@ macro_rules! variants {
 }
 
 variants!(request, REQUESTS, Request: Hello OpenNotebook Execute Attach Interrupt Cancel Input Query Restart Close
-    Delete Notebooks Status Doctor Comm Shutdown Profiles Plan ListFiles ReadFile WriteFile RemoveFile);
+    Delete Notebooks Status Doctor Comm Shutdown Profiles Warm Plan ListFiles ReadFile WriteFile RemoveFile);
 variants!(reply, REPLIES, Reply: Hello Error Notebook Accepted Output Outcome Answer Notebooks Status Doctor Done
-    Profiles Plan Files File);
+    Profiles Warm Plan Files File);
 variants!(output, OUTPUTS, Output: Stream Display Result Error ClearOutput InputRequest Truncated Notice);
 variants!(end, ENDS, End: Ok Error TimedOut Interrupted LimitHit WorkerDied Cancelled);
 variants!(death, DEATHS, Death: Exited Signalled Ended ShimLost Protocol);
 variants!(query, QUERIES, Query: Complete Inspect IsComplete History Variables);
 variants!(answer, ANSWERS, Answer: Complete Inspect IsComplete History Variables Busy);
-variants!(command, COMMANDS, Command: Start Resume Taken Execute Interrupt Cancel Input Query End);
+variants!(command, COMMANDS, Command: Start Zygote Claim Resume Taken Execute Interrupt Cancel Input Query End);
 variants!(event, EVENTS, EventBody: Ready StartFailed Accepted Started Output Finished Returned WorkerEnded Answer
-    State Refused);
+    State Spare ZygoteUp Refused);
 variants!(failure, FAILURES, StartFailure: Step Interpreter);
 variants!(worker_command, WORKER_COMMANDS, WorkerCommand: Execute Input Query);
 variants!(worker_event, WORKER_EVENTS, WorkerEventBody: Ready Unfit Switch Output Finished Answer);

@@ -2,7 +2,7 @@
 
 use cellblock_proto::client::{
     DoctorLine, ErrorCode, FileInfo, FileKind, Hello, NotebookInfo, NotebookStatus, ProfileInfo, Reply,
-    Request, WorkerState,
+    Request, WarmInfo, WorkerState, ZygoteState,
 };
 use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::{
@@ -12,7 +12,7 @@ use cellblock_proto::execution::{
 };
 use cellblock_proto::frame::FLAG_LAST;
 use cellblock_proto::query::{Answer, Completeness, Match, Query, VariableInfo};
-use sandbox_profiles::{Barrier, BarrierReport, BarrierState, SandboxReport};
+use sandbox_profiles::{Barrier, BarrierReport, BarrierState, SandboxReport, Start};
 
 use super::{Message, Sample, id};
 
@@ -68,6 +68,7 @@ pub(super) fn requests() -> Vec<Sample> {
         make("comm", Request::Comm { target: "jupyter.widget".into() }),
         make("shutdown", Request::Shutdown),
         make("profiles", Request::Profiles),
+        make("warm", Request::Warm),
         make("plan", Request::Plan { profile: Some("strict".into()) }),
         make("list_files", Request::ListFiles { notebook: id("analysis"), path: "data".into() }),
         make(
@@ -110,6 +111,7 @@ pub(super) fn replies() -> Vec<Sample> {
         last("doctor", Reply::Doctor { checks: doctor() }),
         last("done", Reply::Done),
         last("profiles", Reply::Profiles { profiles: profiles() }),
+        last("warm", Reply::Warm { profiles: warm() }),
         last("plan", Reply::Plan { steps: super::shim::steps() }),
         last("files", Reply::Files { files: files(), truncated: true }),
         last("file", Reply::File { bytes: 9 }).payload(b"a,b\n1,2\n"),
@@ -391,10 +393,30 @@ fn idle_status() -> NotebookStatus {
     }
 }
 
+fn warm() -> Vec<WarmInfo> {
+    let up = WarmInfo {
+        profile: "default".into(),
+        zygote: ZygoteState::Up,
+        detail: String::new(),
+        spares_ready: 1,
+        spares_wanted: 2,
+    };
+    let state = |profile: &str, zygote, detail: &str| WarmInfo {
+        profile: profile.into(),
+        zygote,
+        detail: detail.into(),
+        ..up.clone()
+    };
+    let failed =
+        state("team", ZygoteState::Failed, "the zygote did not start: import polars: no such module");
+    vec![up.clone(), state("data-science", ZygoteState::Starting, ""), failed]
+}
+
 pub(super) fn report() -> SandboxReport {
     let barrier = |barrier, state, detail: &str| BarrierReport { barrier, state, detail: detail.into() };
     SandboxReport {
         made_us: 1_870,
+        start: Start::Fallback { why: "the zygote is still starting".into() },
         barriers: vec![
             barrier(Barrier::Namespaces, BarrierState::Enforced, "7 namespaces"),
             barrier(Barrier::Memory, BarrierState::Degraded, "watched every 100 ms, no cgroup"),

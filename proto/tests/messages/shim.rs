@@ -2,7 +2,9 @@
 
 use cellblock_proto::execution::{Death, End, ExecuteOptions, NoticeTopic, OutputFrame};
 use cellblock_proto::query::Query;
-use cellblock_proto::shim::{Command, Event, EventBody, ShimState, StartFailure, StartSpec};
+use cellblock_proto::shim::{
+    Claim, Command, Event, EventBody, ShimState, StartFailure, StartSpec, ZygoteSpec,
+};
 use sandbox_profiles::{Action, Actor, Barrier, Limits, Namespace, Need, Resource, Step};
 
 use super::client::{answers, ends, every_option, name, notice, outcome, outputs, report};
@@ -18,6 +20,8 @@ pub(super) fn commands() -> Vec<Sample> {
     let lost = notice(NoticeTopic::VariablesLost, &["df"]);
     vec![
         make("start", Command::Start(Box::new(start()))),
+        make("zygote", Command::Zygote(Box::new(zygote()))),
+        make("claim", Command::Claim(Box::new(claim()))),
         make("resume", Command::Resume { build: "0.1.0+1".into(), taken: 42 }),
         make("taken", Command::Taken { seq: 43 }),
         make("execute", execute("e-1", ExecuteOptions::default(), None)).payload(b"1 + 1"),
@@ -58,6 +62,16 @@ pub(super) fn events() -> Vec<Sample> {
             },
         ),
         make("state", 0, EventBody::State(state())),
+        make("spare", 0, EventBody::Spare),
+        make(
+            "zygote_up",
+            0,
+            EventBody::ZygoteUp {
+                python: "CPython 3.11.7, IPython 9.18.1".into(),
+                preloaded: vec!["numpy".into(), "pandas".into()],
+                took_ms: 412,
+            },
+        ),
         make("refused", 0, EventBody::Refused { reason: "no such Execution".into() }),
     ];
     all.extend(outputs().into_iter().zip(0..).map(|((name, output, payload), seq)| {
@@ -91,7 +105,18 @@ fn start() -> StartSpec {
         retain_bytes: 64 << 20,
         retain_grace_ms: 30_000,
         orphan_ms: 600_000,
+        zygote: Some("/run/cellblock/workers/zygote.sock".into()),
+        no_zygote: Some("the zygote is still starting".into()),
+        spare: true,
     }
+}
+
+fn claim() -> Claim {
+    Claim { notebook: id("analysis"), attach: steps(), steps: steps() }
+}
+
+fn zygote() -> ZygoteSpec {
+    ZygoteSpec { start: start(), socket: "/run/cellblock/workers/zygote.sock".into() }
 }
 
 /// One step per actor and shape of action; the list of all actions is the plan's business.
@@ -127,5 +152,6 @@ fn state() -> ShimState {
         queue: vec![id("e-2"), id("e-3")],
         names: vec![name("df", None)],
         executions: 12,
+        spare: false,
     }
 }

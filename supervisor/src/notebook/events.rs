@@ -79,8 +79,9 @@ impl Notebook {
                 }
             }
             EventBody::Refused { reason } => self.refused(request, reason),
-            // Only asked for, and read, when a shim is taken over.
-            EventBody::State(_) => {}
+            // Only asked for, and read, when a shim is taken over; and what is said before a worker is a
+            // notebook's.
+            EventBody::State(_) | EventBody::Spare | EventBody::ZygoteUp { .. } => {}
         }
     }
 

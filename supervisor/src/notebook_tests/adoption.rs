@@ -13,6 +13,7 @@ fn state() -> ShimState {
         queue: vec![id("f")],
         names: Vec::new(),
         executions: 4,
+        spare: false,
     }
 }
 

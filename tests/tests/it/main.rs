@@ -24,3 +24,4 @@ mod slow_reader;
 mod survival;
 mod terminal;
 mod tiers;
+mod warm;

@@ -8,13 +8,16 @@
 //! 2. *Write*, with SIGINT blocked, and count the mark. From here on the call ends whole or with an
 //!    error that ends the worker.
 //!
-//! Besides, it keeps a SIGINT from being slept through (`nudge.rs`).
+//! Besides, it keeps a SIGINT from being slept through (`nudge.rs`), and has the zygote's part: forking a
+//! worker into a sandbox (`joint.rs`, `zygote.rs`).
 //!
 //! Deliberately absent: any lock or thread of its own (the worker forks), and any knowledge of what
 //! a frame says.
 
+mod joint;
 mod nudge;
 mod sys;
+mod zygote;
 
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -133,6 +136,35 @@ pub extern "C" fn cellblock_nudge_seen() {
 #[unsafe(no_mangle)]
 pub extern "C" fn cellblock_nudge_forget() {
     nudge::forget();
+}
+
+/// In a zygote: takes requests on `listener` and forks workers. Returns in each of them, sealed but for
+/// its last steps, the descriptor for [`cellblock_seal`], with `nonce` (16 bytes) filled and `spare` set to whether
+/// nobody waits for it yet; in the zygote only when it cannot go on, the negative errno. The interpreter's lock must be held.
+///
+/// # Safety
+/// `nonce` can be written for 16 bytes, `spare` for one integer, and the process has one thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellblock_zygote_serve(listener: c_int, nonce: *mut u8, spare: *mut c_int) -> c_int {
+    match zygote::serve(listener) {
+        Ok(worker) => {
+            // SAFETY: the caller vouches for both ranges.
+            unsafe {
+                std::ptr::copy_nonoverlapping(worker.nonce.as_ptr(), nonce, worker.nonce.len());
+                *spare = c_int::from(worker.spare);
+            }
+            worker.channel
+        }
+        Err(Errno(number)) => -number,
+    }
+}
+
+/// In a forked worker: waits until the sandbox is a notebook's, and takes the steps that are left. Returns 0;
+/// on failure the process ends. The interpreter's lock must be held.
+#[unsafe(no_mangle)]
+pub extern "C" fn cellblock_seal(channel: c_int) -> c_int {
+    zygote::seal(channel);
+    0
 }
 
 /// # Safety

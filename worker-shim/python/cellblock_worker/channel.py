@@ -58,14 +58,19 @@ class Channel:
         # Set by the text streams: a mark stands, a new stretch of text begins.
         self.marked: Callable[[], None] = lambda: None
         self.native = native
+        self._socket: socket.socket | None = None
+        self._open = False
+        self._buffer = bytearray(META_BYTES + INLINE_BYTES + (64 << 10))
+
+    def open(self) -> None:
+        """Takes the socket; in a zygote's worker after the fork."""
         # A second descriptor: reading goes on when user code closes 3, and the next send says so.
         self._socket = socket.socket(fileno=os.dup(SOCKET_FD))
         self._open = True
-        self._buffer = bytearray(META_BYTES + INLINE_BYTES + (64 << 10))
 
     @property
     def is_open(self) -> bool:
-        """False in a forked child: it has no frames and no marks."""
+        """False in a forked child, which has no frames and no marks, and in a zygote."""
         return self._open
 
     def fileno(self) -> int:
@@ -116,6 +121,7 @@ class Channel:
 
     def receive(self, *, wait: bool) -> Command | None:
         """The next command. Without `wait`, None when there is none; ends the worker at end of file."""
+        assert self._socket is not None
         while True:
             if wait:
                 # poll, not a blocking read: the socket's mode is the shim's to choose.
@@ -141,7 +147,8 @@ class Channel:
         """In a forked child: the channel is the parent's."""
         self._open = False
         self.lock = threading.RLock()  # another thread of the parent may hold the old one
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
         with contextlib.suppress(OSError):
             os.close(SOCKET_FD)
 

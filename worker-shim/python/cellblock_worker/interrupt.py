@@ -23,19 +23,26 @@ INTERRUPT_OFFSET = 0
 class Interrupts:
     """Decides what a SIGINT does."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, native: Native) -> None:
-        self._loop = loop
+    def __init__(self, native: Native) -> None:
+        # Set by `attach`.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._native = native
         self.held = 0
         self.missed = False
         self._task: asyncio.Task[None] | None = None
         self._run = 0
-        self._page = _shared_page()
+        self._page: mmap.mmap | None = None
         # An interrupt was delivered in this run, by exception or by cancelling its task.
         self.delivered = False
         # The cell was awaiting: what it sees is CancelledError, what it means is KeyboardInterrupt.
         self.cancelled = False
         self._cancelling = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Takes what a process has for itself: its loop, its page, its signal."""
+        self._loop = loop
+        self._page = _shared_page()
+        self.rest()
 
     def begin(self, run: int, task: asyncio.Task[None]) -> None:
         """From here on `run` may be interrupted."""
@@ -75,7 +82,7 @@ class Interrupts:
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         self._native.nudge_seen()
-        if self._run == 0 or self._named() != self._run:
+        if self._run == 0 or self._loop is None or self._named() != self._run:
             return
         if self.held:
             self.delivered = self.missed = True

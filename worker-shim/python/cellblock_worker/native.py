@@ -17,12 +17,13 @@ class Pipes(ctypes.Structure):
         ("number", ctypes.c_uint64),
     ]
     number: int
+    nonce: ctypes.Array[ctypes.c_uint8]
 
 
 class Native:
     """The loaded library. Raises `OSError` when it cannot be loaded, or a call fails."""
 
-    def __init__(self, path: str, nonce: bytes) -> None:
+    def __init__(self, path: str) -> None:
         library = ctypes.CDLL(path)
         self._write_mark = library.cellblock_write_mark
         self._write_mark.argtypes = [ctypes.c_void_p]
@@ -42,8 +43,13 @@ class Native:
         self.nudge_seen = library.cellblock_nudge_seen
         # This process is a forked child.
         self.nudge_forget = library.cellblock_nudge_forget
-        self._pipes = Pipes(1, 2, (ctypes.c_uint8 * 16).from_buffer_copy(nonce), 0)
+        self._pipes = Pipes(1, 2, (ctypes.c_uint8 * 16)(), 0)
         self._address = ctypes.addressof(self._pipes)
+
+    def begin(self, nonce: bytes) -> None:
+        """Marks bear this nonce from now on, and count from 1."""
+        ctypes.memmove(self._pipes.nonce, nonce, len(self._pipes.nonce))
+        self._pipes.number = 0
 
     @property
     def number(self) -> int:
@@ -69,3 +75,28 @@ def _again_or_raise(code: int, what: str) -> None:
     # After EINTR nothing has been written. Back in Python the signal's handler runs, and may raise.
     if -code != errno.EINTR:
         raise OSError(-code, f"failed to {what}: {os.strerror(-code)}")
+
+
+class Joint:
+    """The zygote's half of the library. It is called with the interpreter's lock held: nothing of Python may
+    run while a worker is forked."""
+
+    def __init__(self, path: str) -> None:
+        library = ctypes.PyDLL(path)
+        self._serve = library.cellblock_zygote_serve
+        self._serve.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+        self._seal = library.cellblock_seal
+        self._seal.argtypes = [ctypes.c_int]
+
+    def serve(self, listener: int) -> tuple[int, bytes, bool]:
+        """Forks workers for whoever connects. Returns in each of them: what `seal` wants, the nonce, and
+        whether nobody waits for it yet."""
+        nonce, spare = (ctypes.c_uint8 * 16)(), ctypes.c_int()
+        channel = self._serve(listener, ctypes.addressof(nonce), ctypes.addressof(spare))
+        if channel < 0:
+            raise OSError(-channel, f"failed to serve: {os.strerror(-channel)}")
+        return channel, bytes(nonce), bool(spare)
+
+    def seal(self, channel: int) -> None:
+        """In a worker: waits for its notebook and takes the last steps. It does not return on failure."""
+        self._seal(channel)

@@ -43,10 +43,15 @@ class Compiler(CachingCompiler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cells: dict[str, tuple[str, int]] = {}
-        # The shape of ipykernel's names: joblib and others recognise notebook code by it.
-        self._directory = f"{tempfile.gettempdir()}/ipykernel_{os.getpid()}"
+        self._directory = ""
         # Lines that the transformation of the current cell took from its beginning.
         self.leading_lines = 0
+
+    def begin(self) -> None:
+        """From here on names are those of this process."""
+        self._cells.clear()
+        # The shape of ipykernel's names: joblib and others recognise notebook code by it.
+        self._directory = f"{tempfile.gettempdir()}/ipykernel_{os.getpid()}"
 
     def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
         name = f"{self._directory}/{len(self._cells) + 1}.py"

@@ -161,6 +161,11 @@ impl Group {
         Ok(())
     }
 
+    /// Where one enters what one cannot be born into, by writing `0`.
+    pub fn late(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.join.iter().map(AsFd::as_fd)
+    }
+
     /// Whether the kernel holds the sandbox's memory below its limit.
     pub fn bounds_memory(&self) -> bool {
         self.memory.is_some()

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 use sandbox_profiles::{Action, Namespace, Step, ids};
 
-use super::{InitCommand, Making, Sandbox, devices, quota};
+use super::{Hand, Making, Sandbox, devices, quota};
 use crate::cgroup::Group;
 use crate::init;
 use crate::outer::{self, Outer};
@@ -77,8 +77,16 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
             Ok(())
         }
         Action::EnterOuter => {
+            // As root a workspace can be taken only before this, by an ordinary user only after it.
+            let (before, after) = (outer.first_host_uid.is_some(), outer.first_host_uid.is_none());
+            if spec.spare && before {
+                making.hand = Some(Hand::fork(spec, outer)?);
+            }
             outer::enter(outer)?;
             outer::end_with_parent()?;
+            if spec.spare && after {
+                making.hand = Some(Hand::fork(spec, outer)?);
+            }
             // Changing ids made us non-dumpable, and then nobody may write our child's id maps.
             Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?)
         }
@@ -104,6 +112,7 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
                         channel: ours,
                         missing: Vec::new(),
                         group: making.taken.group.take().unwrap_or_default(),
+                        hand: None,
                     });
                     Ok(())
                 }
@@ -113,9 +122,7 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
             let sandbox =
                 making.sandbox.as_ref().ok_or_else(|| io::Error::other("ids mapped before the clone"))?;
             let map: String = ids.iter().map(|(inside, outside)| format!("{inside} {outside} 1\n")).collect();
-            outer::write_maps(sandbox.init_pid, &map, &map, false)?;
-            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-            init::say(sandbox.channel.as_fd(), &InitCommand::Go, &[])
+            outer::write_maps(sandbox.init_pid, &map, &map, false)
         }
         _ => Err(io::Error::other("not a step of the shim")),
     }

@@ -12,12 +12,11 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     UnmountFlags,
 };
-use rustix::net::{AddressFamily, SocketType};
-use rustix::process::{DumpableBehavior, Gid, Resource as SystemResource, Rlimit, Uid};
-use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
-use sandbox_profiles::{Action, Resource, Step};
+use rustix::process::{DumpableBehavior, Gid, Uid};
+use rustix::thread::UnshareFlags;
+use sandbox_profiles::{Action, Step};
 
-use super::{Taken, landlock, overlay};
+use super::{Taken, overlay};
 use crate::cgroup::Group;
 use crate::sys;
 
@@ -68,6 +67,7 @@ pub fn init_step(step: &Step, taken: &mut Taken) -> io::Result<()> {
             mount_point(&place, is_folder)?;
             attach(tree.as_fd(), &place)
         }
+        Action::MountPoint { path } => mount_point(&at(path), true),
         Action::MountTmpfs { target, bytes, inodes, mode, executable } => {
             let mut flags = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
             if !executable {
@@ -117,33 +117,6 @@ pub fn init_step(step: &Step, taken: &mut Taken) -> io::Result<()> {
     }
 }
 
-/// Executes one step of the worker. What is left after the last is exec.
-pub fn worker_step(step: &Step) -> io::Result<()> {
-    match &step.action {
-        Action::BecomeWorker { id } => {
-            rustix::thread::set_thread_groups(&[])?;
-            let (uid, gid) = (Uid::from_raw(*id), Gid::from_raw(*id));
-            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-            Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
-        }
-        Action::NestUserNamespace { inside, outside } => nest(*inside, *outside),
-        Action::Limit { resource, value } => {
-            // Hard as soft; where the hard limit is already lower, that is the limit.
-            let resource = system_resource(*resource);
-            let most = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-            let value = Some((*value).min(most));
-            Ok(rustix::process::setrlimit(resource, Rlimit { current: value, maximum: value })?)
-        }
-        Action::NoNewPrivileges => Ok(rustix::thread::set_no_new_privs(true)?),
-        Action::DropCapabilities => drop_capabilities(),
-        Action::CloseFiles => Ok(()), // `install_files` did, before the first of these steps.
-        Action::ChangeDirectory { path } => Ok(rustix::process::chdir(path)?),
-        Action::Restrict { writable, files, tcp } => landlock::restrict(writable, files, *tcp),
-        Action::Prove => prove(),
-        _ => Err(io::Error::other("not a step of the worker")),
-    }
-}
-
 fn become_init() -> io::Result<()> {
     // An ordinary user's namespace denies setgroups; what he has of groups shows as nobody's.
     if fs::read_to_string("/proc/self/setgroups").is_ok_and(|answer| answer.trim() == "allow") {
@@ -158,63 +131,6 @@ fn become_init() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
 }
 
-fn nest(inside: u32, outside: u32) -> io::Result<()> {
-    // The maps below are owned by whoever may look at us.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
-    #[expect(deprecated, reason = "this process has one thread, for which unshare is sound")]
-    rustix::thread::unshare(UnshareFlags::NEWUSER)?;
-    fs::write("/proc/self/setgroups", "deny")?;
-    let map = format!("{inside} {outside} 1\n");
-    fs::write("/proc/self/gid_map", &map)?;
-    fs::write("/proc/self/uid_map", &map)
-}
-
-fn drop_capabilities() -> io::Result<()> {
-    // Bits the kernel does not know answer EINVAL, which ends the list.
-    for bit in 0..64 {
-        let capability = CapabilitySet::from_bits_retain(1 << bit);
-        match rustix::thread::remove_capability_from_bounding_set(capability) {
-            Ok(()) => {}
-            Err(Errno::INVAL) => break,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    rustix::thread::clear_ambient_capability_set()?;
-    use CapabilitiesSecureBits as Bits;
-    rustix::thread::set_capabilities_secure_bits(
-        Bits::NO_ROOT
-            | Bits::NO_ROOT_LOCKED
-            | Bits::NO_SETUID_FIXUP
-            | Bits::NO_SETUID_FIXUP_LOCKED
-            | Bits::KEEP_CAPS_LOCKED
-            | Bits::NO_CAP_AMBIENT_RAISE
-            | Bits::NO_CAP_AMBIENT_RAISE_LOCKED,
-    )?;
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    Ok(rustix::thread::set_capabilities(None, sets)?)
-}
-
-/// Tries, as the worker will be, what must be refused. Whatever succeeds here ends with this process.
-fn prove() -> io::Result<()> {
-    let held = |what: &str| Err(io::Error::other(format!("{what}, and it must not be")));
-    let sets = rustix::thread::capabilities(None)?;
-    if !(sets.effective | sets.permitted | sets.inheritable).is_empty() {
-        return held("a capability is held");
-    }
-    #[expect(deprecated, reason = "this process has one thread, for which unshare is sound")]
-    if rustix::thread::unshare(UnshareFlags::NEWUSER).is_ok() {
-        return held("a user namespace can be made");
-    }
-    if rustix::mount::mount("none", "/tmp", "tmpfs", MountFlags::empty(), None).is_ok() {
-        return held("something can be mounted");
-    }
-    if rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, None).is_ok() {
-        return held("a packet socket can be opened");
-    }
-    Ok(())
-}
-
 fn tmpfs(bytes: u64, inodes: u64, mode: u32, flags: MountAttrFlags) -> io::Result<OwnedFd> {
     let tmpfs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in
@@ -224,6 +140,11 @@ fn tmpfs(bytes: u64, inodes: u64, mode: u32, flags: MountAttrFlags) -> io::Resul
     }
     rustix::mount::fsconfig_create(&tmpfs)?;
     Ok(rustix::mount::fsmount(&tmpfs, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+}
+
+/// Puts a tree in its place in a finished sandbox, whose root cannot be changed any more.
+pub fn attach_at(mount: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    attach(mount, target)
 }
 
 fn attach(mount: BorrowedFd<'_>, place: &Path) -> io::Result<()> {
@@ -284,20 +205,5 @@ fn mount_point(place: &Path, folder: bool) -> io::Result<()> {
         fs::DirBuilder::new().mode(0o755).create(place)
     } else {
         File::options().write(true).create_new(true).mode(0o444).open(place).map(drop)
-    }
-}
-
-fn system_resource(resource: Resource) -> SystemResource {
-    match resource {
-        Resource::Core => SystemResource::Core,
-        Resource::Data => SystemResource::Data,
-        Resource::FileSize => SystemResource::Fsize,
-        Resource::LockedMemory => SystemResource::Memlock,
-        Resource::MessageQueues => SystemResource::Msgqueue,
-        Resource::OpenFiles => SystemResource::Nofile,
-        Resource::Processes => SystemResource::Nproc,
-        Resource::PendingSignals => SystemResource::Sigpending,
-        Resource::Stack => SystemResource::Stack,
-        Resource::RealTimePriority => SystemResource::Rtprio,
     }
 }

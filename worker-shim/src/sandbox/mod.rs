@@ -4,9 +4,9 @@
 //! init that has nothing to do, [`Sandbox::start`] gives it a worker.
 
 mod devices;
+mod hand;
 mod host;
 mod inside;
-pub mod landlock;
 mod overlay;
 pub mod quota;
 
@@ -15,63 +15,22 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use cellblock_proto::shim::{StartFailure, StartSpec};
+use cellblock_proto::shim::StartSpec;
+use cellblock_steps::talk::{hear, say};
+use cellblock_steps::{StepError, execute_steps};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
-use sandbox_profiles::{Actor, Need, Step};
+use rustix::process::{DumpableBehavior, Pid, Signal};
+use sandbox_profiles::{Action, Actor, Step};
 use serde::{Deserialize, Serialize};
 
-pub use inside::{init_step, worker_step};
+pub use hand::Hand;
+pub use inside::{attach_at, init_step};
 
 use crate::cgroup::{Folder, Group};
-use crate::init;
 use crate::outer::Outer;
 
 /// How long the end of a sandbox may take; measured: 2.4 ms, 23 ms with 201 busy processes.
 const END_SECONDS: i64 = 5;
-
-/// A step that failed: the one shape of every failure to make a sandbox.
-#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
-#[error("{step}: {error}")]
-pub struct StepError {
-    /// The step, as `profile explain` prints it.
-    pub step: String,
-    /// The kernel's answer.
-    pub error: String,
-    /// Its number, for the cure.
-    pub errno: i32,
-}
-
-impl StepError {
-    pub(crate) fn new(step: &impl ToString, source: &io::Error) -> Self {
-        StepError {
-            step: step.to_string(),
-            error: source.to_string(),
-            errno: source.raw_os_error().unwrap_or(0),
-        }
-    }
-
-    /// The failure as a client sees it.
-    pub fn failure(self) -> StartFailure {
-        // What we found out ourselves has no number, and rustix knows no error 0.
-        let errno = (self.errno != 0).then(|| Errno::from_raw_os_error(self.errno));
-        let cure = match errno {
-            Some(Errno::PERM | Errno::ACCESS) => {
-                Some("run `cellctl doctor`: it names what this host forbids".to_owned())
-            }
-            Some(Errno::NOSPC) if self.step.contains(".img ") => {
-                Some("make room on the disk of the state directory".to_owned())
-            }
-            Some(Errno::NOSPC) => Some(
-                "a limit of namespaces or inodes is used up: see sysctl user.max_user_namespaces".to_owned(),
-            ),
-            Some(Errno::NOENT) => Some("check that the path exists on the host".to_owned()),
-            _ => None,
-        };
-        StartFailure::Step { step: self.step, error: self.error, cure }
-    }
-}
 
 /// A best-effort step that did not hold; the report says so.
 pub type Missing = (Step, String);
@@ -88,6 +47,8 @@ pub struct Sandbox {
     pub missing: Vec<Missing>,
     /// Its cgroups; without any, an empty one.
     pub group: Group,
+    /// Who attaches the workspace later; of a spare only.
+    hand: Option<Hand>,
 }
 
 /// A sandbox while the shim makes it.
@@ -97,6 +58,7 @@ pub struct Making<'a> {
     groups: &'a [Folder],
     taken: Taken,
     sandbox: Option<Sandbox>,
+    hand: Option<Hand>,
 }
 
 /// What was taken from the host, on its way in.
@@ -122,6 +84,12 @@ pub enum InitEvent {
     Failed(StepError),
     /// The worker's process exists; its pidfd came along.
     Started,
+    /// Its namespaces, which came along in the order of `join::NAMESPACES`.
+    Namespaces,
+    /// It knows whose end is its own.
+    Adopted,
+    /// The tree is where it belongs.
+    Attached,
     /// A step of the worker, or its exec, failed; the process ends.
     NotStarted(StepError),
     /// These best-effort steps of the worker failed, by position in the plan. It goes on.
@@ -145,12 +113,24 @@ pub enum InitCommand {
     Start,
     /// SIGINT to everything but init.
     InterruptAll,
+    /// Give your namespaces.
+    Namespaces,
+    /// The worker is this process, which another has forked into the sandbox.
+    Adopt {
+        /// Its number in the sandbox.
+        pid: i32,
+    },
+    /// Attach the tree that came along.
+    Attach {
+        /// Which says where.
+        step: Step,
+    },
 }
 
 impl Sandbox {
     /// Executes the shim's steps and init's.
     pub fn make(spec: &StartSpec, outer: &Outer, groups: &[Folder]) -> Result<Sandbox, StepError> {
-        let mut making = Making { outer, groups, taken: Taken::default(), sandbox: None };
+        let mut making = Making { outer, groups, taken: Taken::default(), sandbox: None, hand: None };
         let missing = execute_steps(&spec.steps, Actor::Shim, |step| host::execute(step, spec, &mut making))?;
         let mut sandbox = making.sandbox.ok_or(StepError {
             step: "clone".to_owned(),
@@ -158,6 +138,12 @@ impl Sandbox {
             errno: 0,
         })?;
         drop(making.taken);
+        sandbox.hand = making.hand;
+        // Its ids are mapped, for which we had to be dumpable.
+        let begin = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(io::Error::from)
+            .and_then(|()| say(sandbox.channel.as_fd(), &InitCommand::Go, &[]));
+        begin.map_err(|error| lost(&error.to_string()))?;
         sandbox.note(spec, missing)?;
         sandbox.await_made(spec)?;
         Ok(sandbox)
@@ -176,7 +162,7 @@ impl Sandbox {
     }
 
     fn await_made(&mut self, spec: &StartSpec) -> Result<(), StepError> {
-        match init::hear(self.channel.as_fd()).map_err(|error| lost(&error.to_string()))? {
+        match hear(self.channel.as_fd()).map_err(|error| lost(&error.to_string()))? {
             Some((InitEvent::Made { missing }, _)) => self.note(spec, missing),
             Some((InitEvent::Failed(error), _)) => Err(error),
             Some((other, _)) => Err(lost(&format!("init said {other:?}"))),
@@ -187,14 +173,54 @@ impl Sandbox {
     /// Starts the worker with `files` as its descriptors 0, 1, 2, …; returns its pidfd.
     pub fn start(&self, files: &[BorrowedFd<'_>]) -> Result<OwnedFd, StepError> {
         let failed = |error: &io::Error| StepError::new(&"start the worker", error);
-        init::say(self.channel.as_fd(), &InitCommand::Start, files).map_err(|error| failed(&error))?;
-        match init::hear(self.channel.as_fd()).map_err(|error| failed(&error))? {
+        say(self.channel.as_fd(), &InitCommand::Start, files).map_err(|error| failed(&error))?;
+        match hear(self.channel.as_fd()).map_err(|error| failed(&error))? {
             Some((InitEvent::Started, fds)) => {
                 fds.into_iter().next().ok_or_else(|| failed(&io::Error::other("init sent no pidfd")))
             }
             Some((InitEvent::NotStarted(error), _)) => Err(error),
             other => Err(failed(&io::Error::other(format!("init said {:?}", other.map(|(event, _)| event))))),
         }
+    }
+
+    /// What a worker joins that is not init's child, in the order of `join::NAMESPACES`.
+    pub fn namespaces(&self) -> io::Result<Vec<OwnedFd>> {
+        match self.ask(&InitCommand::Namespaces, &[])? {
+            (InitEvent::Namespaces, files) => Ok(files),
+            (other, _) => Err(io::Error::other(format!("init said {other:?}"))),
+        }
+    }
+
+    /// Tells init which process is the worker, by its number in the sandbox.
+    pub fn adopt(&self, pid: i32) -> io::Result<()> {
+        match self.ask(&InitCommand::Adopt { pid }, &[])? {
+            (InitEvent::Adopted, _) => Ok(()),
+            (other, _) => Err(io::Error::other(format!("init said {other:?}"))),
+        }
+    }
+
+    /// Executes the steps by which a spare gets its workspace: the shim's are its hand's, which has the
+    /// rights that the shim has given up and ends with this; what it has taken, init attaches.
+    pub fn attach(&mut self, steps: &[Step]) -> Result<(), StepError> {
+        let hand = self.hand.take().ok_or_else(|| lost("there is no hand to attach a workspace with"))?;
+        let mut trees = hand.take(steps)?;
+        for step in steps.iter().filter(|step| step.actor == Actor::Init) {
+            let Action::Attach { target } = &step.action else { continue };
+            let failed = |error: &io::Error| StepError::new(step, error);
+            let tree = trees.remove(target).ok_or_else(|| failed(&io::Error::other("it was not taken")))?;
+            let attach = InitCommand::Attach { step: step.clone() };
+            match self.ask(&attach, &[tree.as_fd()]).map_err(|error| failed(&error))? {
+                (InitEvent::Attached, _) => {}
+                (InitEvent::Failed(error), _) => return Err(error),
+                (other, _) => return Err(failed(&io::Error::other(format!("init said {other:?}")))),
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, command: &InitCommand, files: &[BorrowedFd<'_>]) -> io::Result<(InitEvent, Vec<OwnedFd>)> {
+        say(self.channel.as_fd(), command, files)?;
+        hear(self.channel.as_fd())?.ok_or_else(|| io::Error::other("init has ended"))
     }
 
     /// Where init's events come from, for poll.
@@ -204,12 +230,12 @@ impl Sandbox {
 
     /// The next event of init, `None` when init has ended. To be called when `events` is readable.
     pub fn next_event(&self) -> Option<InitEvent> {
-        init::hear(self.channel.as_fd()).ok().flatten().map(|(event, _)| event)
+        hear(self.channel.as_fd()).ok().flatten().map(|(event, _)| event)
     }
 
     /// SIGINT to all processes of the sandbox but init.
     pub fn interrupt_all(&self) {
-        let _ = init::say(self.channel.as_fd(), &InitCommand::InterruptAll, &[]);
+        let _ = say(self.channel.as_fd(), &InitCommand::InterruptAll, &[]);
     }
 
     /// Ends everything in the sandbox; does not wait.
@@ -235,34 +261,4 @@ impl Drop for Sandbox {
 
 fn lost(error: &str) -> StepError {
     StepError { step: "make the sandbox".to_owned(), error: error.to_owned(), errno: 0 }
-}
-
-/// Executes the steps of one actor; returns the best-effort ones that failed.
-pub fn execute_steps(
-    steps: &[Step],
-    actor: Actor,
-    mut execute: impl FnMut(&Step) -> io::Result<()>,
-) -> Result<Vec<(u32, String)>, StepError> {
-    let mut missing = Vec::new();
-    for (at, step) in steps.iter().enumerate().filter(|(_, step)| step.actor == actor) {
-        if let Err(error) = execute(step) {
-            match step.need {
-                Need::Required => return Err(StepError::new(step, &error)),
-                Need::BestEffort => missing.push((u32::try_from(at).unwrap_or(u32::MAX), error.to_string())),
-            }
-        }
-    }
-    Ok(missing)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failure_that_no_system_call_reported_is_told_too() {
-        let failed = StepError::new(&"prove", &io::Error::other("a capability is held"));
-        let StartFailure::Step { step, error, cure } = failed.failure() else { panic!("another failure") };
-        assert_eq!((&*step, &*error, cure), ("prove", "a capability is held", None));
-    }
 }

@@ -31,7 +31,10 @@ impl Shim {
         };
         let now = Instant::now();
         match command {
-            Command::Start(_) => self.refuse(request, "this shim has been started".to_owned()),
+            Command::Start(_) | Command::Zygote(_) => {
+                self.refuse(request, "this shim has been started".to_owned());
+            }
+            Command::Claim(claim) => self.claim(*claim),
             Command::Resume { build, taken } if build == cellblock_proto::BUILD => {
                 self.resume(taken);
                 let state = self.state();
@@ -106,6 +109,7 @@ impl Shim {
             queue: self.executions.queue.iter().map(|queued| queued.execution.clone()).collect(),
             names: self.names.iter().cloned().collect(),
             executions: self.executions.ended,
+            spare: self.spare.is_some(),
         }
     }
 
@@ -316,6 +320,7 @@ impl Shim {
             group: &sandbox.group,
             disk: &self.disk,
             made_in: self.made_in,
+            start: &self.start_kind,
         };
         match report::report(&facts) {
             Ok(report) => {

@@ -22,7 +22,8 @@ mod worker;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -30,10 +31,11 @@ use anyhow::{Context, bail};
 use cellblock_proto::frame::{Frame, FrameReader, Kind, Limits as FrameLimits};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
-use cellblock_proto::shim::{Command, EventBody, StartFailure, StartSpec};
+use cellblock_proto::shim::{Claim, Command, EventBody, StartFailure, StartSpec, ZygoteSpec};
+use cellblock_steps::StepError;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use sandbox_profiles::{Action, SandboxReport};
+use sandbox_profiles::{Action, SandboxReport, Start};
 
 use self::disk::Disk;
 use self::executions::{Cause, Executions};
@@ -42,12 +44,12 @@ use self::meter::Meter;
 use self::outbox::Outbox;
 use self::processor::Processor;
 use self::text::{Gap, Text};
-use self::worker::Worker;
+use self::worker::{Joined, Worker};
 use crate::cgroup::Folder;
 use crate::outer::Outer;
 use crate::pump::Sequencer;
 use crate::sandbox::Sandbox;
-use crate::sys;
+use crate::{sys, wire};
 
 /// Where the anchor puts our own program; its cgroups come behind it.
 const PROGRAM_FD: i32 = 5;
@@ -69,7 +71,12 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let _ = rustix::process::setsid();
 
     let mut reader = FrameReader::new(FrameLimits::DEFAULT);
-    let mut spec = first_command(&socket, &mut reader)?;
+    let mut spec = match first_command(&socket, &mut reader)? {
+        First::Worker(spec) => *spec,
+        First::Zygote(spec) => return crate::zygote::run(&spec, socket, &outer),
+    };
+    // While we can: where it listens is the supervisor's folder.
+    let zygote = spec.zygote.as_deref().map(wire::connect);
     let nonce = worker::nonce(&mut spec)?;
     // With rights on the host still: the folder is the supervisor's alone.
     let _ = std::fs::remove_file(&spec.control_socket);
@@ -86,6 +93,8 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         listener,
         sandbox: None,
         worker: None,
+        spare: None,
+        start_kind: Start::Exec,
         sequencer: Sequencer::new(nonce),
         one_sided: None,
         text: Text::default(),
@@ -112,7 +121,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         over: false,
         spec,
     };
-    shim.start(&outer, &groups);
+    shim.start(&outer, &groups, zygote, nonce);
     drop((outer, groups));
     shim.serve()
 }
@@ -129,7 +138,13 @@ fn cgroups(kinds: &[OsString]) -> anyhow::Result<Vec<Folder>> {
     Ok(groups)
 }
 
-fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::Result<StartSpec> {
+/// What a shim can be told to be.
+enum First {
+    Worker(Box<StartSpec>),
+    Zygote(Box<ZygoteSpec>),
+}
+
+fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::Result<First> {
     let frame = loop {
         if let Some(frame) = reader.next_frame()? {
             break frame;
@@ -140,13 +155,15 @@ fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::Resul
             count => reader.feed(&bytes[..count]),
         }
     };
-    match frame.message()? {
-        Command::Start(spec) if spec.build == cellblock_proto::BUILD => Ok(*spec),
-        Command::Start(spec) => {
-            bail!("the supervisor is of build {}, this shim of {}", spec.build, cellblock_proto::BUILD)
-        }
-        _ => bail!("the first command must be Start"),
+    let (build, first) = match frame.message()? {
+        Command::Start(spec) => (spec.build.clone(), First::Worker(spec)),
+        Command::Zygote(spec) => (spec.start.build.clone(), First::Zygote(spec)),
+        _ => bail!("the first command must be Start or Zygote"),
+    };
+    if build != cellblock_proto::BUILD {
+        bail!("the supervisor is of build {build}, this shim of {}", cellblock_proto::BUILD);
     }
+    Ok(first)
 }
 
 /// The connection to the supervisor.
@@ -158,6 +175,14 @@ struct Control {
     resumed: bool,
 }
 
+/// A worker that has just been started.
+enum Started {
+    /// Python begins.
+    Running(Worker),
+    /// Python is there, and waits to be sealed.
+    Forked(Joined),
+}
+
 /// The shim's whole state.
 struct Shim {
     spec: StartSpec,
@@ -166,6 +191,10 @@ struct Shim {
     listener: UnixListener,
     sandbox: Option<Sandbox>,
     worker: Option<Worker>,
+    /// A worker that waits to be claimed.
+    spare: Option<Joined>,
+    /// How Python was started.
+    start_kind: Start,
     sequencer: Sequencer,
     one_sided: Option<Instant>,
     text: Text,
@@ -203,24 +232,89 @@ struct Shim {
 }
 
 impl Shim {
-    fn start(&mut self, outer: &Outer, groups: &[Folder]) {
+    fn start(
+        &mut self,
+        outer: &Outer,
+        groups: &[Folder],
+        zygote: Option<io::Result<OwnedFd>>,
+        nonce: [u8; 16],
+    ) {
         let began = Instant::now();
         let made = Sandbox::make(&self.spec, outer, groups).and_then(|sandbox| {
             self.made_in = began.elapsed();
-            let worker = Worker::start(&sandbox);
-            worker.map(|worker| (sandbox, worker))
+            let started = self.start_worker(&sandbox, zygote, nonce);
+            started.map(|started| (sandbox, started))
         });
         match made {
-            Ok((sandbox, worker)) => {
+            Ok((sandbox, started)) => {
                 self.sandbox = Some(sandbox);
-                self.worker = Some(worker);
+                match started {
+                    Started::Running(worker) => self.worker = Some(worker),
+                    Started::Forked(joined) if self.spec.spare => {
+                        self.spare = Some(joined);
+                        self.outbox.push_loose(0, EventBody::Spare, Vec::new());
+                    }
+                    Started::Forked(joined) => self.seal(joined),
+                }
             }
             Err(error) => self.fail_to_start(error.failure()),
         }
     }
 
+    /// By a zygote, if there is one; and if it has not made anything, by executing Python.
+    fn start_worker(
+        &mut self,
+        sandbox: &Sandbox,
+        zygote: Option<io::Result<OwnedFd>>,
+        nonce: [u8; 16],
+    ) -> Result<Started, StepError> {
+        let why = match zygote {
+            Some(Ok(zygote)) => match Worker::fork(sandbox, zygote, &self.spec, nonce)? {
+                Ok(joined) => {
+                    self.start_kind = Start::Zygote;
+                    return Ok(Started::Forked(joined));
+                }
+                Err(why) => Some(why),
+            },
+            Some(Err(error)) => Some(format!("the zygote does not listen: {error}")),
+            None => self.spec.no_zygote.clone(),
+        };
+        if self.spec.spare {
+            // Executed Python would be running before anybody knows for whom.
+            let error = why.unwrap_or_else(|| "a spare needs a zygote".to_owned());
+            return Err(StepError { step: "fork a spare".to_owned(), error, errno: 0 });
+        }
+        self.start_kind = why.map_or(Start::Exec, |why| Start::Fallback { why });
+        Worker::start(sandbox).map(Started::Running)
+    }
+
+    /// The last steps of a worker that was forked; from here on it is as any other.
+    fn seal(&mut self, joined: Joined) {
+        let steps = self.spec.steps.clone();
+        let sealed = joined.seal(&steps).and_then(|(worker, missing)| {
+            let Some(sandbox) = &mut self.sandbox else { return Ok(worker) };
+            sandbox.note(&self.spec, missing).map(|()| worker)
+        });
+        match sealed {
+            Ok(worker) => self.worker = Some(worker),
+            Err(error) => self.fail_to_start(error.failure()),
+        }
+    }
+
+    /// A spare becomes a notebook's.
+    fn claim(&mut self, claim: Claim) {
+        let (Some(joined), Some(sandbox)) = (self.spare.take(), &mut self.sandbox) else { return };
+        self.spec.notebook = claim.notebook;
+        self.spec.steps = claim.steps;
+        self.started = Instant::now();
+        match sandbox.attach(&claim.attach) {
+            Ok(()) => self.seal(joined),
+            Err(error) => self.fail_to_start(error.failure()),
+        }
+    }
+
     fn fail_to_start(&mut self, failure: StartFailure) {
-        (self.sandbox, self.worker) = (None, None);
+        (self.sandbox, self.worker, self.spare) = (None, None, None);
         (self.memory, self.disk) = (Memory::default(), Disk::default());
         self.outbox.push(EventBody::StartFailed { failure }, Vec::new());
         self.over = true;
@@ -231,6 +325,10 @@ impl Shim {
             let now = Instant::now();
             let deadline = self.clock(now);
             if self.over && self.outbox.is_empty() {
+                return Ok(());
+            }
+            if self.spare.is_some() && self.control.is_none() {
+                // Whoever comes back makes new ones.
                 return Ok(());
             }
             if self.alone_since.is_some_and(|since| now >= since + Duration::from_millis(self.spec.orphan_ms))

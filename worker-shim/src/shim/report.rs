@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use cellblock_steps::landlock;
 use rustix::process::Pid;
-use sandbox_profiles::{Action, Barrier, BarrierReport, BarrierState, SandboxReport, Step};
+use sandbox_profiles::{Action, Barrier, BarrierReport, BarrierState, SandboxReport, Start, Step};
 
 use super::disk::Disk;
 use crate::cgroup::Group;
-use crate::sandbox::{Missing, landlock};
+use crate::sandbox::Missing;
 use crate::sys;
 
 /// What `/proc/PID/status` must say of a worker: the kernel's own account.
@@ -38,6 +39,8 @@ pub struct Facts<'a> {
     pub disk: &'a Disk,
     /// How long it took to make the sandbox.
     pub made_in: Duration,
+    /// How Python was started.
+    pub start: &'a Start,
 }
 
 /// The report of a sandbox.
@@ -64,6 +67,7 @@ pub fn report(facts: &Facts<'_>) -> Result<SandboxReport, String> {
     Ok(SandboxReport {
         barriers: lines.into_values().collect(),
         made_us: u64::try_from(facts.made_in.as_micros()).unwrap_or(u64::MAX),
+        start: facts.start.clone(),
     })
 }
 
@@ -226,6 +230,7 @@ mod tests {
                 group: &Group::default(),
                 disk: &Disk::default(),
                 made_in: Duration::ZERO,
+                start: &Start::Exec,
             };
             let report = report(&facts).unwrap();
             report.barriers.into_iter().find(|line| line.barrier == Barrier::Landlock).unwrap()

@@ -3,20 +3,26 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::StreamName;
 use cellblock_proto::frame::Kind;
 use cellblock_proto::shim::StartSpec;
 use cellblock_proto::worker::{WorkerCommand, WorkerEvent};
+use cellblock_steps::StepError;
+use cellblock_steps::join::{Reply, Request, Seal};
+use cellblock_steps::talk::{hear, say};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
+use sandbox_profiles::{Actor, Step};
 
 use crate::pump::{Pending, Sequencer};
-use crate::sandbox::{InitEvent, Sandbox, StepError};
+use crate::sandbox::{InitEvent, Sandbox};
 use crate::sys::SharedWord;
 use crate::wire::{self, ReceiveError};
 
@@ -29,6 +35,10 @@ const SEARCH_BYTES: usize = 4 << 20;
 const PIPE_BYTES: usize = 256 << 10;
 /// Frames taken from the channel before the pipes are looked at again, in bytes of payload.
 const CHANNEL_BYTES: usize = 8 << 20;
+
+/// How long a zygote may take to fork, and a worker to be prepared: both take milliseconds, but a hundred
+/// may be asked for at once.
+const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A started worker.
 pub struct Worker {
@@ -69,6 +79,58 @@ impl Worker {
             return Err(error);
         }
         Ok(worker)
+    }
+
+    /// Has a zygote fork it into a made sandbox. The inner error says why the zygote has not: then the sandbox
+    /// is as it was.
+    ///
+    /// # Errors
+    /// A worker was begun and failed: the sandbox cannot be used any more.
+    pub fn fork(
+        sandbox: &Sandbox,
+        zygote: OwnedFd,
+        spec: &StartSpec,
+        nonce: [u8; 16],
+    ) -> Result<Result<Joined, String>, StepError> {
+        let ends = match Ends::open() {
+            Ok(ends) => ends,
+            Err(error) => return Ok(Err(format!("no descriptors for a worker: {error}"))),
+        };
+        let steps: Vec<Step> = worker_steps(&spec.steps).map(|(_, step)| step.clone()).collect();
+        let early = sandbox_profiles::early(&steps);
+        let request = Request {
+            birth: sandbox.group.birth().is_some(),
+            late: u32::try_from(sandbox.group.late().count()).unwrap_or(u32::MAX),
+            spare: spec.spare,
+            nonce,
+            steps: steps[..early].to_vec(),
+        };
+        if let Err(error) = ask_for_worker(sandbox, &zygote, &ends, &request) {
+            return Ok(Err(format!("the zygote was not asked: {error}")));
+        }
+        let failed = |what: String| StepError::new(&"fork a worker", &io::Error::other(what));
+        let (mut worker, mut waits) = (None, false);
+        // Zygote and worker talk at the same time.
+        while worker.is_none() || !waits {
+            match hear::<Reply>(zygote.as_fd()) {
+                Ok(Some((Reply::Forked { pid }, files))) => {
+                    let pidfd = files.into_iter().next().ok_or_else(|| failed("no pidfd came".to_owned()))?;
+                    sandbox.adopt(pid).map_err(|error| failed(error.to_string()))?;
+                    worker = Some(pidfd);
+                }
+                Ok(Some((Reply::Waits, _))) => waits = true,
+                Ok(Some((Reply::Refused(error), _))) => return Ok(Err(error.to_string())),
+                Ok(Some((Reply::Failed(error), _))) => return Err(error),
+                Ok(Some((other, _))) => return Err(failed(format!("it said {other:?}"))),
+                Ok(None) if worker.is_none() && !waits => return Ok(Err("the zygote has ended".to_owned())),
+                Ok(None) => return Err(failed("zygote and worker have ended".to_owned())),
+                // Whether there is a worker now, nobody can say.
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        }
+        let Some(pidfd) = worker else { return Err(failed("no worker came".to_owned())) };
+        let worker = ends.into_worker(pidfd).map_err(|error| failed(error.to_string()))?;
+        Ok(Ok(Joined { worker, channel: zygote, early }))
     }
 
     /// The descriptors to wait for, by what they are.
@@ -171,6 +233,61 @@ impl Worker {
         self.word.store(run);
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::INT);
     }
+}
+
+/// A worker in its sandbox, with Python prepared, that waits to be sealed.
+pub struct Joined {
+    worker: Worker,
+    /// To the worker, until it is sealed.
+    channel: OwnedFd,
+    /// How many of its steps it has taken.
+    early: usize,
+}
+
+impl Joined {
+    /// Has it take its last steps. Gives what of them did not hold, by position in the plan.
+    ///
+    /// # Errors
+    /// A step that is required failed; the sandbox must not be used.
+    pub fn seal(self, plan: &[Step]) -> Result<(Worker, Vec<(u32, String)>), StepError> {
+        let (places, steps): (Vec<u32>, Vec<Step>) =
+            worker_steps(plan).skip(self.early).map(|(at, step)| (at, step.clone())).unzip();
+        let failed = |error: &io::Error| StepError::new(&"seal the worker", error);
+        say(self.channel.as_fd(), &Seal { steps }, &[]).map_err(|error| failed(&error))?;
+        match self.hear()? {
+            Reply::Sealed { missing } => {
+                let place = |at: u32| places.get(at as usize).copied().unwrap_or(u32::MAX);
+                let missing = missing.into_iter().map(|(at, error)| (place(at), error)).collect();
+                Ok((self.worker, missing))
+            }
+            other => Err(failed(&io::Error::other(format!("it said {other:?}")))),
+        }
+    }
+
+    /// Its next word; a failure is an error.
+    fn hear(&self) -> Result<Reply, StepError> {
+        let failed = |error: &io::Error| StepError::new(&"hear from the worker", error);
+        match hear::<Reply>(self.channel.as_fd()).map_err(|error| failed(&error))? {
+            Some((Reply::Failed(error), _)) => Err(error),
+            Some((reply, _)) => Ok(reply),
+            None => Err(failed(&io::Error::other("it ended before it was sealed"))),
+        }
+    }
+}
+
+/// A plan's steps of the worker, with their places in it.
+fn worker_steps(plan: &[Step]) -> impl Iterator<Item = (u32, &Step)> {
+    (0..).zip(plan).filter(|(_, step)| step.actor == Actor::Worker)
+}
+
+fn ask_for_worker(sandbox: &Sandbox, zygote: &OwnedFd, ends: &Ends, request: &Request) -> io::Result<()> {
+    set_socket_timeout(zygote, Timeout::Recv, Some(JOIN_PATIENCE))?;
+    set_socket_timeout(zygote, Timeout::Send, Some(JOIN_PATIENCE))?;
+    let namespaces = sandbox.namespaces()?;
+    let own = [&ends.stdout.1, &ends.stderr.1, &ends.channel.1, &ends.word].map(AsFd::as_fd);
+    let groups = sandbox.group.birth().into_iter().chain(sandbox.group.late());
+    let files: Vec<BorrowedFd<'_>> = namespaces.iter().map(AsFd::as_fd).chain(groups).chain(own).collect();
+    say(zygote.as_fd(), request, &files)
 }
 
 /// Both ends of everything, before the worker has its own.

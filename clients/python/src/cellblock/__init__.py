@@ -79,7 +79,7 @@ from ._outcome import (
     Usage,
     WorkerDied,
 )
-from ._profiles import ProfileInfo, Step
+from ._profiles import ProfileInfo, Step, WarmInfo
 from ._requests import ExecuteOptions
 from ._service import (
     AsyncExecutionService,
@@ -186,6 +186,7 @@ __all__ = [
     "ValueTooLarge",
     "VariableInfo",
     "VersionMismatch",
+    "WarmInfo",
     "WorkerDied",
     "__version__",
     "escape_name",

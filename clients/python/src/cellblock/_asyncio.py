@@ -21,7 +21,7 @@ from ._exceptions import CellblockError, ConnectionLost, TooLarge
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle, InputRequest, Output
 from ._outcome import Completed, Outcome
-from ._profiles import ProfileInfo, Step
+from ._profiles import ProfileInfo, Step, WarmInfo
 from ._protocol import (
     DEFAULT,
     RETRYABLE,
@@ -82,6 +82,10 @@ class AsyncClient:
     async def profiles(self, *, timeout: Wait = DEFAULT) -> tuple[ProfileInfo, ...]:
         """The profiles that a notebook can be opened with, sorted by name; broken ones too."""
         return await self._call(requests.profiles(), timeout)
+
+    async def warm(self, *, timeout: Wait = DEFAULT) -> tuple[WarmInfo, ...]:
+        """Zygotes and spare workers, by profile; of profiles that are used, or warmed at the start."""
+        return await self._call(requests.warm(), timeout)
 
     async def plan(self, profile: str | None = None, *, timeout: Wait = DEFAULT) -> tuple[Step, ...]:
         """The steps that would make a sandbox of a profile on cellblockd's host; nothing is made."""

@@ -15,7 +15,7 @@ from ._execution import Execution, InputCallback
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle
 from ._outcome import Completed
-from ._profiles import ProfileInfo, Step
+from ._profiles import ProfileInfo, Step, WarmInfo
 from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
 from ._requests import Call, ExecuteOptions, ValueFormat
 from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus, VariableInfo
@@ -73,6 +73,10 @@ class Client:
     def profiles(self, *, timeout: Wait = DEFAULT) -> tuple[ProfileInfo, ...]:
         """The profiles that a notebook can be opened with, sorted by name; broken ones too."""
         return self._call(requests.profiles(), timeout)
+
+    def warm(self, *, timeout: Wait = DEFAULT) -> tuple[WarmInfo, ...]:
+        """Zygotes and spare workers, by profile; of profiles that are used, or warmed at the start."""
+        return self._call(requests.warm(), timeout)
 
     def plan(self, profile: str | None = None, *, timeout: Wait = DEFAULT) -> tuple[Step, ...]:
         """The steps that would make a sandbox of a profile on cellblockd's host; nothing is made."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, cast
 from ._exceptions import ProtocolError
 from ._fields import Fields, unknown
 
+ZygoteState: TypeAlias = Literal["starting", "up", "failed"]
 Actor: TypeAlias = Literal["shim", "init", "worker", "watch"]
 
 
@@ -19,6 +20,18 @@ class ProfileInfo:
     description: str
     usable: bool
     builtin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WarmInfo:
+    """How warm a profile is: its zygote, and the workers that wait for a notebook."""
+
+    profile: str
+    zygote: ZygoteState
+    detail: str
+    """What is wrong; empty when nothing is."""
+    spares_ready: int
+    spares_wanted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,20 @@ def parse_profile(fields: Fields) -> ProfileInfo:
         description=fields.text("description"),
         usable=fields.flag("usable"),
         builtin=fields.flag("builtin"),
+    )
+
+
+def parse_warm(fields: Fields) -> WarmInfo:
+    """How warm a profile is."""
+    zygote = fields.text("zygote")
+    if zygote not in ("starting", "up", "failed"):
+        raise unknown("state of a zygote", zygote)
+    return WarmInfo(
+        profile=fields.text("profile"),
+        zygote=cast(ZygoteState, zygote),
+        detail=fields.text("detail"),
+        spares_ready=fields.integer("spares_ready"),
+        spares_wanted=fields.integer("spares_wanted"),
     )
 
 

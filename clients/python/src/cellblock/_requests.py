@@ -14,7 +14,7 @@ from ._exceptions import Busy, ProtocolError
 from ._fields import Fields, variant
 from ._files import FilePart, Listing, parse_listing, parse_part
 from ._messages import Bundle
-from ._profiles import ProfileInfo, Step, parse_profile, parse_step
+from ._profiles import ProfileInfo, Step, WarmInfo, parse_profile, parse_step, parse_warm
 from ._status import (
     Completions,
     DoctorLine,
@@ -167,6 +167,11 @@ def doctor() -> Call[tuple[DoctorLine, ...]]:
 def profiles() -> Call[tuple[ProfileInfo, ...]]:
     """The profiles that a notebook can be opened with."""
     return Call("profiles", _one("profiles", lambda fields: fields.structs("profiles", parse_profile)))
+
+
+def warm() -> Call[tuple[WarmInfo, ...]]:
+    """Zygotes and spares, by profile."""
+    return Call("warm", _one("warm", lambda fields: fields.structs("profiles", parse_warm)))
 
 
 def plan(profile: str | None) -> Call[tuple[Step, ...]]:

@@ -50,6 +50,10 @@ class NotebookStatus:
     report: tuple[BarrierReport, ...] | None
     made_seconds: float | None
     """How long it took to make the worker's sandbox, without the start of Python."""
+    forked: bool | None
+    """Whether the worker was forked from a zygote; else its Python was executed."""
+    not_forked: str | None
+    """Why it was executed although its profile asks for a zygote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ def parse_notebook(fields: Fields) -> NotebookInfo:
 def parse_status(fields: Fields) -> NotebookStatus:
     """A notebook in full."""
     report = fields.optional_fields("report")
+    start, told = ("", None) if report is None else report.variant("start")
+    fallback = Fields("fallback", {} if told is None else told)
     return NotebookStatus(
         info=parse_notebook(fields.fields("info")),
         running=fields.optional_text("running"),
@@ -130,6 +136,8 @@ def parse_status(fields: Fields) -> NotebookStatus:
         python=fields.optional_text("python"),
         report=None if report is None else report.structs("barriers", _barrier),
         made_seconds=None if report is None else (report.optional_integer("made_us") or 0) / 1e6,
+        forked=None if report is None else start == "zygote",
+        not_forked=fallback.text("why") if start == "fallback" else None,
     )
 
 

@@ -27,8 +27,11 @@ const USEFUL: u32 = 2;
 
 /// What an ABI restricts.
 pub struct Rights {
+    /// Of `LANDLOCK_ACCESS_FS_*`.
     pub files: u64,
+    /// Of `LANDLOCK_ACCESS_NET_*`.
     pub net: u64,
+    /// Of `LANDLOCK_SCOPE_*`.
     pub scopes: u64,
 }
 

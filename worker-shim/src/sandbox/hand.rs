@@ -1,0 +1,98 @@
+//! A spare's hand: a process forked from its shim while that still had the right to take a workspace.
+//!
+//! A spare's shim gives up its rights on the host before anybody knows for which notebook. So its hand
+//! keeps them until the claim, does the steps that are left, gives what it has taken to the shim, and ends
+//! before the worker is sealed. It reads nothing but what its shim says, and no user code runs meanwhile.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use cellblock_proto::shim::StartSpec;
+use cellblock_steps::talk::{hear, say};
+use cellblock_steps::{StepError, execute_steps};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Pid, Signal, WaitOptions};
+use sandbox_profiles::{Actor, Step};
+use serde::{Deserialize, Serialize};
+
+use super::{Making, Taken, host};
+use crate::outer::Outer;
+use crate::sys::{self, Forked};
+
+/// The hand, as its shim holds it.
+pub struct Hand {
+    channel: OwnedFd,
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Order {
+    steps: Vec<Step>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Done {
+    /// The trees for these targets came along.
+    Taken(Vec<PathBuf>),
+    Failed(StepError),
+}
+
+impl Hand {
+    /// Forks it. The caller has one thread, and the rights that it is to have.
+    ///
+    /// # Errors
+    /// There is no further process.
+    pub fn fork(spec: &StartSpec, outer: &Outer) -> io::Result<Hand> {
+        let (ours, its) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        match sys::clone(0, None)? {
+            Forked::Child => {
+                drop(ours);
+                let code = i32::from(serve(spec, outer, its.as_fd()).is_err());
+                sys::exit_now(code)
+            }
+            Forked::Parent { pidfd, pid } => Ok(Hand { channel: ours, pid, pidfd }),
+        }
+    }
+
+    /// Has the shim's steps among these done; returns the trees taken.
+    ///
+    /// # Errors
+    /// A step failed, or the hand has ended.
+    pub fn take(self, steps: &[Step]) -> Result<BTreeMap<PathBuf, OwnedFd>, StepError> {
+        let lost = |error: &io::Error| StepError::new(&"take the workspace", error);
+        say(self.channel.as_fd(), &Order { steps: steps.to_vec() }, &[]).map_err(|error| lost(&error))?;
+        match hear(self.channel.as_fd()).map_err(|error| lost(&error))? {
+            Some((Done::Taken(targets), trees)) => Ok(targets.into_iter().zip(trees).collect()),
+            Some((Done::Failed(error), _)) => Err(error),
+            None => Err(lost(&io::Error::other("the shim's hand has ended"))),
+        }
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        // As root it is not ours to kill; it ends when the channel does, if it has not yet.
+        let _ = rustix::net::shutdown(&self.channel, rustix::net::Shutdown::Both);
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+    }
+}
+
+fn serve(spec: &StartSpec, outer: &Outer, channel: BorrowedFd<'_>) -> io::Result<()> {
+    // The shim has one thread, so its end is the end of the thread that this is bound to.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let Some((Order { steps }, _)) = hear(channel)? else { return Ok(()) };
+    let mut making = Making { outer, groups: &[], taken: Taken::default(), sandbox: None, hand: None };
+    match execute_steps(&steps, Actor::Shim, |step| host::execute(step, spec, &mut making)) {
+        Ok(_) => {
+            let trees = making.taken.trees;
+            let files: Vec<BorrowedFd<'_>> = trees.values().map(AsFd::as_fd).collect();
+            say(channel, &Done::Taken(trees.keys().cloned().collect()), &files)
+        }
+        Err(error) => say(channel, &Done::Failed(error), &[]),
+    }
+}
