@@ -5,17 +5,14 @@
 //! ext4 in it, `workspace.img` beside where the folder would be. Where neither can be had, the shim
 //! watches. Nothing is ever moved from one to another.
 
-use std::fs::{self, File};
+mod image;
+
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cellblock_proto::id::NotebookId;
-use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
 use sandbox_profiles::{Quota, Workspace};
-use tokio::time::Instant;
 
 use crate::daemon::Daemon;
 use crate::host;
@@ -23,41 +20,14 @@ use crate::log::chain;
 use crate::process;
 use crate::workspace::{self, WorkspaceError, failed};
 
+pub(crate) use self::image::Ready;
+use self::image::{grow, make};
+
 /// Makes the file system in an image.
 const MKFS: &str = "mkfs.ext4";
 
-/// What an image is called while it is being made.
-const UNFINISHED: &str = "workspace.img.new";
-
 /// `FS_PROJINHERIT_FL`: what is made in the folder gets its project.
 const PROJECT_INHERITED: u32 = 0x2000_0000;
-
-/// Where the superblock of an ext4 is, and what its blocks are in our images.
-const SUPERBLOCK: u64 = 1024;
-const BLOCK_BYTES: u64 = 4096;
-
-/// A group of blocks of ext4, and what the last must have at least so that mkfs does not leave it away.
-const GROUP_BYTES: u64 = 32768 * BLOCK_BYTES;
-const LEAST_GROUP_BYTES: u64 = 2048 * BLOCK_BYTES;
-
-/// What an image takes on the disk that has no files yet.
-const EMPTY_IMAGE_BYTES: u64 = 1 << 20;
-
-/// How long the sandbox before may take to write its last files to the disk, and how often we look.
-const LET_GO: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-/// A file for each so many bytes: twice as many as mke2fs gives, and a table of a 32nd of the image, of
-/// which only what is used takes place on the disk.
-const BYTES_PER_INODE: u64 = 8192;
-const TABLES_SHARE: u64 = 32;
-
-/// The journal makes an image readable after any end of the machine. A 128th of the image, within these.
-const JOURNAL_MIB: (u64, u64) = (4, 64);
-
-/// ext4 keeps a fiftieth, but no more than this, for its own last needs.
-const KEPT_SHARE: u64 = 50;
-const KEPT_MOST: u64 = 16 << 20;
 
 /// What this host can do, by what was tried and not by names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,12 +161,23 @@ pub(crate) async fn prepare(
             Quota::Image { image }
         }
         Choice::MakeImage(mkfs) => {
-            make(mkfs, &folder, &image, bytes, owner.unwrap_or(0)).await?;
+            let ready = Ready::of(&daemon.state);
+            make(mkfs, &folder, &image, bytes, owner.unwrap_or(0), &ready).await?;
             Quota::Image { image }
         }
         Choice::Watch => Quota::Watch,
     };
     Ok(Workspace { folder, quota: Some(quota) })
+}
+
+/// Sees that an image is ready for each of the next `count` notebooks, where new workspaces are images.
+///
+/// # Errors
+/// What the disk or mkfs says.
+pub(crate) async fn make_ready(daemon: &Daemon, bytes: u64, count: usize) -> Result<(), WorkspaceError> {
+    let (Err(_), Ok(mkfs)) = (&daemon.means.project, &daemon.means.image) else { return Ok(()) };
+    let owner = daemon.anchor.first_uid().unwrap_or(0);
+    Ready::of(&daemon.state).fill(mkfs, bytes, owner, count).await
 }
 
 /// Whether there are no files to be reached, or made, but with a worker: those of an image are mounted in
@@ -256,148 +237,8 @@ fn look_at(folder: &Path) -> Result<Found, WorkspaceError> {
     Ok(Found::Folder { empty, in_project: flags & PROJECT_INHERITED != 0, inode })
 }
 
-/// Makes an image, whole or not at all, in place of an empty folder.
-async fn make(
-    mkfs: &Path,
-    folder: &Path,
-    image: &Path,
-    bytes: u64,
-    owner: u32,
-) -> Result<(), WorkspaceError> {
-    let unfinished = image.with_file_name(UNFINISHED);
-    let begun = Instant::now();
-    let size = image_bytes(bytes);
-    let made = async {
-        // One that a daemon which was killed meanwhile has left is begun anew.
-        let options = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&unfinished);
-        let file = options.map_err(failed("make", &unfinished))?;
-        file.set_len(size).map_err(failed("make", &unfinished))?;
-        let arguments = arguments(bytes, owner);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let lock = file.try_clone().map_err(failed("make", &unfinished))?;
-        process::on_image(mkfs, &arguments, &unfinished, lock).await.map_err(|error| {
-            match is_full(&unfinished) {
-                true => failed("make", &unfinished)(io::ErrorKind::StorageFull.into()),
-                false => error.into(),
-            }
-        })?;
-        let (folder, image, unfinished) = (folder.to_owned(), image.to_owned(), unfinished.clone());
-        let put = tokio::task::spawn_blocking(move || put_in_place(&file, &unfinished, &folder, &image));
-        put.await.unwrap_or_else(|error| Err(failed("make", Path::new(UNFINISHED))(io::Error::other(error))))
-    };
-    let made = made.await;
-    match &made {
-        Ok(()) => {
-            let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(path = %image.display(), bytes = size, took_ms, "workspace image made");
-        }
-        Err(_) => drop(fs::remove_file(&unfinished)),
-    }
-    made
-}
-
-/// Whether not even an empty image finds room beside this path.
-fn is_full(path: &Path) -> bool {
-    let disk = rustix::fs::statvfs(path.parent().unwrap_or(path));
-    disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < EMPTY_IMAGE_BYTES)
-}
-
-/// Grows an image in which `bytes` do not fit, before it is mounted: a mounted one is grown only by who
-/// has CAP_SYS_RESOURCE, which root has not everywhere. One that is larger stays.
-async fn grow(mkfs: &Path, image: &Path, bytes: u64) -> Result<(), WorkspaceError> {
-    let wanted = image_bytes(bytes);
-    let file = File::options().read(true).write(true).open(image).map_err(failed("open", image))?;
-    if file_system_bytes(&file).map_err(failed("read", image))? >= wanted {
-        return Ok(());
-    }
-    // The sandbox before may still be writing its last files; who holds the lock has the image alone.
-    let end = Instant::now() + LET_GO;
-    while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if error != Errno::WOULDBLOCK || Instant::now() >= end {
-            return Err(failed("lock", image)(error.into()));
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    let lock = || file.try_clone().map_err(failed("open", image));
-    file.set_len(wanted).map_err(failed("grow", image))?;
-    // -p mends what needs no decision, and answers 1 when it has; resize2fs then says what it thinks.
-    let checked = process::on_image(&mkfs.with_file_name("e2fsck"), &["-f", "-p"], image, lock()?).await;
-    if let Err(error) = checked {
-        tracing::info!(path = %image.display(), error = chain(&error), "workspace image checked");
-    }
-    process::on_image(&mkfs.with_file_name("resize2fs"), &[], image, lock()?).await?;
-    tracing::info!(path = %image.display(), bytes = wanted, "workspace image grown");
-    Ok(())
-}
-
-/// How large the ext4 in an image is, by its superblock: the count of blocks, low half and high half.
-fn file_system_bytes(image: &File) -> io::Result<u64> {
-    let half = |offset: u64| {
-        let mut bytes = [0; 4];
-        image.read_exact_at(&mut bytes, SUPERBLOCK + offset).map(|()| u64::from(u32::from_le_bytes(bytes)))
-    };
-    Ok((half(0x150)? << 32 | half(0x4)?).saturating_mul(BLOCK_BYTES))
-}
-
-fn put_in_place(file: &File, unfinished: &Path, folder: &Path, image: &Path) -> Result<(), WorkspaceError> {
-    // An image that the machine's end leaves half written would be there and never be mounted.
-    file.sync_data().map_err(failed("write", unfinished))?;
-    // Whoever puts a file there between our look and now keeps the notebook from having an image.
-    fs::remove_dir(folder).map_err(failed("replace by an image the folder", folder))?;
-    fs::rename(unfinished, image).map_err(failed("make", image))?;
-    let parent = folder.parent().unwrap_or(folder);
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("write", parent))
-}
-
-fn journal_mib(bytes: u64) -> u64 {
-    (bytes >> 27).clamp(JOURNAL_MIB.0, JOURNAL_MIB.1)
-}
-
-/// The size of an image in which `bytes` fit.
-fn image_bytes(bytes: u64) -> u64 {
-    let content = bytes.saturating_add(journal_mib(bytes) << 20).saturating_add(1 << 20);
-    let kept = (bytes / (KEPT_SHARE - 1)).min(KEPT_MOST);
-    let content = content.saturating_add(kept);
-    // A little more for the bitmaps and descriptors of each 128 MiB.
-    let whole = content.saturating_add(content / (TABLES_SHARE - 1)).saturating_add(content / 4096);
-    // mkfs leaves a last group away that is hardly larger than its own tables (1076 blocks): the file system
-    // would be smaller than the image, and look as if it had to be grown for ever.
-    let last_group = whole % GROUP_BYTES;
-    let whole = if (1..LEAST_GROUP_BYTES).contains(&last_group) {
-        whole - last_group + LEAST_GROUP_BYTES
-    } else {
-        whole
-    };
-    // ext4 has at most 2^32 blocks of 4096 bytes without more options; nobody has such a disk.
-    (whole - whole % BLOCK_BYTES).min(1 << 43)
-}
-
-/// All that the host's own configuration could say otherwise is said: the same image everywhere.
-fn arguments(bytes: u64, owner: u32) -> Vec<String> {
-    let features = "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,\
-                    huge_file,dir_nlink,extra_isize,metadata_csum";
-    // The file is new and sparse: its tables need not be written, now or later.
-    let extended = format!("lazy_itable_init=1,lazy_journal_init=1,root_owner={owner}:{owner}");
-    let journal = format!("size={}", journal_mib(bytes));
-    let inodes = BYTES_PER_INODE.to_string();
-    [
-        "-q", "-F", "-b", "4096", "-I", "256", "-i", &inodes, "-m", "0", "-O", features, "-J", &journal,
-        "-E", &extended,
-    ]
-    .map(str::to_owned)
-    .to_vec()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     fn means(project: bool, image: bool) -> Means {
@@ -451,35 +292,5 @@ mod tests {
         let no_program = Means::of("project ok\nimage ok\n", None).image.unwrap_err();
         assert_eq!(no_program.1, "apt-get install e2fsprogs");
         assert!(Means::of("", mkfs()).project.is_err());
-    }
-
-    #[tokio::test]
-    async fn image_replaces_an_empty_folder_whole_and_a_failure_leaves_the_folder() {
-        let Some(mkfs) = process::find_system(MKFS) else { return };
-        let temp = tempfile::tempdir().unwrap();
-        let (folder, image) = (temp.path().join("workspace"), temp.path().join("workspace.img"));
-        fs::create_dir(&folder).unwrap();
-        fs::write(temp.path().join(UNFINISHED), "of a daemon that was killed").unwrap();
-        make(Path::new("/bin/false"), &folder, &image, 8 << 20, 0).await.unwrap_err();
-        let names =
-            |path: &Path| fs::read_dir(path).unwrap().flatten().map(|e| e.file_name()).collect::<Vec<_>>();
-        assert_eq!(names(temp.path()), ["workspace"]);
-        fs::write(folder.join("file"), "").unwrap();
-        make(&mkfs, &folder, &image, 8 << 20, 0).await.unwrap_err();
-        assert_eq!(names(temp.path()), ["workspace"]);
-        fs::remove_file(folder.join("file")).unwrap();
-        make(&mkfs, &folder, &image, 8 << 20, 0).await.unwrap();
-        assert_eq!(names(temp.path()), ["workspace.img"]);
-        let found = fs::metadata(&image).unwrap();
-        assert!(found.len() == image_bytes(8 << 20) && found.mode() & 0o777 == 0o600);
-        assert!(found.blocks() * 512 < 1 << 20, "it is sparse: {}", found.blocks());
-        // Of 117 and 118 MiB the last group would be too small.
-        for mib in [8, 117, 118, 1024] {
-            fs::remove_file(&image).unwrap();
-            fs::create_dir(&folder).unwrap();
-            make(&mkfs, &folder, &image, mib << 20, 0).await.unwrap();
-            let made = file_system_bytes(&File::open(&image).unwrap()).unwrap();
-            assert_eq!(made, image_bytes(mib << 20), "of {mib} MiB");
-        }
     }
 }

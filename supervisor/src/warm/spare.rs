@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::daemon::Daemon;
 use crate::launch::{self, Beginning, Launched, Order};
 use crate::log::chain;
+use crate::quota;
 
 /// How long a spare may take to be ready; it takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +30,12 @@ impl Spare {
     /// # Errors
     /// Why there is none, one sentence; nothing is left behind.
     pub(super) async fn make(daemon: &Daemon, order: Order, zygote: PathBuf) -> Result<Spare, String> {
+        let (bytes, count) = (order.profile.limits.workspace_bytes, order.profile.spares);
+        let ready = quota::make_ready(daemon, bytes, usize::try_from(count).unwrap_or(1)).await;
+        if let Err(error) = ready {
+            // A notebook will make its own, or say why it cannot.
+            tracing::warn!(error = chain(&error), "no workspace image is ready");
+        }
         let launched = launch::start(daemon, order, Beginning::Spare(zygote.clone())).await;
         let mut launched = launched.map_err(|error| chain(&error))?;
         let ready = match tokio::time::timeout(PATIENCE, launched.reader.arrival()).await {
