@@ -20,6 +20,9 @@ use crate::words;
 /// The only format there is.
 const VERSION: &str = "1";
 
+/// More cells than a machine has workers.
+const MOST_RUNNING: usize = 65_536;
+
 /// What one file says.
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
@@ -28,6 +31,7 @@ pub(crate) struct Layer {
     pub(crate) description: Option<String>,
     pub(crate) interpreter: Option<PathBuf>,
     pub(crate) network: Option<Network>,
+    pub(crate) max_running: Option<usize>,
     pub(crate) limits: Vec<(&'static LimitKey, u64)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) environment: BTreeMap<String, String>,
@@ -80,6 +84,7 @@ impl Reader<'_> {
                 "description" => layer.description = self.checked("description", value, words::description),
                 "interpreter" => layer.interpreter = self.checked("interpreter", value, words::program),
                 "network" => layer.network = self.checked("network", value, words::network),
+                "max_running" => layer.max_running = self.max_running(value),
                 "limits" => self.limits(value, &mut layer),
                 "mounts" => layer.mounts = self.mounts(value),
                 "environment" => self.environment(value, &mut layer),
@@ -117,6 +122,27 @@ impl Reader<'_> {
             return None;
         }
         Some((name.to_owned(), value.span()))
+    }
+
+    fn max_running(&mut self, value: &Value) -> Option<usize> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            return self.wrong_type("max_running", "a whole number", value.get_ref(), value.span());
+        };
+        let found = usize::from_str_radix(number.as_str(), number.radix());
+        match found {
+            Ok(found @ 1..=MOST_RUNNING) => return Some(found),
+            _ => {}
+        }
+        let number = number.as_str();
+        // With none a notebook would wait for ever.
+        let bound = match found {
+            Ok(0) => "the least is 1".to_owned(),
+            _ if number.starts_with('-') => "the least is 1".to_owned(),
+            _ => format!("the most is {MOST_RUNNING}"),
+        };
+        let message = format!("max_running is {}, {bound}", quoted(number).trim_matches('"'));
+        self.fault(value.span(), message);
+        None
     }
 
     fn limits(&mut self, value: &Value, layer: &mut Layer) {

@@ -14,10 +14,12 @@ use crate::anchor::Anchor;
 use crate::args::Args;
 use crate::daemon::{Daemon, Notebooks};
 use crate::interpreter::{self, Search};
+use crate::launches::Launches;
 use crate::log::chain;
 use crate::places::Places;
 use crate::prepare::Caches;
 use crate::quota::Means;
+use crate::runners::{self, Runners};
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
 use crate::{adopt, connection, files, groups, host, process, removal, workspace};
@@ -131,6 +133,8 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         runtime,
         anchor,
         slots: Slots::default(),
+        launches: Launches::new(),
+        runners: Runners::new(args.max_running.map_or_else(runners::default_most, |most| most as usize)),
         caches: Caches::default(),
         search: Search::from_environment(),
         system: host::system(),
