@@ -176,21 +176,41 @@ fn forty_notebooks_opened_at_once_all_run_and_few_start_at_a_time(setup: Setup) 
     let mut notebooks: Vec<Notebook> = (0..40).map(|n| daemon.notebook(&format!("n{n}"))).collect();
     let sent: Vec<Sent> = notebooks.iter_mut().map(|notebook| notebook.start("1 + 1")).collect();
     let mut client = daemon.client();
+    let mut done = 0;
+    while done < 41 {
+        done = wait::until("one more has run", || {
+            let shims = shims(&daemon);
+            let all = client.notebooks();
+            let up = all.iter().filter(|info| !starts(info.state)).count();
+            assert!(shims <= up + may_start, "{shims} shims, of which {up} have a worker");
+            let ended = all.iter().filter(|info| info.executions > 0).count();
+            (ended > done).then_some(ended)
+        });
+    }
     for (notebook, sent) in notebooks.iter_mut().zip(sent) {
-        let shims = daemon.processes_named("cellblock-shim").len();
-        let up = client.notebooks().iter().filter(|info| info.state != WorkerState::Starting).count();
-        assert!(shims <= up + may_start, "{shims} shims, of which {up} have a worker");
-        // They are started in their order, so each is waited for from the one before it on.
         assert_eq!(notebook.finish(sent).ok().shape(), [("result", "2".to_owned())]);
     }
-    // One that waits for its start can be closed without having had it.
+
+    // Who waits for a start can be closed without having had it.
     let mut late: Vec<Notebook> = (0..12).map(|n| daemon.notebook(&format!("late{n}"))).collect();
     late.iter_mut().for_each(|notebook| drop(notebook.start("1 + 1")));
     for notebook in late.iter_mut().rev() {
         let id = notebook.id.clone();
         notebook.client.tell(&Request::Close { notebook: id });
     }
-    wait::until("closed notebooks left no shim", || {
-        (daemon.processes_named("cellblock-shim").len() == 41).then_some(())
-    });
+    wait::until("closed notebooks left no shim", || (shims(&daemon) == 41).then_some(()));
+    let log = daemon.log();
+    let started = log.lines().filter(|line| line.contains("{notebook=late") && line.contains("shim started"));
+    assert!(started.count() < 12, "{log}");
+}
+
+fn starts(state: WorkerState) -> bool {
+    matches!(state, WorkerState::None | WorkerState::Starting)
+}
+
+/// How many there are: each has a socket of its own, beside the anchor's.
+fn shims(daemon: &Daemon) -> usize {
+    let entries = std::fs::read_dir(daemon.runtime_dir().join("workers")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".sock") && name != "anchor.sock").count()
 }
