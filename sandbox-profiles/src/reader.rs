@@ -129,18 +129,14 @@ impl Reader<'_> {
             return self.wrong_type("max_running", "a whole number", value.get_ref(), value.span());
         };
         let found = usize::from_str_radix(number.as_str(), number.radix());
-        match found {
-            Ok(found @ 1..=MOST_RUNNING) => return Some(found),
-            _ => {}
-        }
-        let number = number.as_str();
-        // With none a notebook would wait for ever.
         let bound = match found {
+            Ok(found @ 1..=MOST_RUNNING) => return Some(found),
+            // With none a notebook would wait for ever.
             Ok(0) => "the least is 1".to_owned(),
-            _ if number.starts_with('-') => "the least is 1".to_owned(),
+            _ if number.as_str().starts_with('-') => "the least is 1".to_owned(),
             _ => format!("the most is {MOST_RUNNING}"),
         };
-        let message = format!("max_running is {}, {bound}", quoted(number).trim_matches('"'));
+        let message = format!("max_running is {}, {bound}", quoted(number.as_str()).trim_matches('"'));
         self.fault(value.span(), message);
         None
     }

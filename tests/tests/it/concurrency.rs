@@ -28,6 +28,9 @@ const BUSY: &str = "import time\nprint('up', flush=True)\nwhile True: time.sleep
 
 type Span = (f64, f64);
 
+/// What ends a cell, and how it is done.
+type Ending = (&'static str, fn(&mut Notebook));
+
 fn span(notebook: &mut Notebook, sent: Sent) -> Span {
     let text = notebook.finish(sent).ok().stdout();
     let (began, ended) = text.trim().split_once(' ').unwrap();
@@ -101,7 +104,7 @@ fn profile_at_its_own_cap_waits_and_others_do_not(setup: Setup) {
 fn whatever_ends_a_cell_gives_its_leave_to_the_next(setup: Setup) {
     let daemon = Daemon::start(setup.argument("--max-running=1"));
     let [mut runs, mut waits] = up(&daemon, ["a", "b"]);
-    let ends: [(&str, fn(&mut Notebook)); 5] = [
+    let ends: [Ending; 5] = [
         ("interrupt", |notebook| notebook.interrupt()),
         ("restart", |notebook| notebook.client.tell(&Request::Restart { notebook: notebook.id.clone() })),
         ("death", |notebook| {
