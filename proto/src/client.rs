@@ -324,6 +324,8 @@ pub enum WorkerState {
     Busy,
     /// Being ended.
     Ending,
+    /// It is up, and an Execution waits for leave to run: as many cells run as may.
+    Waiting,
 }
 
 /// A notebook in full.

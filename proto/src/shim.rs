@@ -43,6 +43,8 @@ pub enum Command {
         /// Becomes output 0, before the code begins: what the supervisor has to say about it, e.g.
         /// which variables went with the previous worker.
         notice: Option<Output>,
+        /// Whether it has leave to begin as soon as it is the first; else it waits for a `Leave`.
+        leave: bool,
     },
     /// Interrupt what runs.
     Interrupt,
@@ -65,6 +67,11 @@ pub enum Command {
     End {
         /// Why, one sentence; it goes into the Outcome of what ran.
         reason: String,
+    },
+    /// An Execution that waits may begin. One that does not wait (any more) is nothing to this.
+    Leave {
+        /// Which.
+        execution: ExecutionId,
     },
 }
 
@@ -247,6 +254,8 @@ pub struct ShimState {
     pub running: Option<ExecutionId>,
     /// What waits, in order.
     pub queue: Vec<ExecutionId>,
+    /// Which of them have leave to begin. What runs has had it.
+    pub leave: Vec<ExecutionId>,
     /// The names known.
     pub names: Vec<NameInfo>,
     /// Executions ended in this worker.

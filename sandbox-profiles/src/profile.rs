@@ -15,12 +15,13 @@ use crate::reader::{self, Layer};
 use crate::step::{Barrier, Need};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 13] = [
+pub(crate) const KEYS: [&str; 14] = [
     "version",
     "base",
     "description",
     "interpreter",
     "network",
+    "max_running",
     "limits",
     "mounts",
     "environment",
@@ -46,6 +47,9 @@ pub struct Profile {
     pub interpreter: Option<PathBuf>,
     /// What the sandbox reaches.
     pub network: Network,
+    /// How many cells of all its notebooks together may run at once; as many as there may be of all
+    /// profiles when absent.
+    pub max_running: Option<usize>,
     /// The limits.
     pub limits: Limits,
     /// Folders of the host to show besides the system and the interpreter, read-only.
@@ -158,6 +162,7 @@ impl Profile {
         if let Some(network) = layer.network {
             self.network = network;
         }
+        self.max_running = layer.max_running.or(self.max_running);
         for (limit, value) in layer.limits {
             *(limit.field)(&mut self.limits) = value;
         }

@@ -147,6 +147,20 @@ fn words_that_cannot_be_meant_point_at_their_line() {
 }
 
 #[test]
+fn cap_on_running_cells_is_at_least_one_and_no_more_than_can_live() {
+    assert_eq!(alone("version = 1").unwrap().max_running, None);
+    assert_eq!(alone("version = 1\nmax_running = 65_536").unwrap().max_running, Some(65_536));
+    for (value, message) in [
+        ("0", "max_running is 0, the least is 1"),
+        ("65537", "max_running is 65537, the most is 65536"),
+        ("-1", "max_running is -1, the least is 1"),
+        ("'2'", "max_running must be a whole number, it is a string"),
+    ] {
+        assert_eq!(fault(&format!("version = 1\nmax_running = {value}")), (2, 15, message.to_owned()));
+    }
+}
+
+#[test]
 fn nothing_at_all_lacks_its_version() {
     assert_eq!(fault("").0, 1);
     assert!(fault("# a comment alone").2.contains("version = 1"));
@@ -161,7 +175,7 @@ fn load_bearing_barriers_may_be_named_required() {
 
 #[test]
 fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
-    let team = "version = 1\nbase = 'default'\ndescription = 'ours'\npass_environment = ['TZ']\n\
+    let team = "version = 1\nbase = 'default'\nmax_running = 3\ndescription = 'ours'\npass_environment = ['TZ']\n\
                 [[mounts]]\nsource = '/srv/a'\n[[mounts]]\nsource = '/srv/b'\ntarget = '/data'\n\
                 [limits]\nwall_ms = 7\n[environment]\nA = '1'\nB = '1'\n[barriers]\nlandlock = 'required'\n";
     let team = &format!("warm_start = 'zygote'\npreload = ['numpy', 'a.b?']\nspares = 3\n{team}");
@@ -177,6 +191,7 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
             description: "ours".to_owned(),
             interpreter: None,
             network: Network::None,
+            max_running: Some(3),
             limits,
             mounts: vec![
                 Mount { source: "/srv/a".into(), target: None },

@@ -23,6 +23,9 @@ const VERSION: &str = "1";
 /// Each costs a sandbox and some megabytes, used or not.
 const MOST_SPARES: u32 = 64;
 
+/// More cells than a machine has workers.
+const MOST_RUNNING: usize = 65_536;
+
 /// What one file says.
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
@@ -31,6 +34,7 @@ pub(crate) struct Layer {
     pub(crate) description: Option<String>,
     pub(crate) interpreter: Option<PathBuf>,
     pub(crate) network: Option<Network>,
+    pub(crate) max_running: Option<usize>,
     pub(crate) limits: Vec<(&'static LimitKey, u64)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) environment: BTreeMap<String, String>,
@@ -86,6 +90,7 @@ impl Reader<'_> {
                 "description" => layer.description = self.checked("description", value, words::description),
                 "interpreter" => layer.interpreter = self.checked("interpreter", value, words::program),
                 "network" => layer.network = self.checked("network", value, words::network),
+                "max_running" => layer.max_running = self.max_running(value),
                 "limits" => self.limits(value, &mut layer),
                 "mounts" => layer.mounts = self.mounts(value),
                 "environment" => self.environment(value, &mut layer),
@@ -126,6 +131,23 @@ impl Reader<'_> {
             return None;
         }
         Some((name.to_owned(), value.span()))
+    }
+
+    fn max_running(&mut self, value: &Value) -> Option<usize> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            return self.wrong_type("max_running", "a whole number", value.get_ref(), value.span());
+        };
+        let found = usize::from_str_radix(number.as_str(), number.radix());
+        let bound = match found {
+            Ok(found @ 1..=MOST_RUNNING) => return Some(found),
+            // With none a notebook would wait for ever.
+            Ok(0) => "the least is 1".to_owned(),
+            _ if number.as_str().starts_with('-') => "the least is 1".to_owned(),
+            _ => format!("the most is {MOST_RUNNING}"),
+        };
+        let message = format!("max_running is {}, {bound}", quoted(number.as_str()).trim_matches('"'));
+        self.fault(value.span(), message);
+        None
     }
 
     fn limits(&mut self, value: &Value, layer: &mut Layer) {

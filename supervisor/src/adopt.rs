@@ -73,6 +73,8 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
             }
         }
     }
+    // Whoever runs is counted before anybody else gets leave to.
+    let _hold = daemon.runners.hold();
     for (notebook, mut survivors) in survivors {
         // What has ended comes before what lives.
         survivors.sort_by_key(|survivor| !has_ended(survivor));

@@ -91,6 +91,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SWITCH", env = "CELLBLOCK_WARM_START")]
     pub(crate) warm_start: Option<Switch>,
 
+    /// How many cells may run at once, over all notebooks [default: 4 per processor, at least 8]
+    ///
+    /// Others wait, notebook by notebook in the order in which they have asked; `cellctl ls` shows them as
+    /// waiting. The default is more than one per processor because cells also wait: for files, for input,
+    /// for sleep. One that waits keeps its place. A profile can have a cap of its own besides:
+    /// `max_running`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_running: Option<u32>,
+
     /// Be the daemon of one program: end, with all workers, when standard input ends
     ///
     /// Prints the line `ready SOCKET` when it listens.

@@ -10,9 +10,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::anchor::Anchor;
 use crate::host::System;
 use crate::interpreter::Search;
+use crate::launches::Launches;
 use crate::notebook::Message;
 use crate::prepare::Caches;
 use crate::quota::Means;
+use crate::runners::Runners;
 use crate::runtime_dir::RuntimeDir;
 use crate::slots::Slots;
 use crate::warm::Warm;
@@ -44,6 +46,10 @@ pub(crate) struct Daemon {
     pub(crate) anchor: Anchor,
     /// Host ids in use.
     pub(crate) slots: Slots,
+    /// Who may start a worker.
+    pub(crate) launches: Launches,
+    /// Who may run a cell.
+    pub(crate) runners: Runners,
     /// Caches of interpreters.
     pub(crate) caches: Caches,
     /// Zygotes and spares.

@@ -34,6 +34,8 @@ pub(crate) enum Input {
     WorkerEnded { death: Death, lost: Vec<NameInfo> },
     /// The shim's socket has ended without a word.
     ShimLost,
+    /// Leave to run may have come.
+    Leave,
     /// A client interrupts.
     Interrupt,
     /// A client cancels.

@@ -162,6 +162,7 @@ pub(crate) async fn notebook_worker(
 ) -> Result<Launched, LaunchError> {
     // Read anew for each worker: an operator's edit holds from the next one on.
     let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
+    daemon.runners.set_most(&profile_name, profile.max_running);
     let workspace = quota::prepare(&daemon, &notebook, profile.limits.workspace_bytes).await?;
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;

@@ -13,6 +13,7 @@
 //! did not is concluded or refused exactly once.
 
 mod adoption;
+mod leave;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -25,6 +26,7 @@ use cellblock_proto::shim::Command;
 use crate::decision::{Action, Input};
 use crate::loss;
 use crate::outbox::Payload;
+use crate::runners::Turn;
 
 /// Executions of one notebook that may wait; more is `busy`.
 const MAX_WAITING: usize = 1000;
@@ -84,12 +86,15 @@ pub(crate) struct Machine {
     names: KnownNames,
     /// What the next Execution is to be told.
     notice: Option<Output>,
+    /// This notebook's among all that want to run something, and what it is for when it has come.
+    turn: Turn,
+    leave: Option<ExecutionId>,
     adopting: bool,
 }
 
 impl Machine {
     /// A notebook without a worker.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(turn: Turn) -> Self {
         Machine {
             phase: Phase::None,
             jobs: HashMap::new(),
@@ -99,6 +104,8 @@ impl Machine {
             ended_count: 0,
             names: KnownNames::default(),
             notice: None,
+            turn,
+            leave: None,
             adopting: false,
         }
     }
@@ -114,6 +121,7 @@ impl Machine {
             Phase::None => WorkerState::None,
             Phase::Starting { .. } => WorkerState::Starting,
             Phase::Up if self.running().is_some() => WorkerState::Busy,
+            Phase::Up if self.turn.is_in_line() => WorkerState::Waiting,
             Phase::Up => WorkerState::Idle,
             Phase::Ending { .. } => WorkerState::Ending,
         }
@@ -181,11 +189,8 @@ impl Machine {
                 self.worker_gone(&death, lost, out);
             }
             Input::ShimLost => self.worker_gone(&Death::ShimLost, self.lost_names(), out),
-            Input::Interrupt => {
-                if self.phase == Phase::Up {
-                    out.push(send(Command::Interrupt));
-                }
-            }
+            Input::Leave => {}
+            Input::Interrupt => self.interrupt(out),
             Input::Cancel { execution } => self.cancel(&execution, out),
             Input::Restart { reason } => self.restart(reason, out),
             Input::EndOverdue => {
@@ -195,6 +200,7 @@ impl Machine {
                 }
             }
         }
+        self.settle_leave(out);
         actions
     }
 
@@ -262,17 +268,16 @@ impl Machine {
     }
 
     fn send_held(&mut self, out: &mut Vec<Action>) {
-        for execution in &self.order {
-            let Some(job) = self.jobs.get_mut(execution).filter(|job| job.stage == Stage::Held) else {
-                continue;
-            };
+        for execution in self.held() {
+            let Some(job) = self.jobs.get_mut(&execution) else { continue };
             let (Some(options), Some(code)) = (job.options.clone(), job.code.clone()) else { continue };
             job.stage = Stage::Sent;
             job.attempts += 1;
             job.notice = self.notice.take();
             let notice = job.notice.clone();
             let options = Box::new(options);
-            let command = Command::Execute { execution: execution.clone(), options, notice };
+            let leave = self.gets_leave(&execution);
+            let command = Command::Execute { execution, options, notice, leave };
             out.push(Action::Send { command, payload: code });
         }
     }

@@ -1,6 +1,12 @@
+#[path = "machine/life_tests.rs"]
+mod life;
+
 use super::*;
+use crate::runners::Runners;
 use cellblock_proto::execution::NameChanges;
 use proptest::prelude::*;
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 fn id(text: &str) -> ExecutionId {
     text.parse().unwrap()
@@ -11,8 +17,17 @@ fn submit(machine: &mut Machine, name: &str) -> Vec<Action> {
     machine.on(Input::Submit { execution: id(name), options: ExecuteOptions::default(), code })
 }
 
+/// A notebook with nobody beside it.
+fn alone() -> Machine {
+    of(&Runners::new(1))
+}
+
+fn of(runners: &Runners) -> Machine {
+    Machine::new(runners.turn("default", Arc::new(Notify::new())))
+}
+
 fn up() -> Machine {
-    let mut machine = Machine::new();
+    let mut machine = alone();
     machine.on(Input::Wanted);
     machine.on(Input::Launched);
     machine.on(Input::Ready);
@@ -53,7 +68,7 @@ fn run(machine: &mut Machine, name: &str, added: &[&str]) {
 
 #[test]
 fn first_execution_starts_a_worker_and_all_held_ones_go_when_it_is_ready() {
-    let mut machine = Machine::new();
+    let mut machine = alone();
     assert_eq!(submit(&mut machine, "a"), [Action::Start]);
     assert_eq!(submit(&mut machine, "b"), []);
     assert_eq!(machine.state(), WorkerState::Starting);
@@ -63,7 +78,7 @@ fn first_execution_starts_a_worker_and_all_held_ones_go_when_it_is_ready() {
 
 #[test]
 fn failed_start_refuses_what_waited_with_its_reason() {
-    let mut machine = Machine::new();
+    let mut machine = alone();
     submit(&mut machine, "a");
     let message = "mount /proc: EPERM".to_owned();
     let actions = machine.on(Input::StartFailed { code: ErrorCode::Sandbox, message: message.clone() });
@@ -144,7 +159,7 @@ fn restart_by_a_client_loses_variables_without_a_notice() {
 
 #[test]
 fn restart_during_a_start_ends_the_worker_as_soon_as_it_can_be_told() {
-    let mut machine = Machine::new();
+    let mut machine = alone();
     submit(&mut machine, "a");
     let actions = machine.on(Input::Restart { reason: "restarted".to_owned() });
     assert_eq!(ends(&actions), [("a".to_owned(), End::Cancelled { reason: "restarted".to_owned() })]);
@@ -175,129 +190,74 @@ fn queue_has_an_end_and_says_how_long_it_is() {
     assert!(message.contains("1000 executions"), "{message}");
 }
 
-/// A shim of a few lines, and what clients saw.
-#[derive(Default)]
-struct World {
-    sent: VecDeque<ExecutionId>,
-    queue: VecDeque<ExecutionId>,
-    running: Option<ExecutionId>,
-    alive: bool,
-    starting: bool,
-    accepted: HashSet<ExecutionId>,
-    ended: HashMap<ExecutionId, u32>,
+fn leaves(actions: &[Action]) -> Vec<(String, &'static str)> {
+    let leave = |action: &Action| match action {
+        Action::Send { command: Command::Execute { execution, leave, .. }, .. } => {
+            Some((execution.to_string(), if *leave { "begins" } else { "waits" }))
+        }
+        Action::Send { command: Command::Leave { execution }, .. } => Some((execution.to_string(), "leave")),
+        _ => None,
+    };
+    actions.iter().filter_map(leave).collect()
 }
 
-impl World {
-    fn perform(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Start => {
-                    assert!(!self.alive && !self.starting, "two workers at once");
-                    self.starting = true;
-                }
-                Action::Send { command: Command::Execute { execution, .. }, .. } => {
-                    self.sent.push_back(execution)
-                }
-                Action::Accepted { execution, .. } => {
-                    self.accepted.insert(execution);
-                }
-                Action::Conclude { execution, .. } | Action::Refuse { execution, .. } => {
-                    *self.ended.entry(execution).or_default() += 1;
-                }
-                Action::Gone => {
-                    *self = World {
-                        accepted: std::mem::take(&mut self.accepted),
-                        ended: std::mem::take(&mut self.ended),
-                        ..World::default()
-                    };
-                }
-                Action::Send { .. } | Action::End { .. } | Action::Kill | Action::Forget { .. } => {}
-            }
-        }
+fn up_of(runners: &Runners) -> Machine {
+    let mut machine = of(runners);
+    for input in [Input::Wanted, Input::Launched, Input::Ready] {
+        machine.on(input);
     }
-
-    fn event(&mut self, choice: u8) -> Vec<Input> {
-        match choice {
-            0 if self.starting => {
-                (self.starting, self.alive) = (false, true);
-                vec![Input::Launched, Input::Ready]
-            }
-            1 if self.starting => {
-                vec![Input::StartFailed { code: ErrorCode::Sandbox, message: "no".to_owned() }]
-            }
-            2 if self.alive && !self.sent.is_empty() => {
-                let execution = self.sent.pop_front().unwrap();
-                self.queue.push_back(execution.clone());
-                vec![Input::Accepted { execution, position: 0 }]
-            }
-            3 if self.alive && self.running.is_none() && !self.queue.is_empty() => {
-                self.running = self.queue.pop_front();
-                vec![Input::Started { execution: self.running.clone().unwrap() }]
-            }
-            4 if self.running.is_some() => {
-                let name = self.running.take().unwrap();
-                vec![finished(name.as_str(), End::Ok, &["x"])]
-            }
-            5 if self.alive => {
-                let mut inputs = Vec::new();
-                if let Some(name) = self.running.take() {
-                    inputs.push(finished(name.as_str(), End::WorkerDied(Death::Exited { code: 1 }), &[]));
-                }
-                inputs.extend(self.queue.drain(..).map(|execution| Input::Returned {
-                    execution,
-                    options: ExecuteOptions::default(),
-                    code: Payload::default(),
-                }));
-                inputs.push(Input::WorkerEnded { death: Death::Exited { code: 1 }, lost: Vec::new() });
-                inputs
-            }
-            6 if self.alive || self.starting => vec![Input::ShimLost],
-            7 => vec![Input::Restart { reason: "restarted".to_owned() }],
-            8 => vec![Input::EndOverdue],
-            9 => vec![Input::Wanted],
-            _ => Vec::new(),
-        }
-    }
+    machine
 }
 
-proptest! {
-    #[test]
-    fn every_execution_ends_exactly_once(choices in proptest::collection::vec((0u8..14, 0usize..20), 0..200)) {
-        let mut machine = Machine::new();
-        let mut world = World::default();
-        let mut submitted: Vec<ExecutionId> = Vec::new();
-        for (choice, which) in choices {
-            match choice {
-                10..=11 => {
-                    let name = format!("e{}", submitted.len());
-                    let actions = submit(&mut machine, &name);
-                    submitted.push(id(&name));
-                    world.perform(actions);
-                }
-                12 => {
-                    if let Some(execution) = submitted.get(which).cloned() {
-                        let actions = machine.on(Input::Cancel { execution });
-                        world.perform(actions);
-                    }
-                }
-                _ => {
-                    for input in world.event(choice) {
-                        let actions = machine.on(input);
-                        world.perform(actions);
-                    }
-                }
-            }
-        }
-        // Whatever state it is in, it comes to rest: the old worker goes, new ones run everything.
-        for choice in [8, 0, 6].into_iter().chain(std::iter::repeat_n([0, 2, 3, 4], 100).flatten()) {
-            for input in world.event(choice) {
-                let actions = machine.on(input);
-                world.perform(actions);
-            }
-        }
-        for execution in &submitted {
-            prop_assert_eq!(world.ended.get(execution), Some(&1), "{} of {:?}", execution, machine);
-        }
-        prop_assert!(machine.running().is_none() && machine.waiting().next().is_none());
-    }
+fn begin(machine: &mut Machine, name: &str) {
+    machine.on(Input::Accepted { execution: id(name), position: 0 });
+    machine.on(Input::Started { execution: id(name) });
+}
+
+#[test]
+fn first_execution_is_sent_with_leave_and_the_next_gets_it_at_the_end_of_the_first() {
+    let mut machine = up();
+    assert_eq!(leaves(&submit(&mut machine, "a")), [("a".to_owned(), "begins")]);
+    assert_eq!(leaves(&submit(&mut machine, "b")), [("b".to_owned(), "waits")]);
+    begin(&mut machine, "a");
+    assert_eq!(leaves(&machine.on(finished("a", End::Ok, &[]))), [("b".to_owned(), "leave")]);
+}
+
+#[test]
+fn notebooks_take_turns_and_one_that_waits_says_so() {
+    let runners = Runners::new(1);
+    let (mut first, mut second) = (up_of(&runners), up_of(&runners));
+    submit(&mut first, "a");
+    submit(&mut first, "b");
+    begin(&mut first, "a");
+    assert_eq!(leaves(&submit(&mut second, "c")), [("c".to_owned(), "waits")]);
+    assert_eq!(second.state(), WorkerState::Waiting);
+    assert_eq!(leaves(&first.on(finished("a", End::Ok, &[]))), [], "its next one overtook who waits");
+    assert_eq!(leaves(&second.on(Input::Leave)), [("c".to_owned(), "leave")]);
+    assert_eq!(first.state(), WorkerState::Waiting);
+    second.on(finished("c", End::Ok, &[]));
+    assert_eq!(leaves(&first.on(Input::Leave)), [("b".to_owned(), "leave")]);
+}
+
+#[test]
+fn leave_of_a_worker_that_is_gone_goes_to_who_waits() {
+    let runners = Runners::new(1);
+    let (mut first, mut second) = (up_of(&runners), up_of(&runners));
+    submit(&mut first, "a");
+    begin(&mut first, "a");
+    submit(&mut second, "b");
+    first.on(Input::ShimLost);
+    assert_eq!(leaves(&second.on(Input::Leave)), [("b".to_owned(), "leave")]);
+    drop(second);
+    assert_eq!(runners.counts(), (0, 0), "a notebook that is closed took its leave along");
+}
+
+#[test]
+fn interrupt_of_what_waits_for_leave_cancels_it() {
+    let runners = Runners::new(1);
+    let (mut first, mut second) = (up_of(&runners), up_of(&runners));
+    submit(&mut first, "a");
+    submit(&mut second, "b");
+    assert_eq!(first.on(Input::Interrupt), [send(Command::Interrupt)]);
+    assert_eq!(second.on(Input::Interrupt), [send(Command::Cancel { execution: id("b") })]);
 }

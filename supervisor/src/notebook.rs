@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::daemon::Daemon;
 use crate::decision::Input;
 use crate::launch::{LaunchError, Launched, RETAIN_GRACE_MS};
+use crate::launches::{self, Launch, Place};
 use crate::link::{Arrival, LinkError, LinkReader, LinkWriter};
 use crate::log::chain;
 use crate::machine::Machine;
@@ -140,6 +141,10 @@ pub(crate) struct Notebook {
     inbox: mpsc::Receiver<Message>,
     machine: Machine,
     records: Records,
+    /// In the line of those whose worker is to be started.
+    place: Option<Place>,
+    /// The right to start it, until it is up.
+    launch: Option<Launch>,
     launching: Option<JoinHandle<Result<Launched, LaunchError>>>,
     live: Option<Live>,
     retired: Vec<Retired>,
@@ -155,7 +160,7 @@ pub(crate) struct Notebook {
     restarts: Vec<Responder>,
     closing: Option<Closing>,
     pressure: Option<Pressure>,
-    /// Woken by readers' sockets.
+    /// Woken by readers' sockets, and when there is leave to run.
     wake: Arc<Notify>,
     end_by: Option<Instant>,
     say_at: Option<Instant>,
@@ -172,6 +177,7 @@ struct Closing {
 /// What ended a wait.
 enum Woken {
     Message(Option<Message>),
+    Launch(Option<Launch>),
     Launched(Box<Result<Launched, LaunchError>>),
     Read(Result<(), LinkError>),
     Written,
@@ -187,13 +193,17 @@ impl Notebook {
         profile: String,
         inbox: mpsc::Receiver<Message>,
     ) -> Self {
+        let wake = Arc::new(Notify::new());
+        let turn = daemon.runners.turn(&profile, Arc::clone(&wake));
         Notebook {
             daemon,
             id,
             profile,
             inbox,
-            machine: Machine::new(),
+            machine: Machine::new(turn),
             records: Records::default(),
+            place: None,
+            launch: None,
             launching: None,
             live: None,
             retired: Vec::new(),
@@ -205,7 +215,7 @@ impl Notebook {
             restarts: Vec::new(),
             closing: None,
             pressure: None,
-            wake: Arc::new(Notify::new()),
+            wake,
             end_by: None,
             say_at: None,
             give_up_at: None,
@@ -247,10 +257,12 @@ impl Notebook {
                 Woken::Message(Some(message)) => self.requested(message),
                 // The registry holds a sender as long as the notebook is open: the daemon ends.
                 Woken::Message(None) => return,
+                Woken::Launch(launch) => self.start(launch),
                 Woken::Launched(result) => self.launched(*result),
                 Woken::Read(Ok(())) => self.drain(),
                 Woken::Read(Err(error)) => self.lost(&error),
-                Woken::Written | Woken::Readers => {}
+                Woken::Written => {}
+                Woken::Readers => self.decide(Input::Leave),
                 Woken::Time => self.timed(),
             }
         }
@@ -274,6 +286,7 @@ impl Notebook {
             .min();
         tokio::select! {
             message = self.inbox.recv() => Woken::Message(message),
+            launch = launches::turn(&mut self.place) => Woken::Launch(launch),
             result = joined(&mut self.launching) => Woken::Launched(Box::new(result)),
             result = fill(reader) => Woken::Read(result),
             () = flush(writer) => Woken::Written,
@@ -284,6 +297,7 @@ impl Notebook {
 
     fn settle(&mut self) {
         let now = Instant::now();
+        self.settle_start();
         self.pressure = self.records.deliver(&self.wake);
         self.give_up_at = match self.pressure {
             Some(Pressure::Unread) => self.give_up_at.or(Some(now + UNREAD_PATIENCE)),
@@ -427,17 +441,6 @@ impl Notebook {
         match removed {
             Ok(()) => responder.done(),
             Err(error) => responder.refuse(ErrorCode::Storage, chain(&error)),
-        }
-    }
-
-    /// The line for lists.
-    fn info(&self) -> NotebookInfo {
-        NotebookInfo {
-            notebook: self.id.clone(),
-            profile: self.profile.clone(),
-            state: self.machine.state(),
-            queued: u32::try_from(self.machine.waiting().count()).unwrap_or(u32::MAX),
-            executions: self.machine.ended_count(),
         }
     }
 }

@@ -214,11 +214,14 @@ impl Shim {
         self.event(EventBody::Ready { worker_pid: 7, python: "CPython".to_owned(), report }).await;
     }
 
-    /// Takes an Execute and begins it.
+    /// Takes an Execute and begins it, when it has leave.
     async fn begin(&mut self, name: &str) -> Option<Output> {
         let (_, command) = self.command().await;
-        let Command::Execute { execution, notice, .. } = command else { panic!("{command:?}") };
+        let Command::Execute { execution, notice, leave, .. } = command else { panic!("{command:?}") };
         assert_eq!(execution, id(name));
+        if !leave {
+            assert_eq!(self.command().await.1, Command::Leave { execution: id(name) });
+        }
         self.event(EventBody::Accepted { execution: id(name), position: 0 }).await;
         self.event(EventBody::Started { execution: id(name) }).await;
         notice

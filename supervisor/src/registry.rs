@@ -66,6 +66,10 @@ async fn create(daemon: &Arc<Daemon>, notebook: NotebookId, profile: &str) -> Re
 pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: NotebookId, survivors: Vec<Survivor>) {
     let Some(last) = survivors.last() else { return };
     let profile = last.state.profile.clone();
+    // One that cannot be read is told of when it is needed: at the next start of a worker.
+    if let Ok(loaded) = profiles::load(daemon.profiles.as_deref(), &profile) {
+        daemon.runners.set_most(&profile, loaded.max_running);
+    }
     let (sender, inbox) = mpsc::channel(INBOX);
     let span = info_span!("notebook", %notebook);
     let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);

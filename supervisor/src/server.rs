@@ -14,10 +14,12 @@ use crate::anchor::Anchor;
 use crate::args::{Args, Switch};
 use crate::daemon::{Daemon, Notebooks};
 use crate::interpreter::{self, Search};
+use crate::launches::Launches;
 use crate::log::chain;
 use crate::places::Places;
 use crate::prepare::Caches;
 use crate::quota::Means;
+use crate::runners::{self, Runners};
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
 use crate::warm::{self, Warm};
@@ -133,6 +135,8 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         runtime,
         anchor,
         slots: Slots::default(),
+        launches: Launches::new(),
+        runners: Runners::new(args.max_running.map_or_else(runners::default_most, |most| most as usize)),
         caches: Caches::default(),
         warm: Warm::new(args.warm_start.unwrap_or(if args.private { Switch::Off } else { Switch::On })),
         search: Search::from_environment(),

@@ -112,7 +112,7 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
             assert parse_notebook(fields).name == "analysis"
         case "notebooks":
             states = [info.state for info in requests.notebooks().parse(name, content, payload)]
-            assert states == ["none", "starting", "idle", "busy", "ending"]
+            assert states == ["none", "starting", "idle", "busy", "ending", "waiting"]
         case "status":
             assert parse_status(fields).info.profile == "default"
         case "doctor":

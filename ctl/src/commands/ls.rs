@@ -10,7 +10,8 @@ use crate::session::{Session, SocketArgs};
 /// List the open notebooks
 ///
 /// One line each: name, profile, what its worker is doing, how many executions wait and how many
-/// have ended.
+/// have ended. A worker that is `waiting` has something to run, and as many cells run as may: see
+/// `cellblockd --max-running`.
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     #[command(flatten)]

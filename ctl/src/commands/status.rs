@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cellblock_proto::client::NotebookStatus;
+use cellblock_proto::client::{NotebookStatus, WorkerState};
 use cellblock_proto::id::NotebookId;
 use clap::Args;
 use sandbox_profiles::Start;
@@ -41,6 +41,14 @@ impl Status {
     }
 }
 
+fn state(state: WorkerState) -> String {
+    let word = format!("{state:?}").to_lowercase();
+    match state {
+        WorkerState::Waiting => format!("{word} for others: as many cells run as may"),
+        _ => word,
+    }
+}
+
 fn text(status: &NotebookStatus) -> String {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let queue: Vec<_> = status.queue.iter().map(ToString::to_string).collect();
@@ -48,7 +56,7 @@ fn text(status: &NotebookStatus) -> String {
     let mut text = table(&[
         line("notebook", status.info.notebook.to_string()),
         line("profile", status.info.profile.clone()),
-        line("state", format!("{:?}", status.info.state).to_lowercase()),
+        line("state", state(status.info.state)),
         line("python", or_none(status.python.clone())),
         line("worker", or_none(status.worker_pid.map(|pid| format!("process {pid}")))),
         line("started", or_none(status.report.as_ref().map(|report| started(&report.start)))),

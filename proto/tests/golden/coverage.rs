@@ -34,7 +34,7 @@ variants!(end, ENDS, End: Ok Error TimedOut Interrupted LimitHit WorkerDied Canc
 variants!(death, DEATHS, Death: Exited Signalled Ended ShimLost Protocol);
 variants!(query, QUERIES, Query: Complete Inspect IsComplete History Variables);
 variants!(answer, ANSWERS, Answer: Complete Inspect IsComplete History Variables Busy);
-variants!(command, COMMANDS, Command: Start Zygote Claim Resume Taken Execute Interrupt Cancel Input Query End);
+variants!(command, COMMANDS, Command: Start Zygote Claim Resume Taken Execute Interrupt Cancel Input Query End Leave);
 variants!(event, EVENTS, EventBody: Ready StartFailed Accepted Started Output Finished Returned WorkerEnded Answer
     State Spare ZygoteUp Refused);
 variants!(failure, FAILURES, StartFailure: Step Interpreter);

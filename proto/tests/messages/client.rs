@@ -361,8 +361,15 @@ pub(super) fn bundle(parts: &[(&str, &[u8])], metadata: Option<&[u8]>) -> (Bundl
     (Bundle { parts, metadata }, payload)
 }
 
-fn states() -> [WorkerState; 5] {
-    [WorkerState::None, WorkerState::Starting, WorkerState::Idle, WorkerState::Busy, WorkerState::Ending]
+fn states() -> [WorkerState; 6] {
+    [
+        WorkerState::None,
+        WorkerState::Starting,
+        WorkerState::Idle,
+        WorkerState::Busy,
+        WorkerState::Ending,
+        WorkerState::Waiting,
+    ]
 }
 
 fn notebook(state: WorkerState) -> NotebookInfo {

@@ -12,10 +12,11 @@ use super::{Message, Sample, id};
 
 pub(super) fn commands() -> Vec<Sample> {
     let make = |name, command| Sample::new(name, Message::Command(command), 0);
-    let execute = |execution, options, notice| Command::Execute {
+    let execute = |execution, options, notice, leave| Command::Execute {
         execution: id(execution),
         options: Box::new(options),
         notice,
+        leave,
     };
     let lost = notice(NoticeTopic::VariablesLost, &["df"]);
     vec![
@@ -24,14 +25,15 @@ pub(super) fn commands() -> Vec<Sample> {
         make("claim", Command::Claim(Box::new(claim()))),
         make("resume", Command::Resume { build: "0.1.0+1".into(), taken: 42 }),
         make("taken", Command::Taken { seq: 43 }),
-        make("execute", execute("e-1", ExecuteOptions::default(), None)).payload(b"1 + 1"),
-        make("execute_with_notice", execute("e-2", every_option(), Some(lost))).payload(b"df"),
+        make("execute", execute("e-1", ExecuteOptions::default(), None, true)).payload(b"1 + 1"),
+        make("execute_with_notice", execute("e-2", every_option(), Some(lost), false)).payload(b"df"),
         make("interrupt", Command::Interrupt),
         make("cancel", Command::Cancel { execution: id("e-1") }),
         make("input", Command::Input { execution: id("e-1"), value: "blue".into() }),
         Sample::new("query", Message::Command(Command::Query(Query::Complete { cursor: 6 })), 9)
             .payload(b"df.mea"),
         make("end", Command::End { reason: "restart was asked for".into() }),
+        make("leave", Command::Leave { execution: id("e-2") }),
     ]
 }
 
@@ -150,6 +152,7 @@ fn state() -> ShimState {
         ready: Some((4711, "CPython 3.11.7, IPython 9.18.1".into(), report())),
         running: Some(id("e-1")),
         queue: vec![id("e-2"), id("e-3")],
+        leave: vec![id("e-2")],
         names: vec![name("df", None)],
         executions: 12,
         spare: false,

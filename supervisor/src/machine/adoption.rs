@@ -28,9 +28,13 @@ impl Machine {
         if let Some(running) = &state.running {
             actions.extend(self.on(Input::Accepted { execution: running.clone(), position: 0 }));
             actions.extend(self.on(Input::Started { execution: running.clone() }));
+            self.has_leave(running);
         }
         for (position, execution) in (0..).zip(&state.queue) {
             actions.extend(self.on(Input::Accepted { execution: execution.clone(), position }));
+        }
+        if let Some(next) = state.leave.first().filter(|_| state.running.is_none()) {
+            self.has_leave(next);
         }
         actions
     }
@@ -43,6 +47,7 @@ impl Machine {
             Phase::Up => self.send_held(&mut actions),
             _ => self.start_if_held(&mut actions),
         }
+        self.settle_leave(&mut actions);
         actions
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cellblock_proto::client::{ErrorCode, Reply};
+use cellblock_proto::client::{ErrorCode, Reply, WorkerState};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::{Command, EventBody, StartFailure};
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::{Asked, CLOSE_PATIENCE, END_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
 use crate::decision::{Action, Input};
 use crate::launch;
+use crate::launches::Launch;
 use crate::link::Arrival;
 use crate::outbox::Payload;
 use crate::records::Hold;
@@ -108,14 +109,33 @@ impl Notebook {
         self.decide(Input::StartFailed { code, message });
     }
 
+    /// Its turn has come: starts the worker.
+    pub(super) fn start(&mut self, launch: Option<Launch>) {
+        (self.place, self.launch) = (None, launch);
+        let daemon = Arc::clone(&self.daemon);
+        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone());
+        self.launching = Some(tokio::spawn(start.in_current_span()));
+    }
+
+    /// A right to start that is not needed any more goes to the next in line.
+    pub(super) fn settle_start(&mut self) {
+        if self.machine.state() == WorkerState::Starting {
+            return;
+        }
+        self.launch = None;
+        if self.place.take().is_some() {
+            self.start_failed(ErrorCode::Busy, "the worker was to end before it was started".to_owned());
+        }
+    }
+
     /// Does what was decided.
     pub(super) fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Start => {
-                    let daemon = Arc::clone(&self.daemon);
-                    let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone());
-                    self.launching = Some(tokio::spawn(start.in_current_span()));
+                    // Never with a right of its own still in hand: two of those could wait for each other.
+                    self.launch = None;
+                    self.place = Some(self.daemon.launches.place());
                 }
                 Action::Send { command, payload } => self.send(&command, &payload),
                 Action::End { reason } => {

@@ -1,6 +1,6 @@
 //! What clients ask of a notebook.
 
-use cellblock_proto::client::{ErrorCode, NotebookStatus, Reply, WorkerState};
+use cellblock_proto::client::{ErrorCode, NotebookInfo, NotebookStatus, Reply, WorkerState};
 use cellblock_proto::execution::ExecuteOptions;
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::query::{Answer, Query};
@@ -128,7 +128,7 @@ impl Notebook {
     }
 
     fn query(&mut self, query: Query, code: Payload, responder: Responder) {
-        let up = matches!(self.machine.state(), WorkerState::Idle | WorkerState::Busy);
+        let up = matches!(self.machine.state(), WorkerState::Idle | WorkerState::Busy | WorkerState::Waiting);
         match query {
             _ if up => self.ask(&Command::Query(query), &code, Asked::Question(responder)),
             // Nothing has been run, so there is nothing to be told; no worker is needed for that.
@@ -152,6 +152,17 @@ impl Notebook {
         self.last_request = self.last_request.wrapping_add(1).max(1);
         live.writer.push(command, self.last_request, payload);
         self.asked.insert(self.last_request, asked);
+    }
+
+    /// The line for lists.
+    fn info(&self) -> NotebookInfo {
+        NotebookInfo {
+            notebook: self.id.clone(),
+            profile: self.profile.clone(),
+            state: self.machine.state(),
+            queued: u32::try_from(self.machine.waiting().count()).unwrap_or(u32::MAX),
+            executions: self.machine.ended_count(),
+        }
     }
 
     fn status(&self) -> NotebookStatus {

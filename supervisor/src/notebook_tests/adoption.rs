@@ -11,6 +11,7 @@ fn state() -> ShimState {
         ready: Some((7, "CPython".to_owned(), SandboxReport::default())),
         running: Some(id("e")),
         queue: vec![id("f")],
+        leave: Vec::new(),
         names: Vec::new(),
         executions: 4,
         spare: false,
@@ -53,6 +54,32 @@ async fn worker_that_outlived_a_daemon_goes_on_where_its_client_was() {
     assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
     peer.send(&Request::Interrupt { notebook: notebook() }, b"").await;
     assert_eq!(shim.command().await.1, Command::Interrupt);
+}
+
+#[tokio::test]
+async fn leave_given_before_a_restart_counts_and_what_has_none_gets_it_afterwards() {
+    for (running, leave) in [(true, vec![]), (false, vec![id("f")])] {
+        let (_temp, daemon, _shims) = daemon().await;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut shim = Shim::new(theirs);
+        let queue = vec![id("f"), id("g")];
+        let state = ShimState { running: Some(id("e")).filter(|_| running), queue, leave, ..state() };
+        shim.write(0, EventBody::State(state.clone()), &[]).await;
+        take_over(&daemon, ours, state).await;
+        daemon.runners.set_most("default", Some(1));
+        let mut stranger = daemon.runners.turn("default", Arc::default());
+        assert!(!stranger.ask(), "its leave was not counted");
+        let (first, next) = if running { ("e", "f") } else { ("f", "g") };
+        shim.finish(first, 0).await;
+        // Who has waited meanwhile comes first.
+        let mut given = stranger.ask();
+        while !given {
+            tokio::task::yield_now().await;
+            given = stranger.ask();
+        }
+        drop(stranger);
+        assert_eq!(shim.command().await.1, Command::Leave { execution: id(next) });
+    }
 }
 
 #[tokio::test]

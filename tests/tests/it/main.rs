@@ -7,6 +7,7 @@ mod bad_input;
 mod barriers;
 mod browser;
 mod cli;
+mod concurrency;
 mod endings;
 mod files;
 mod files_hostile;

@@ -22,6 +22,8 @@ pub struct Queued {
     pub code: Vec<u8>,
     /// Since when.
     pub since: Instant,
+    /// Whether it may begin when it is the first.
+    pub leave: bool,
 }
 
 /// Why what runs is to end.
@@ -169,9 +171,17 @@ impl Executions {
         Some(before)
     }
 
-    /// Begins the first that waits, when nothing runs.
+    /// Gives leave to one that waits.
+    pub fn give_leave(&mut self, execution: &ExecutionId) {
+        if let Some(queued) = self.queue.iter_mut().find(|queued| queued.execution == *execution) {
+            queued.leave = true;
+        }
+    }
+
+    /// Begins the first that waits, when nothing runs and it has leave. One without it holds up those
+    /// behind it: their order is what the user has asked for.
     pub fn begin(&mut self, now: Instant) -> Option<(Queued, u64)> {
-        if self.running.is_some() {
+        if self.running.is_some() || !self.queue.front()?.leave {
             return None;
         }
         let queued = self.queue.pop_front()?;
@@ -199,6 +209,11 @@ impl Executions {
     /// Whether an Execution waits: it cannot have outputs yet.
     pub fn waits(&self, execution: &ExecutionId) -> bool {
         self.queue.iter().any(|queued| queued.execution == *execution)
+    }
+
+    /// Those that wait and have leave, in order.
+    pub fn with_leave(&self) -> Vec<ExecutionId> {
+        self.queue.iter().filter(|queued| queued.leave).map(|queued| queued.execution.clone()).collect()
     }
 
     /// Takes an Execution out of the queue.
@@ -244,6 +259,7 @@ mod tests {
             notice: None,
             code: Vec::new(),
             since: now,
+            leave: true,
         }
     }
 
@@ -264,6 +280,21 @@ mod tests {
         executions.begin(now);
         executions.running = None;
         assert_eq!(executions.add(queued("a", now)), None);
+    }
+
+    #[test]
+    fn execution_without_leave_waits_and_holds_up_those_behind_it() {
+        let now = Instant::now();
+        let mut executions = Executions::default();
+        executions.add(Queued { leave: false, ..queued("a", now) });
+        executions.add(queued("b", now));
+        assert!(executions.begin(now).is_none());
+        executions.give_leave(&"c".parse().expect("a legal id"));
+        assert!(executions.begin(now).is_none(), "leave for one that does not wait is nobody's");
+        executions.give_leave(&"a".parse().expect("a legal id"));
+        assert_eq!(executions.begin(now).map(|(queued, _)| queued.execution.to_string()), Some("a".into()));
+        executions.running = None;
+        assert_eq!(executions.begin(now).map(|(queued, _)| queued.execution.to_string()), Some("b".into()));
     }
 
     #[test]

@@ -50,13 +50,14 @@ impl Shim {
                     self.full_since = None;
                 }
             }
-            Command::Execute { execution, options, notice } => {
+            Command::Execute { execution, options, notice, leave } => {
                 let queued = Queued {
                     execution: execution.clone(),
                     options: *options,
                     notice,
                     code: frame.payload,
                     since: now,
+                    leave,
                 };
                 if self.over {
                     let Queued { options, code, .. } = queued;
@@ -64,6 +65,8 @@ impl Shim {
                 } else if let Some(position) = self.executions.add(queued) {
                     let position = u32::try_from(position).unwrap_or(u32::MAX);
                     self.outbox.push(EventBody::Accepted { execution, position }, Vec::new());
+                    // Now, and not when all commands are read: the next may interrupt it.
+                    self.begin_next();
                 } else if !self.executions.is_live(&execution) {
                     // Its Outcome has been taken: who asks again has it, or came too late.
                     self.refuse(
@@ -71,6 +74,10 @@ impl Shim {
                         format!("execution {execution} has ended, and its Outcome has been read"),
                     );
                 }
+            }
+            Command::Leave { execution } => {
+                self.executions.give_leave(&execution);
+                self.begin_next();
             }
             Command::Interrupt => self.interrupt(Cause::Asked, now),
             Command::Cancel { execution } => self.cancel(request, &execution, now),
@@ -107,6 +114,7 @@ impl Shim {
             ready: self.ready.clone().map(|(python, report)| (pid, python, report)),
             running: self.executions.running.as_ref().map(|running| running.execution.clone()),
             queue: self.executions.queue.iter().map(|queued| queued.execution.clone()).collect(),
+            leave: self.executions.with_leave(),
             names: self.names.iter().cloned().collect(),
             executions: self.executions.ended,
             spare: self.spare.is_some(),

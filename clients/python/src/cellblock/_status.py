@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from operator import itemgetter
 from types import NoneType
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from ._exceptions import ProtocolError
 from ._fields import Fields, unknown
 from ._messages import Bundle, parse_bundle
 from ._outcome import NameInfo, parse_name
 
-WorkerState: TypeAlias = Literal["none", "starting", "idle", "busy", "ending"]
+WorkerState: TypeAlias = Literal["none", "starting", "idle", "busy", "ending", "waiting"]
 BarrierState: TypeAlias = Literal["enforced", "degraded", "missing"]
 Completeness: TypeAlias = Literal["complete", "incomplete", "invalid", "unknown"]
 
@@ -111,7 +111,7 @@ class VariableInfo(NamedTuple):
 def parse_notebook(fields: Fields) -> NotebookInfo:
     """A notebook in one line."""
     state = fields.text("state")
-    if state not in ("none", "starting", "idle", "busy", "ending"):
+    if state not in get_args(WorkerState):
         raise unknown("worker state", state)
     return NotebookInfo(
         name=fields.text("notebook"),
