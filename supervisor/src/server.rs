@@ -239,7 +239,7 @@ async fn go_down(daemon: &Daemon) {
 #[cfg(test)]
 pub(crate) fn test_daemon(folder: &std::path::Path, anchor: Anchor) -> Arc<Daemon> {
     use clap::Parser;
-    let args = Args::parse_from(["cellblockd", "--python", "/usr/bin/env"]);
+    let args = Args::parse_from(["cellblockd", "--python", "/usr/bin/env", "--warm-start", "off"]);
     let runtime = RuntimeDir::open(folder.join("run"), None).unwrap();
     let ground = Ground {
         anchor,
