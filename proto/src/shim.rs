@@ -230,6 +230,11 @@ pub enum StartFailure {
         /// What to do about it.
         cure: Option<String>,
     },
+    /// A zygote or a spare failed before any code of the user's ran; a fresh interpreter may do.
+    Warm {
+        /// What failed.
+        why: String,
+    },
     /// The sandbox is there, Python is not.
     Interpreter {
         /// What it printed before it ended, or why it could not begin.

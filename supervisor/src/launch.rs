@@ -62,6 +62,8 @@ pub(crate) struct Launched {
     pub(crate) writer: LinkWriter,
     /// Its host ids; absent when its worker has ended already.
     pub(crate) slot: Option<SlotLease>,
+    /// It is a zygote's, and should that fail, a fresh interpreter may do.
+    pub(crate) is_warm: bool,
 }
 
 /// Which code of ours a worker runs.
@@ -151,7 +153,7 @@ impl LaunchError {
     }
 }
 
-/// Starts a notebook's worker.
+/// Starts a notebook's worker; with a `cold` reason, by executing Python whatever the profile says.
 ///
 /// # Errors
 /// Whatever keeps it from being started; nothing is left behind.
@@ -159,9 +161,11 @@ pub(crate) async fn notebook_worker(
     daemon: Arc<Daemon>,
     notebook: NotebookId,
     profile_name: String,
+    cold: Option<String>,
 ) -> Result<Launched, LaunchError> {
     // Read anew for each worker: an operator's edit holds from the next one on.
-    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
+    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)
+        .inspect_err(|_| warm::forget(&daemon, &profile_name))?;
     daemon.runners.set_most(&profile_name, profile.max_running);
     let workspace = quota::prepare(&daemon, &notebook, profile.limits.workspace_bytes).await?;
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
@@ -169,6 +173,10 @@ pub(crate) async fn notebook_worker(
     let cache = prepare::cache(&daemon, &profile, &python).await;
     let program = Program::Main;
     let order = Order { program, notebook, profile_name, profile, python, workspace, cache };
+    if let Some(why) = cold {
+        warm::suspect(&daemon, &order.profile_name, &why);
+        return start(&daemon, order, Beginning::Exec(Some(why))).await;
+    }
     let beginning = match warm::take(&daemon, &order).await {
         Taken::Spare(spare) => match claim(&daemon, *spare, &order).await {
             Ok(launched) => return Ok(launched),
@@ -212,7 +220,7 @@ enum ClaimError {
 
 /// Makes a spare a notebook's. What becomes of it, it says itself.
 async fn claim(daemon: &Daemon, spare: Spare, order: &Order) -> Result<Launched, ClaimError> {
-    let Spare { launched: Launched { worker, reader, mut writer, slot }, zygote } = spare;
+    let Spare { launched: Launched { worker, reader, mut writer, slot, .. }, zygote } = spare;
     let number = slot.as_ref().map_or(0, SlotLease::slot);
     let steps = steps(daemon, order, number).map_err(ClaimError::Launch)?;
     let attach = spare_plan(&steps).claim;
@@ -222,7 +230,7 @@ async fn claim(daemon: &Daemon, spare: Spare, order: &Order) -> Result<Launched,
         return Err(ClaimError::Gone(zygote));
     }
     tracing::info!(%worker, slot = number, "spare claimed");
-    Ok(Launched { worker, reader, writer, slot })
+    Ok(Launched { worker, reader, writer, slot, is_warm: true })
 }
 
 /// Has the anchor start a shim and gives it its orders.
@@ -246,8 +254,9 @@ pub(crate) async fn start(
             spec.steps = spare_plan(&spec.steps).before;
         }
     }
+    let is_warm = spec.zygote.is_some();
     let (reader, writer) = send(daemon, &worker, Command::Start(Box::new(spec))).await?;
-    Ok(Launched { worker, reader, writer, slot: Some(slot) })
+    Ok(Launched { worker, reader, writer, slot: Some(slot), is_warm })
 }
 
 /// Starts a zygote; gives where it listens. It ends when what it gives is dropped.
@@ -261,7 +270,7 @@ pub(crate) async fn zygote(daemon: &Daemon, order: Order) -> Result<(Launched, P
     let socket = start.control_socket.clone();
     let command = Command::Zygote(Box::new(ZygoteSpec { start, socket: socket.clone() }));
     let (reader, writer) = send(daemon, &worker, command).await?;
-    Ok((Launched { worker, reader, writer, slot: None }, socket))
+    Ok((Launched { worker, reader, writer, slot: None, is_warm: false }, socket))
 }
 
 async fn send(

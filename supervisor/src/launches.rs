@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::runners::cpus;
 
 /// Starts per processor: while one waits for its disk, another computes.
-const PER_CPU: usize = 2;
+const PER_CPU: usize = 4;
 
 /// At least so many: a start that hangs until its deadline must not hold everybody up.
-const AT_LEAST: usize = 4;
+const AT_LEAST: usize = 8;
 
 /// The starts there may be.
 #[derive(Clone, Debug)]

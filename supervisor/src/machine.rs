@@ -267,6 +267,15 @@ impl Machine {
         }
     }
 
+    /// The start that was made is no more, and another is made in its place; whether one is still wanted.
+    pub(crate) fn relaunch(&mut self) -> bool {
+        let is_starting = matches!(self.phase, Phase::Starting { .. });
+        if is_starting {
+            self.phase = Phase::Starting { launched: false };
+        }
+        is_starting
+    }
+
     fn send_held(&mut self, out: &mut Vec<Action>) {
         for execution in self.held() {
             let Some(job) = self.jobs.get_mut(&execution) else { continue };

@@ -102,6 +102,8 @@ struct Live {
     writer: LinkWriter,
     taken: Taken,
     slot: Option<SlotLease>,
+    /// See [`Launched`].
+    is_warm: bool,
 }
 
 /// A shim whose worker has ended, kept until its last events are read.
@@ -388,6 +390,9 @@ impl Notebook {
             self.live = None;
             return;
         }
+        if self.start_cold(&chain(error)) {
+            return;
+        }
         if let Some(live) = self.live.take() {
             tracing::warn!(worker = %live.worker, error = chain(error), "shim lost");
             // Gone or talking nonsense: in both cases nothing of it may stay.
@@ -447,8 +452,8 @@ impl Notebook {
 
 impl Live {
     fn new(launched: Launched) -> Self {
-        let Launched { worker, reader, writer, slot } = launched;
-        Live { worker, reader, writer, taken: Taken::default(), slot }
+        let Launched { worker, reader, writer, slot, is_warm } = launched;
+        Live { worker, reader, writer, taken: Taken::default(), slot, is_warm }
     }
 
     fn say(&mut self) {

@@ -42,7 +42,14 @@ pub(crate) enum Taken {
 /// How long zygote and spares of a profile may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-type Ask = oneshot::Sender<Taken>;
+/// What a stock is asked, or told.
+#[derive(Debug)]
+enum Ask {
+    /// What there is for a worker.
+    Worker(oneshot::Sender<Taken>),
+    /// What it gave failed.
+    Suspect(String),
+}
 
 /// A stock, as others reach it. It ends when this is dropped.
 #[derive(Debug)]
@@ -102,12 +109,25 @@ pub(crate) fn begin(daemon: &Arc<Daemon>) {
     });
 }
 
+/// Says that a worker of a profile's zygote could not be started.
+pub(crate) fn suspect(daemon: &Daemon, profile: &str, why: &str) {
+    if let Some(entry) = daemon.warm.lock().get(profile) {
+        // A stock that is too busy to be told will be told by the next.
+        let _ = entry.asks.try_send(Ask::Suspect(why.to_owned()));
+    }
+}
+
+/// Ends what a profile has that is no more, or executes its workers now.
+pub(crate) fn forget(daemon: &Daemon, profile: &str) {
+    daemon.warm.lock().remove(profile);
+}
+
 /// What there is for a worker like this. The first to ask begins a stock.
 pub(crate) async fn take(daemon: &Arc<Daemon>, order: &Order) -> Taken {
     let Some(asks) = ask(daemon, order) else { return Taken::Nothing(None) };
     let (reply, answer) = oneshot::channel();
     let gone = || Taken::Nothing(Some("the zygote's keeper has ended".to_owned()));
-    if asks.send(reply).await.is_err() {
+    if asks.send(Ask::Worker(reply)).await.is_err() {
         return gone();
     }
     answer.await.unwrap_or_else(|_| gone())
@@ -115,7 +135,11 @@ pub(crate) async fn take(daemon: &Arc<Daemon>, order: &Order) -> Taken {
 
 /// The stock that this order belongs to; `None` when it asks for none.
 fn ask(daemon: &Arc<Daemon>, order: &Order) -> Option<mpsc::Sender<Ask>> {
-    if !daemon.warm.is_on || order.profile.warm_start == WarmStart::Exec || *daemon.ending.borrow() {
+    if order.profile.warm_start == WarmStart::Exec {
+        forget(daemon, &order.profile_name);
+        return None;
+    }
+    if !daemon.warm.is_on || *daemon.ending.borrow() {
         return None;
     }
     let key = key(order);
@@ -127,7 +151,7 @@ fn ask(daemon: &Arc<Daemon>, order: &Order) -> Option<mpsc::Sender<Ask>> {
     let profile = order.profile_name.clone();
     let nobodys = launch::of_nobody(daemon, order)?;
     let (stock, info) = Stock::new(Arc::clone(daemon), nobodys, inbox);
-    let span = tracing::info_span!("warm", profile);
+    let span = tracing::info_span!(parent: None, "warm", profile);
     let task = tokio::spawn(stock.run().instrument(span));
     stocks.insert(profile, Entry { key, asks: asks.clone(), info, task });
     Some(asks)

@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use cellblock_proto::codec::Codec;
@@ -12,6 +13,7 @@ use cellblock_proto::frame::{FLAG_MEMFD, Frame, FrameError, HEADER_BYTES, Header
 use cellblock_proto::worker::INLINE_BYTES;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -78,16 +80,20 @@ pub fn listen(path: &Path) -> anyhow::Result<OwnedFd> {
             .with_context(failed)?;
     let _ = std::fs::remove_file(path);
     rustix::net::bind(&socket, &address).with_context(failed)?;
-    rustix::net::listen(&socket, 16).with_context(failed)?;
+    rustix::net::listen(&socket, 128).with_context(failed)?;
     Ok(socket)
 }
 
-/// Connects to who listens at a path for packets.
-pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+/// Connects to who listens at a path for packets. Nothing that is then sent or received waits longer than
+/// `patience`.
+pub fn connect(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_encoded_bytes())?;
     let address = SocketAddrUnix::new(name.as_c_str())?;
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    // To who does not accept, connecting waits once his queue is full.
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(patience))?;
     rustix::net::connect(&socket, &address)?;
     Ok(socket)
 }

@@ -37,7 +37,7 @@ variants!(answer, ANSWERS, Answer: Complete Inspect IsComplete History Variables
 variants!(command, COMMANDS, Command: Start Zygote Claim Resume Taken Execute Interrupt Cancel Input Query End Leave);
 variants!(event, EVENTS, EventBody: Ready StartFailed Accepted Started Output Finished Returned WorkerEnded Answer
     State Spare ZygoteUp Refused);
-variants!(failure, FAILURES, StartFailure: Step Interpreter);
+variants!(failure, FAILURES, StartFailure: Step Warm Interpreter);
 variants!(worker_command, WORKER_COMMANDS, WorkerCommand: Execute Input Query);
 variants!(worker_event, WORKER_EVENTS, WorkerEventBody: Ready Unfit Switch Output Finished Answer);
 variants!(anchor_request, ANCHOR_REQUESTS, AnchorRequest: Hello Spawn List Kill Shutdown);

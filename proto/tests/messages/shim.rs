@@ -47,9 +47,11 @@ pub(super) fn events() -> Vec<Sample> {
     };
     let no_python =
         StartFailure::Interpreter { detail: "ModuleNotFoundError: No module named 'IPython'".into() };
+    let warm_failed = StartFailure::Warm { why: "fork a worker: the zygote did not answer for 10 s".into() };
     let mut all = vec![
         make("ready", 1, EventBody::Ready { worker_pid: 4711, python: python(), report: report() }),
         make("start_failed_step", 1, EventBody::StartFailed { failure: step_failed }),
+        make("start_failed_warm", 1, EventBody::StartFailed { failure: warm_failed }),
         make("start_failed_interpreter", 1, EventBody::StartFailed { failure: no_python }),
         make("accepted", 2, EventBody::Accepted { execution: id("e-1"), position: 0 }),
         make("started", 3, EventBody::Started { execution: id("e-1") }),

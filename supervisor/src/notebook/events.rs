@@ -42,6 +42,7 @@ impl Notebook {
                     }
                 }
             }
+            EventBody::StartFailed { failure: StartFailure::Warm { why } } if self.start_cold(&why) => {}
             EventBody::StartFailed { failure } => {
                 let (code, message) = describe(failure);
                 tracing::warn!(?code, reason = message, "worker did not start");
@@ -70,6 +71,7 @@ impl Notebook {
             EventBody::Returned { execution, options } => {
                 self.decide(Input::Returned { execution, options, code: payload });
             }
+            EventBody::WorkerEnded { .. } if self.start_cold("it ended before it was ready") => {}
             EventBody::WorkerEnded { death, lost } => {
                 tracing::info!(?death, lost = lost.len(), "worker ended");
                 self.decide(Input::WorkerEnded { death, lost });
@@ -113,8 +115,24 @@ impl Notebook {
     pub(super) fn start(&mut self, launch: Option<Launch>) {
         (self.place, self.launch) = (None, launch);
         let daemon = Arc::clone(&self.daemon);
-        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone());
+        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), None);
         self.launching = Some(tokio::spawn(start.in_current_span()));
+    }
+
+    /// A fork failed before any of the user's code ran: once more, with a fresh interpreter. Whether that was
+    /// so, and there is still somebody who wants one.
+    pub(super) fn start_cold(&mut self, why: &str) -> bool {
+        if !self.live.as_ref().is_some_and(|live| live.is_warm) || !self.machine.relaunch() {
+            return false;
+        }
+        tracing::warn!(why, "no fork: Python is executed");
+        if let Some(live) = self.live.take() {
+            self.kill(live.worker);
+        }
+        let (daemon, why) = (Arc::clone(&self.daemon), Some(why.to_owned()));
+        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), why);
+        self.launching = Some(tokio::spawn(start.in_current_span()));
+        true
     }
 
     /// A right to start that is not needed any more goes to the next in line.
@@ -220,6 +238,7 @@ fn describe(failure: StartFailure) -> (ErrorCode, String) {
             let cure = cure.map_or(String::new(), |cure| format!("; {cure}"));
             (ErrorCode::Sandbox, format!("the sandbox could not be made: failed to {step}: {error}{cure}"))
         }
+        StartFailure::Warm { why } => (ErrorCode::Sandbox, format!("no worker could be forked: {why}")),
         StartFailure::Interpreter { detail } => {
             (ErrorCode::Interpreter, format!("Python did not start: {detail}"))
         }

@@ -1,10 +1,11 @@
 //! A spare, and the watch over one until it is claimed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cellblock_proto::shim::EventBody;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::daemon::Daemon;
@@ -66,7 +67,7 @@ pub(super) struct Held {
 
 impl Held {
     /// Watches it; `died` is woken when it ends unclaimed.
-    pub(super) fn new(mut spare: Spare, died: std::sync::Arc<tokio::sync::Notify>) -> Self {
+    pub(super) fn new(daemon: Arc<Daemon>, mut spare: Spare, died: Arc<Notify>) -> Self {
         let (claim, claimed) = oneshot::channel::<()>();
         let watch = tokio::spawn(async move {
             tokio::select! {
@@ -77,6 +78,7 @@ impl Held {
                         Err(error) => chain(&error),
                     };
                     tracing::warn!(worker = %spare.launched.worker, why, "a spare has ended");
+                    end(&daemon, spare.launched).await;
                     died.notify_one();
                     None
                 }
@@ -100,7 +102,7 @@ impl Held {
 
 /// Ends a shim that is nobody's, and removes its socket.
 pub(super) async fn end(daemon: &Daemon, launched: Launched) {
-    let Launched { worker, reader, writer, slot } = launched;
+    let Launched { worker, reader, writer, slot, .. } = launched;
     drop((reader, writer));
     // It ends by itself when we are gone; but now is better.
     let _ = daemon.anchor.kill(worker.clone()).await;

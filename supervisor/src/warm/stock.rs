@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cellblock_proto::client::{WarmInfo, ZygoteState};
 use cellblock_proto::shim::{EventBody, StartFailure};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
@@ -120,7 +120,8 @@ impl Stock {
                 _ = ending.wait_for(|ending| *ending) => Woken::Ending,
             };
             match woken {
-                Woken::Asked(Some(ask)) => self.give(ask).await,
+                Woken::Asked(Some(Ask::Worker(reply))) => self.give(reply).await,
+                Woken::Asked(Some(Ask::Suspect(why))) => self.suspect(why).await,
                 Woken::Asked(None) | Woken::Ending => break,
                 Woken::Zygote(event) => self.heard(event).await,
                 Woken::Made(made) => {
@@ -134,7 +135,14 @@ impl Stock {
         self.end().await;
     }
 
-    async fn give(&mut self, ask: Ask) {
+    /// A worker could not be forked. Whether it was the zygote's fault or not: another one is soon there.
+    async fn suspect(&mut self, why: String) {
+        if matches!(self.zygote, Zygote::Up { .. }) {
+            self.lose(format!("a worker could not be forked: {why}")).await;
+        }
+    }
+
+    async fn give(&mut self, ask: oneshot::Sender<Taken>) {
         let now = Instant::now();
         self.refill = (now + QUIET).min(self.last_made + LONGEST_QUIET).max(now);
         while let Some(held) = self.spares.pop_front() {
@@ -181,6 +189,7 @@ impl Stock {
                 let why = match failure {
                     StartFailure::Interpreter { detail } => detail,
                     StartFailure::Step { step, error, .. } => format!("failed to {step}: {error}"),
+                    StartFailure::Warm { why } => why,
                 };
                 self.lose(format!("the zygote did not start: {why}")).await;
             }
@@ -221,7 +230,9 @@ impl Stock {
 
     fn made(&mut self, made: Result<Spare, String>) {
         match made {
-            Ok(spare) => self.spares.push_back(Held::new(spare, Arc::clone(&self.died))),
+            Ok(spare) => {
+                self.spares.push_back(Held::new(Arc::clone(&self.daemon), spare, Arc::clone(&self.died)))
+            }
             Err(why) => {
                 tracing::warn!(why, "no spare");
                 self.refill = Instant::now() + self.pause;

@@ -175,7 +175,7 @@ fn forty_notebooks_opened_at_once_all_run_and_few_start_at_a_time(setup: Setup) 
     let daemon = Daemon::start(setup);
     // It makes the interpreter's cache, in a sandbox of its own.
     daemon.notebook("first").run("1").ok();
-    let may_start = (2 * available_parallelism().map_or(1, NonZeroUsize::get)).max(4);
+    let may_start = (4 * available_parallelism().map_or(1, NonZeroUsize::get)).max(8);
     let mut notebooks: Vec<Notebook> = (0..40).map(|n| daemon.notebook(&format!("n{n}"))).collect();
     let sent: Vec<Sent> = notebooks.iter_mut().map(|notebook| notebook.start("1 + 1")).collect();
     let mut client = daemon.client();

@@ -2,6 +2,7 @@
 //! and what becomes of them when zygote or daemon ends.
 
 use std::fs;
+use std::time::Duration;
 
 use cellblock_proto::client::{NotebookStatus, Reply, Request, ZygoteState};
 use cellblock_proto::execution::{Death, End, Limit};
@@ -22,6 +23,8 @@ in_every_mode!(
 as_root_and_user!(
     join_holds_without_cgroups,
     death_of_the_zygote_harms_no_worker_and_is_healed,
+    death_of_the_zygote_in_the_middle_of_openings_fails_none,
+    zygote_that_does_not_answer_is_replaced_and_python_is_executed,
     preload_that_fails_is_named_and_python_is_executed,
     spares_that_die_are_replaced_and_none_is_used_twice,
     an_edit_of_the_profile_holds_from_the_next_worker_on,
@@ -268,6 +271,40 @@ fn failed(daemon: &Daemon) -> String {
     why.unwrap_or_else(|| panic!("it does not fail\n{}", daemon.log())).detail
 }
 
+fn death_of_the_zygote_in_the_middle_of_openings_fails_none(setup: Setup) {
+    let daemon = Daemon::start(warm(setup, 1));
+    for round in 0..3 {
+        daemon.warmed("default");
+        std::thread::scope(|scope| {
+            for number in 0..6 {
+                let daemon = &daemon;
+                scope.spawn(move || {
+                    let mut notebook = daemon.notebook(&format!("n{round}-{number}"));
+                    assert_eq!(notebook.run("print(6 * 7)").ok().stdout(), "42\n");
+                });
+            }
+            std::thread::sleep(Duration::from_millis(15 * round));
+            if let Some(zygote) = zygote(&daemon) {
+                let _ = kill_process(Pid::from_raw(zygote.pid).unwrap(), Signal::KILL);
+            }
+        });
+    }
+}
+
+fn zygote_that_does_not_answer_is_replaced_and_python_is_executed(setup: Setup) {
+    let daemon = Daemon::start(warm(setup, 0));
+    daemon.warmed("default");
+    let old = zygote(&daemon).expect("a zygote");
+    kill_process(Pid::from_raw(old.pid).unwrap(), Signal::STOP).unwrap();
+    let mut notebook = daemon.notebook("a");
+    assert_eq!(notebook.run("print(6 * 7)").ok().stdout(), "42\n");
+    let Start::Fallback { why } = start_of(&notebook.status()) else { panic!("it was forked") };
+    assert!(why.contains("did not answer"), "{why}");
+    wait::within(wait::PATIENCE, || (!old.lives()).then_some(())).expect("the old one is ended");
+    daemon.warmed("default");
+    check_join(&daemon, "b");
+}
+
 fn preload_that_fails_is_named_and_python_is_executed(setup: Setup) {
     let profile = "version = 1\nwarm_start = 'zygote'\npreload = ['no_such_module']\nspares = 1\n";
     let daemon = Daemon::start(setup.warm().profile("default", profile));
@@ -289,9 +326,13 @@ fn spares_that_die_are_replaced_and_none_is_used_twice(setup: Setup) {
     };
     let before = spares();
     assert_eq!(before.len(), 2, "{before:?}");
+    let shims = || daemon.processes().iter().filter(|process| process.name == "cellblock-shim").count();
+    let shims_before = shims();
     kill_process(Pid::from_raw(before[0]).unwrap(), Signal::KILL).unwrap();
     wait::within(wait::PATIENCE, || (!spares().contains(&before[0])).then_some(())).expect("it is gone");
     daemon.warmed("default");
+    wait::within(wait::PATIENCE, || (shims() == shims_before).then_some(()))
+        .expect("the dead one's shim is gone");
     let mut used = Vec::new();
     for name in ["a", "b", "c", "d"] {
         let mut notebook = forked(&daemon, name);

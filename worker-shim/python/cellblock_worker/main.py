@@ -13,7 +13,6 @@ import importlib.util
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,10 +20,10 @@ from . import pillow_support, plotly_support, tqdm_support
 from .channel import EXIT_INTERNAL, SOCKET_FD, Channel
 from .interrupt import PAGE_FD, Interrupts
 from .native import Native
+from .text import Text
 
 if TYPE_CHECKING:
     from .executor import Executor
-    from .publish import Outputs
     from .shell import Shell
 
 # The interpreter lacks what the worker needs; `Unfit` says what.
@@ -41,71 +40,81 @@ def main() -> NoReturn:
         os._exit(EXIT_UNFIT)
     prepare_environment()
     seed_fonts()
+    interrupts = Interrupts(channel.native)
+    interrupts.rest()
     try:
-        serve(begin(Parts.build(channel)), channel)
+        parts = Parts.build(channel, interrupts)
+        serve(parts, begin(parts))
     except ImportError as error:
         channel.send({"unfit": {"detail": f"{cure('IPython')} ({error})"}})
         os._exit(EXIT_UNFIT)
 
 
-@dataclass(frozen=True)
 class Parts:
     """What is there before a worker is."""
 
-    channel: Channel
-    outputs: Outputs
-    interrupts: Interrupts
-    shell: Shell
+    # No dataclass: making one takes a hundredth of the whole start.
+    def __init__(self, channel: Channel, interrupts: Interrupts, text: Text, shell: Shell) -> None:
+        self.channel = channel
+        self.interrupts = interrupts
+        self.text = text
+        self.shell = shell
 
     @classmethod
-    def build(cls, channel: Channel) -> Parts:
+    def build(cls, channel: Channel, interrupts: Interrupts) -> Parts:
         """Imports what every worker needs, and makes its shell. Nothing is of one process yet."""
-        from . import bokeh_support
+        # First: who keeps `sys.stderr` from here on, such as a logger, keeps ours.
+        text = Text(channel)
+        text.install()
+        # Not used here: `begin` and `serve` find them imported.
+        from . import attribution, bokeh_support, executor, profile, proof, spawn  # noqa: F401
         from .publish import Outputs
         from .shell import Shell
 
         outputs = Outputs(channel)
-        interrupts = Interrupts(channel.native)
         shell = Shell.make(outputs, interrupts)
         outputs.widgets.install()
         shell.events.register("post_execute", outputs.widgets.catch_up)
         bokeh_support.install(outputs)
-        return cls(channel, outputs, interrupts, shell)
+        attribution.follow_threads()
+        spawn.watch(text, interrupts)
+        return cls(channel, interrupts, text, shell)
 
 
 def open_channel(channel: Channel, nonce: bytes) -> None:
     """Takes the descriptors that the shim has given this process."""
-    for fd in (SOCKET_FD, PAGE_FD):
-        # Before anything can start a process. A missing page is allowed, see interrupt.py.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    # Before anything can start a process.
+    close_on_exec(SOCKET_FD, PAGE_FD)
     channel.native.begin(nonce)
     channel.open()
 
 
-def begin(parts: Parts) -> Executor:
-    """What belongs to one process: streams, loop, signal, hooks."""
-    from . import attribution, spawn
-    from .executor import Executor
-    from .text import Text
+def close_on_exec(*fds: int) -> None:
+    """Keeps descriptors from the programs that this process starts."""
+    for fd in fds:
+        # A missing page is allowed, see interrupt.py.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
 
-    text = Text(parts.channel)
-    text.install()
+
+def begin(parts: Parts) -> Executor:
+    """What belongs to one process: its loop, its signal, its forks."""
+    from .executor import Executor
+
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     parts.interrupts.attach(loop)
-    parts.shell.compile.begin()
-    attribution.follow_threads()
-    spawn.watch(text, parts.interrupts)
+    parts.text.watch_forks()
     os.register_at_fork(after_in_child=parts.interrupts.become_child)
-    return Executor(loop, parts.channel, text, parts.shell, parts.interrupts)
+    return Executor(loop, parts.channel, parts.text, parts.shell, parts.interrupts)
 
 
-def serve(executor: Executor, channel: Channel) -> NoReturn:
+def serve(parts: Parts, executor: Executor) -> NoReturn:
     """Says that the worker is there, and runs what it is sent."""
     from .proof import proof, versions
 
-    channel.send({"ready": {"python": versions(), "proof": proof()}})
+    parts.shell.arrive()
+    parts.channel.send({"ready": {"python": versions(), "proof": proof()}})
     # Isolated mode leaves it out: a notebook's modules lie beside it. Not before the shim knows us: a
     # `random.py` of the notebook's would run in the middle of our own imports, or end them.
     sys.path.insert(0, "")

@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from IPython.core.autocall import ExitAutocall
@@ -43,13 +44,13 @@ class Compiler(CachingCompiler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cells: dict[str, tuple[str, int]] = {}
+        # Set by `begin`.
         self._directory = ""
         # Lines that the transformation of the current cell took from its beginning.
         self.leading_lines = 0
 
     def begin(self) -> None:
         """From here on names are those of this process."""
-        self._cells.clear()
         # The shape of ipykernel's names: joblib and others recognise notebook code by it.
         self._directory = f"{tempfile.gettempdir()}/ipykernel_{os.getpid()}"
 
@@ -191,6 +192,12 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         """%load and %recall: a payload in Jupyter, which is no output."""
 
     # Cells.
+
+    def arrive(self) -> None:
+        """This process is where it will run cells. It was made elsewhere if a zygote has forked it."""
+        self.compile.begin()
+        self.starting_dir = str(Path.cwd())
+        self.history_manager.dir_hist[:] = self.history_manager._dir_hist_default()
 
     def transformed(self, code: str) -> str:
         """The cell as Python, once: what was made of it ahead is taken."""

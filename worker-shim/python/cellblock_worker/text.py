@@ -78,6 +78,9 @@ class Text:
         sys.stdout = sys.__stdout__ = self.out  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = self.err  # type: ignore[misc]
         os.write = self._os_write
+
+    def watch_forks(self) -> None:
+        """From here on a fork of this process is a child of the worker, and no worker itself."""
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._become_child
         )

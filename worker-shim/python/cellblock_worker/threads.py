@@ -1,23 +1,23 @@
 """The thread pools of numeric libraries: one thread each while a zygote imports, the right number after.
 
 A library with a pool starts it when it is loaded, and a process with threads cannot be forked. So it is told
-that one thread is all there is, and told better in the worker.
+that one thread is all there is, and once everything is loaded it is told better, in a way that starts none
+before there is work for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 # What tells them so.
 _ALONE = {
     "OPENBLAS_NUM_THREADS": "1",
-    # A thread that has nothing to do looks for work for so many (2^n) cycles before it sleeps. Of its own it
-    # would do so for 30 ms, beside every worker that begins.
-    "OPENBLAS_THREAD_TIMEOUT": "20",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
@@ -25,7 +25,7 @@ _ALONE = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 
-# What sets the number, in libraries whose file has such a word in its name.
+# What sets the number, in libraries whose file has such a word in its name; the first word counts.
 _SETTERS = {
     "openblas": (
         "OPENBLAS_NUM_THREADS",
@@ -38,8 +38,21 @@ _SETTERS = {
     ),
     "mkl_rt": ("MKL_NUM_THREADS", ("MKL_Set_Num_Threads",)),
     "gomp": ("OMP_NUM_THREADS", ("omp_set_num_threads",)),
-    "omp": ("OMP_NUM_THREADS", ("omp_set_num_threads",)),
+    "libomp": ("OMP_NUM_THREADS", ("omp_set_num_threads",)),
+    "libiomp": ("OMP_NUM_THREADS", ("omp_set_num_threads",)),
 }
+
+# More numexpr does not take by itself.
+_NUMEXPR_THREADS = 8
+
+_CLONE_THREAD = 0x10000
+
+
+def is_alone() -> bool:
+    """Whether this process has one thread. There may be no /proc to count them in."""
+    # unshare(2) refuses this to a process that has several, and does nothing in one that has not.
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc.unshare(_CLONE_THREAD) == 0 or ctypes.get_errno() != errno.EINVAL
 
 
 class Pools:
@@ -47,7 +60,8 @@ class Pools:
 
     def __init__(self) -> None:
         self._before = {name: os.environ.get(name) for name in _ALONE}
-        self._setters: list[tuple[str, Callable[[int], object]]] = []
+        # Those that start threads at once: not before the process may have some.
+        self._late: list[Callable[[], object]] = []
 
     @classmethod
     def one_each(cls) -> Pools:
@@ -56,38 +70,81 @@ class Pools:
         os.environ.update(_ALONE)
         return pools
 
-    def find(self) -> None:
-        """Looks for pools among the libraries that are loaded."""
-        for path in _loaded():
-            name = os.path.basename(path)  # noqa: PTH119
-            found = [setters for word, setters in _SETTERS.items() if word in name]
-            for variable, symbols in found[:1]:
-                with contextlib.suppress(OSError):
-                    library = ctypes.CDLL(path)
-                    for symbol in symbols:
-                        if hasattr(library, symbol):
-                            self._setters.append((variable, getattr(library, symbol)))
-                            break
-
-    def restore_environment(self) -> None:
-        """What the profile says of threads, for whatever is loaded from here on."""
+    def restore(self) -> None:
+        """What the profile says of threads, for all that is loaded now or later."""
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-    def set(self) -> None:
-        """Gives the pools their threads. Not before the process may have some."""
-        for variable, setter in self._setters:
-            setter(self._wanted(variable))
+        early = self._setters()
+        if early and _can_shed(early):
+            _start_and_shed(early)
+        else:
+            self._late = early
         if "numexpr" in sys.modules:
             numexpr = sys.modules["numexpr"]
-            numexpr.set_num_threads(min(self._wanted("NUMEXPR_NUM_THREADS"), numexpr.MAX_THREADS))
+            wanted = self._wanted("NUMEXPR_NUM_THREADS", _NUMEXPR_THREADS)
+            self._late.append(lambda: numexpr.set_num_threads(min(wanted, numexpr.MAX_THREADS)))
 
-    def _wanted(self, variable: str) -> int:
-        said = self._before[variable] or self._before["OMP_NUM_THREADS"] or ""
-        return int(said) if said.isdecimal() and int(said) > 0 else len(os.sched_getaffinity(0))
+    def set(self) -> None:
+        """In a worker that may have threads: the pools that could not be set before."""
+        for setter in self._late:
+            setter()
+
+    def _setters(self) -> list[Callable[[], object]]:
+        """One for each pool among the libraries that are loaded."""
+        found: list[Callable[[], object]] = []
+        for path in _loaded():
+            name = os.path.basename(path)  # noqa: PTH119
+            known = [setters for word, setters in _SETTERS.items() if word in name]
+            for variable, symbols in known[:1]:
+                with contextlib.suppress(OSError):
+                    library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
+                    for symbol in filter(lambda symbol: hasattr(library, symbol), symbols):
+                        found.append(_call(getattr(library, symbol), self._wanted(variable)))
+                        break
+        # By its base module: pyarrow itself may be half imported, or somebody's lazy stand-in.
+        if "pyarrow.lib" in sys.modules:
+            found.append(_call(sys.modules["pyarrow.lib"].set_cpu_count, self._wanted("OMP_NUM_THREADS")))
+        return found
+
+    def _wanted(self, variable: str, most: int | None = None) -> int:
+        # OpenMP's has a number for each level of nesting.
+        said = (self._before[variable] or self._before["OMP_NUM_THREADS"] or "").partition(",")[0].strip()
+        if said.isdecimal() and int(said) > 0:
+            return int(said)
+        processors = len(os.sched_getaffinity(0))
+        return processors if most is None else min(processors, most)
+
+
+def _call(setter: Callable[[int], object], number: int) -> Callable[[], object]:
+    return lambda: setter(number)
+
+
+def _start_and_shed(setters: list[Callable[[], object]]) -> None:
+    """Sets pools, and forks: OpenBLAS ends its threads then, and starts them again when there is work."""
+    for setter in setters:
+        setter()
+    with warnings.catch_warnings():
+        # Of the very threads that this gets rid of.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _can_shed(setters: list[Callable[[], object]]) -> bool:
+    """Whether that leaves one thread; tried in a child, as there is no way back."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _start_and_shed(setters)
+            os._exit(not is_alone())
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _loaded() -> list[str]:

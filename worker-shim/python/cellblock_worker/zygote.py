@@ -6,29 +6,31 @@ what it held would be held for ever.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import gc
 import importlib
 import importlib.util
 import json
 import os
-import socket
-import sys
 import time
+import traceback
 from typing import Any, NoReturn
 
-from . import after_fork, threads, warm_up
+from . import after_fork, threads
 from . import main as worker
 from .channel import Channel
+from .interrupt import Interrupts
 from .native import Joint, Native
+from .process_state import ProcessState
 
 REPORT_FD = 3
 LISTENER_FD = 4
-CLONE_THREAD = 0x10000
+# Where an open file is looked for: they are numbered from below.
+MOST_FDS = 256
 
-# Descriptors of the zygote itself, besides those that it was started with.
-_OURS: set[int] = set()
+# Of what is told of a failure: enough for any message, and no more than a report holds.
+DETAIL_CHARACTERS = 4_000
 
 
 class NotWarm(Exception):
@@ -38,64 +40,74 @@ class NotWarm(Exception):
 def main() -> NoReturn:
     """Serves until the shim goes away. Each worker leaves it, and serves its own shim."""
     begun = time.monotonic()
-    reports = socket.socket(fileno=os.dup(REPORT_FD))
-    _OURS.add(reports.fileno())
-    path = worker.library()
+    worker.close_on_exec(REPORT_FD, LISTENER_FD)
+    given = _open_files()
+    state = ProcessState()
     pools = threads.Pools.one_each()
+    # What is made from here on stays; looking through it for garbage again and again costs a third.
+    gc.disable()
     try:
-        # What is made from here on stays; looking through it for garbage again and again costs a third.
-        gc.disable()
-        worker.prepare_environment()
-        worker.seed_fonts()
-        parts = _built(Channel(Native(path)))
-        preloaded = _preload(os.environ.pop("CELLBLOCK_PRELOAD", ""))
-        warm_up.run(parts.shell)
-        pools.find()
-        joint = Joint(path)
-        _expect_alone("the preparation")
+        joint, parts, preloaded = _prepare(given)
+        from . import warm_up
+
+        rehearsal = warm_up.Rehearsal(parts.channel.native)
+        rehearsal.run()
+        pools.restore()
+        _expect_alone("the preparation", given)
     except NotWarm as fault:
-        _report(reports, {"failed": {"detail": str(fault)}})
-        sys.exit(worker.EXIT_UNFIT)
+        _report({"failed": {"detail": str(fault)[:DETAIL_CHARACTERS]}})
+        os._exit(worker.EXIT_UNFIT)
+    state.put_back()
     files = after_fork.Files.collect()
+    # Here as well, for what is slow the first time.
+    after_fork.reseed()
+    _flush(parts)
     gc.collect()
     # What is there now is never looked at again: a collection would write into each object's header, and
     # so copy the pages of all of them into each worker.
     gc.freeze()
     from .proof import versions
 
-    _report(
-        reports, {"up": {"python": versions(), "preloaded": preloaded, "seconds": time.monotonic() - begun}}
-    )
-    reports.close()
+    _report({"up": {"python": versions(), "preloaded": preloaded, "seconds": time.monotonic() - begun}})
     seal, nonce, is_spare = joint.serve(LISTENER_FD)
 
     # From here on this is a worker.
     gc.enable()
     after_fork.reseed()
-    pools.restore_environment()
     worker.open_channel(parts.channel, nonce)
     files.make()
     executor = worker.begin(parts)
     if is_spare:
         # Once more, so that the pages are there and its own which a first cell will touch: some 5 us each.
-        warm_up.run(parts.shell)
+        rehearsal.touch()
     joint.seal(seal)
     pools.set()
-    worker.serve(executor, parts.channel)
+    worker.serve(parts, executor)
 
 
-def _built(channel: Channel) -> worker.Parts:
+def _prepare(given: set[int]) -> tuple[Joint, worker.Parts, list[str]]:
+    path, names = worker.library(), os.environ.pop("CELLBLOCK_PRELOAD", "")
+    os.environ.pop("CELLBLOCK_NONCE", None)
     try:
-        if importlib.util.find_spec("IPython") is None:
-            raise NotWarm(worker.cure("IPython"))
-        from . import executor, spawn, text  # noqa: F401
-
-        return worker.Parts.build(channel)
+        joint, native = Joint(path), Native(path)
+    except (OSError, AttributeError) as error:
+        raise NotWarm(f"cannot load {path}: {error}") from error
+    if importlib.util.find_spec("IPython") is None:
+        raise NotWarm(worker.cure("IPython"))
+    worker.prepare_environment()
+    worker.seed_fonts()
+    try:
+        parts = worker.Parts.build(Channel(native), Interrupts(native))
     except ImportError as error:
         raise NotWarm(f"{worker.cure('IPython')} ({error})") from error
+    # As in a cell, where `get_ipython` is a builtin: packages look for it to tell a notebook from a terminal,
+    # and pandas would fold wide frames otherwise.
+    with parts.shell.builtin_trap, parts.shell.display_trap:
+        preloaded = _preload(names, given)
+    return joint, parts, preloaded
 
 
-def _preload(names: str) -> list[str]:
+def _preload(names: str, given: set[int]) -> list[str]:
     """Imports what the profile names; a name with `?` only where it is installed."""
     preloaded = []
     for name in filter(None, names.split(",")):
@@ -104,9 +116,11 @@ def _preload(names: str) -> list[str]:
             continue
         try:
             importlib.import_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # Whole in the log; the report has its last line.
+            traceback.print_exception(error)
             raise NotWarm(f"import {module}: {type(error).__name__}: {error}") from error
-        _expect_alone(f"import {module}")
+        _expect_alone(f"import {module}", given)
         preloaded.append(module)
     return preloaded
 
@@ -118,23 +132,31 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _expect_alone(what: str) -> None:
+def _expect_alone(what: str, given: set[int]) -> None:
     """A fork has one thread and the worker's own descriptors; what counts on others would meet strangers."""
-    # There is no /proc to count threads in; the kernel refuses this to a process that has several.
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_THREAD) != 0 and ctypes.get_errno() == errno.EINVAL:
-        raise NotWarm(f"{what} starts a thread, and what has threads cannot be forked")
-    kept = [fd for fd in range(LISTENER_FD + 1, 256) if fd not in _OURS and _is_open(fd)]
+    if not threads.is_alone():
+        raise NotWarm(f"{what} starts a thread: a process that has several cannot be forked")
+    kept = _open_files() - given
     if kept:
-        raise NotWarm(f"{what} keeps a file open (descriptor {kept[0]}), which its forks would not have")
+        raise NotWarm(f"{what} keeps a file open (descriptor {min(kept)}), which its forks would not have")
 
 
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
+def _open_files() -> set[int]:
+    found = set()
+    for fd in range(MOST_FDS):
+        with contextlib.suppress(OSError):
+            os.fstat(fd)
+            found.add(fd)
+    return found
 
 
-def _report(reports: socket.socket, message: dict[str, Any]) -> None:
-    reports.send(json.dumps(message).encode())
+def _flush(parts: worker.Parts) -> None:
+    """What imports have printed belongs into the log, not to each worker."""
+    parts.text.flush()
+    ctypes.CDLL(None).fflush(None)
+
+
+def _report(message: dict[str, Any]) -> None:
+    # A shim that is gone is told by the listener.
+    with contextlib.suppress(OSError):
+        os.write(REPORT_FD, json.dumps(message).encode())

@@ -17,7 +17,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .zygote_start import Zygote
 
 PACKAGES = Path(__file__).resolve().parents[1]
 LIBRARY = Path(
@@ -147,7 +150,15 @@ class Pipe:
 class Worker:
     """A worker process and the shim's ends of its descriptors."""
 
-    def __init__(self, *, cwd: Path, python: str = sys.executable, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        cwd: Path,
+        python: str = sys.executable,
+        env: dict[str, str] | None = None,
+        zygote: Zygote | None = None,
+        claimed: bool = True,
+    ) -> None:
         self.nonce = secrets.token_bytes(16)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.page_fd = os.memfd_create("page")
@@ -155,29 +166,14 @@ class Worker:
         self.page = mmap.mmap(self.page_fd, 4096)
         out, out_theirs = os.pipe()
         err, err_theirs = os.pipe()
-        environment = {
-            "HOME": str(cwd),
-            "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",
-            "IPYTHONDIR": str(cwd / ".ipython"),
-            "MPLCONFIGDIR": str(cwd / ".matplotlib"),
-            "CELLBLOCK_NATIVE": str(LIBRARY),
-            "CELLBLOCK_NONCE": self.nonce.hex(),
-            **(env or {}),
-        }
+        wanted = [out_theirs, err_theirs, theirs.fileno(), self.page_fd]
         self.started = time.monotonic()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                null = os.open(os.devnull, os.O_RDONLY)
-                wanted = [null, out_theirs, err_theirs, theirs.fileno(), self.page_fd]
-                high = [os.dup2(fd, 200 + at, inheritable=False) for at, fd in enumerate(wanted)]
-                for at, fd in enumerate(high):
-                    os.dup2(fd, at, inheritable=True)
-                os.chdir(cwd)
-                os.execve(python, [python, "-I", "-c", START], environment)
-            finally:
-                os._exit(127)
+        if zygote is not None:
+            assert env is None, "a worker has its zygote's environment"
+            self.pid, self._waiting = zygote.fork(wanted, cwd, self.nonce, spare=not claimed)
+        else:
+            environment = {**environment_of(cwd), "CELLBLOCK_NONCE": self.nonce.hex(), **(env or {})}
+            self.pid = execute(wanted, cwd, [python, "-I", "-c", START], environment)
         for fd in (out_theirs, err_theirs):
             os.close(fd)
         theirs.close()
@@ -199,6 +195,18 @@ class Worker:
         self.runs = 0
         self.eof = False
         self.status: int | None = None
+        if zygote is not None and claimed:
+            self.claim()
+        elif zygote is None:
+            self._greet()
+
+    def claim(self) -> None:
+        """Says to a forked worker that its notebook is there."""
+        with self._waiting:
+            self._waiting.send(b"seal")
+        self._greet()
+
+    def _greet(self) -> None:
         self.first = self._until(lambda: self.frames[0] if self.frames else None, "the first frame")
         self.ready_seconds = time.monotonic() - self.started
 
@@ -387,6 +395,34 @@ class Worker:
 
     def _stderr(self) -> str:
         return b"".join([*self.err.stretches[-3:], self.err.pending]).decode("utf-8", "replace")
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    """What the supervisor sets."""
+    return {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "IPYTHONDIR": str(home / ".ipython"),
+        "MPLCONFIGDIR": str(home / ".matplotlib"),
+        "CELLBLOCK_NATIVE": str(LIBRARY),
+    }
+
+
+def execute(files: list[int], cwd: Path, argv: list[str], environment: dict[str, str]) -> int:
+    """Starts a program with /dev/null and `files` as its descriptors from 0 on; gives its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            wanted = [os.open(os.devnull, os.O_RDONLY), *files]
+            high = [os.dup2(fd, 200 + at, inheritable=False) for at, fd in enumerate(wanted)]
+            for at, fd in enumerate(high):
+                os.dup2(fd, at, inheritable=True)
+            os.chdir(cwd)
+            os.execve(argv[0], argv, environment)
+        finally:
+            os._exit(127)
+    return pid
 
 
 def ensure_library() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,11 +122,21 @@ def test_other_code_that_imports_pyplot_first_changes_nothing(fresh: Service) ->
     assert [kind for kind, _ in fresh.worker.run("_ = plt.plot([1])").shape] == ["display"]
 
 
-def test_a_run_without_figures_does_not_import_matplotlib(fresh: Service) -> None:
-    run = fresh.run(
+def test_other_code_that_only_imports_pyplot_changes_nothing(fresh: Service) -> None:
+    fresh.worker.run("import matplotlib.pyplot as plt")
+    assert plots(fresh.run("_ = plt.plot([1])")) == [AUTO]
+    shape = fresh.worker.run("_ = plt.plot([1])").shape
+    assert [kind for kind, _ in shape] == ["display"]
+
+
+def test_a_run_without_figures_does_not_import_matplotlib(tmp_path: Path) -> None:
+    # Not of a zygote, which has imported it.
+    worker = Worker(cwd=tmp_path)
+    run = Service(worker).run(
         "import sys\nprint([m for m in ('matplotlib', 'pandas', 'numpy', 'plotly') if m in sys.modules])"
     )
     assert run.stdout == "[]\n"
+    worker.close()
 
 
 def test_an_interrupt_while_figures_are_drawn_ends_the_run_in_time(service: Service) -> None:

@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cellblock_proto::shim::StartSpec;
 use cellblock_steps::talk::{hear, say};
 use cellblock_steps::{StepError, execute_steps};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitOptions};
 use sandbox_profiles::{Actor, Step};
@@ -20,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use super::{Making, Taken, host};
 use crate::outer::Outer;
 use crate::sys::{self, Forked};
+
+/// How long a hand may take; mounting an image takes a millisecond.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The hand, as its shim holds it.
 pub struct Hand {
@@ -54,7 +60,10 @@ impl Hand {
                 let code = i32::from(serve(spec, outer, its.as_fd()).is_err());
                 sys::exit_now(code)
             }
-            Forked::Parent { pidfd, pid } => Ok(Hand { channel: ours, pid, pidfd }),
+            Forked::Parent { pidfd, pid } => {
+                set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
+                Ok(Hand { channel: ours, pid, pidfd })
+            }
         }
     }
 
@@ -78,7 +87,11 @@ impl Drop for Hand {
         // As root it is not ours to kill; it ends when the channel does, if it has not yet.
         let _ = rustix::net::shutdown(&self.channel, rustix::net::Shutdown::Both);
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+        // One that hangs is not waited for: it ends with us.
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut ended, Some(&patience)));
+        let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG);
     }
 }
 

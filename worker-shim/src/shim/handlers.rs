@@ -117,7 +117,7 @@ impl Shim {
             leave: self.executions.with_leave(),
             names: self.names.iter().cloned().collect(),
             executions: self.executions.ended,
-            spare: self.spare.is_some(),
+            spare: self.is_nobodys,
         }
     }
 

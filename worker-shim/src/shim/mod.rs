@@ -76,7 +76,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         First::Zygote(spec) => return crate::zygote::run(&spec, socket, &outer),
     };
     // While we can: where it listens is the supervisor's folder.
-    let zygote = spec.zygote.as_deref().map(wire::connect);
+    let zygote = spec.zygote.as_deref().map(|path| wire::connect(path, worker::JOIN_PATIENCE));
     let nonce = worker::nonce(&mut spec)?;
     // With rights on the host still: the folder is the supervisor's alone.
     let _ = std::fs::remove_file(&spec.control_socket);
@@ -94,6 +94,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         sandbox: None,
         worker: None,
         spare: None,
+        is_nobodys: spec.spare,
         start_kind: Start::Exec,
         sequencer: Sequencer::new(nonce),
         one_sided: None,
@@ -193,6 +194,8 @@ struct Shim {
     worker: Option<Worker>,
     /// A worker that waits to be claimed.
     spare: Option<Joined>,
+    /// No notebook has claimed it.
+    is_nobodys: bool,
     /// How Python was started.
     start_kind: Start,
     sequencer: Sequencer,
@@ -257,8 +260,20 @@ impl Shim {
                     Started::Forked(joined) => self.seal(joined),
                 }
             }
+            Err(error) if self.is_warm() => self.fail_warm(&error),
             Err(error) => self.fail_to_start(error.failure()),
         }
+    }
+
+    /// Whether the worker is a zygote's to make.
+    fn is_warm(&self) -> bool {
+        self.spec.zygote.is_some() && self.start_kind != Start::Exec
+    }
+
+    /// What failed before the seal can be tried once more with another sandbox and a fresh interpreter: no
+    /// code of the user's has run.
+    fn fail_warm(&mut self, error: &StepError) {
+        self.fail_to_start(StartFailure::Warm { why: error.to_string() });
     }
 
     /// By a zygote, if there is one; and if it has not made anything, by executing Python.
@@ -269,13 +284,13 @@ impl Shim {
         nonce: [u8; 16],
     ) -> Result<Started, StepError> {
         let why = match zygote {
-            Some(Ok(zygote)) => match Worker::fork(sandbox, zygote, &self.spec, nonce)? {
-                Ok(joined) => {
-                    self.start_kind = Start::Zygote;
-                    return Ok(Started::Forked(joined));
+            Some(Ok(zygote)) => {
+                self.start_kind = Start::Zygote;
+                match Worker::fork(sandbox, zygote, &self.spec, nonce)? {
+                    Ok(joined) => return Ok(Started::Forked(joined)),
+                    Err(why) => Some(why),
                 }
-                Err(why) => Some(why),
-            },
+            }
             Some(Err(error)) => Some(format!("the zygote does not listen: {error}")),
             None => self.spec.no_zygote.clone(),
         };
@@ -297,19 +312,22 @@ impl Shim {
         });
         match sealed {
             Ok(worker) => self.worker = Some(worker),
-            Err(error) => self.fail_to_start(error.failure()),
+            Err(error) => self.fail_warm(&error),
         }
     }
 
     /// A spare becomes a notebook's.
     fn claim(&mut self, claim: Claim) {
-        let (Some(joined), Some(sandbox)) = (self.spare.take(), &mut self.sandbox) else { return };
+        let (Some(joined), Some(sandbox)) = (self.spare.take(), &mut self.sandbox) else {
+            return self.fail_to_start(StartFailure::Warm { why: "the spare has ended".to_owned() });
+        };
+        self.is_nobodys = false;
         self.spec.notebook = claim.notebook;
         self.spec.steps = claim.steps;
         self.started = Instant::now();
         match sandbox.attach(&claim.attach) {
             Ok(()) => self.seal(joined),
-            Err(error) => self.fail_to_start(error.failure()),
+            Err(error) => self.fail_warm(&error),
         }
     }
 
@@ -327,8 +345,8 @@ impl Shim {
             if self.over && self.outbox.is_empty() {
                 return Ok(());
             }
-            if self.spare.is_some() && self.control.is_none() {
-                // Whoever comes back makes new ones.
+            if self.is_nobodys && (self.control.is_none() || (self.over && !self.outbox.has_unsent())) {
+                // Whoever comes back makes new ones, and nobody waits for this one's end.
                 return Ok(());
             }
             if self.alone_since.is_some_and(|since| now >= since + Duration::from_millis(self.spec.orphan_ms))

@@ -15,7 +15,6 @@ use cellblock_steps::join::{Reply, Request, Seal};
 use cellblock_steps::talk::{hear, say};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
@@ -38,7 +37,7 @@ const CHANNEL_BYTES: usize = 8 << 20;
 
 /// How long a zygote may take to fork, and a worker to be prepared: both take milliseconds, but a hundred
 /// may be asked for at once.
-const JOIN_PATIENCE: Duration = Duration::from_secs(20);
+pub const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A started worker.
 pub struct Worker {
@@ -122,7 +121,19 @@ impl Worker {
                 Ok(Some((Reply::Refused(error), _))) => return Ok(Err(error.to_string())),
                 Ok(Some((Reply::Failed(error), _))) => return Err(error),
                 Ok(Some((other, _))) => return Err(failed(format!("it said {other:?}"))),
+                // While a worker lives that has not said so, the connection does.
                 Ok(None) if worker.is_none() && !waits => return Ok(Err("the zygote has ended".to_owned())),
+                Err(error)
+                    if error.kind() == io::ErrorKind::ConnectionReset && worker.is_none() && !waits =>
+                {
+                    return Ok(Err("the zygote has ended".to_owned()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(failed(format!(
+                        "the zygote did not answer for {} s",
+                        JOIN_PATIENCE.as_secs()
+                    )));
+                }
                 Ok(None) => return Err(failed("zygote and worker have ended".to_owned())),
                 // Whether there is a worker now, nobody can say.
                 Err(error) => return Err(failed(error.to_string())),
@@ -281,8 +292,6 @@ fn worker_steps(plan: &[Step]) -> impl Iterator<Item = (u32, &Step)> {
 }
 
 fn ask_for_worker(sandbox: &Sandbox, zygote: &OwnedFd, ends: &Ends, request: &Request) -> io::Result<()> {
-    set_socket_timeout(zygote, Timeout::Recv, Some(JOIN_PATIENCE))?;
-    set_socket_timeout(zygote, Timeout::Send, Some(JOIN_PATIENCE))?;
     let namespaces = sandbox.namespaces()?;
     let own = [&ends.stdout.1, &ends.stderr.1, &ends.channel.1, &ends.word].map(AsFd::as_fd);
     let groups = sandbox.group.birth().into_iter().chain(sandbox.group.late());

@@ -123,7 +123,9 @@ class Pyplot:
         current = dict.__getitem__(matplotlib.rcParams, "backend")
         if self._before is None:
             found = current if isinstance(current, str) else _INLINE[1]
-            self._before = before or (found, matplotlib.is_interactive())
+            # The inline backend makes pyplot interactive when it is imported, which may not have been.
+            is_to_come = found.lower() in _INLINE and "matplotlib_inline.backend_inline" not in sys.modules
+            self._before = before or (found, is_to_come or matplotlib.is_interactive())
         if not isinstance(current, str) or current.lower() != "agg":
             pyplot.switch_backend("agg")
         # In interactive mode each change of a figure would draw it.
