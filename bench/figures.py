@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -23,12 +23,12 @@ class Samples:
     @property
     def p90(self) -> float:
         """Nine of ten runs were faster, or as fast."""
-        return self._nearest_rank(0.90)
+        return nearest_rank(self.seconds, 0.90)
 
     @property
     def p99(self) -> float:
         """The nearest rank: of fewer than 100 runs it is the slowest one."""
-        return self._nearest_rank(0.99)
+        return nearest_rank(self.seconds, 0.99)
 
     @property
     def longest(self) -> float:
@@ -44,47 +44,6 @@ class Samples:
             "p99_ms": 1e3 * self.p99,
             "max_ms": 1e3 * self.longest,
             "samples_ms": [round(1e3 * seconds, 4) for seconds in self.seconds],
-        }
-
-    def _nearest_rank(self, share: float) -> float:
-        return sorted(self.seconds)[math.ceil(share * len(self.seconds)) - 1]
-
-
-@dataclass(slots=True)
-class Row:
-    """One thing measured on cellblock and on its peer, in turns."""
-
-    name: str
-    peer_name: str
-    peer: Samples = field(default_factory=Samples)
-    cellblock: Samples = field(default_factory=Samples)
-
-    @property
-    def ratio(self) -> float:
-        """How many times faster cellblock's median is."""
-        return self.peer.median / self.cellblock.median
-
-    @property
-    def p99_ratio(self) -> float:
-        """The same of the slowest runs."""
-        return self.peer.p99 / self.cellblock.p99
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything, the single runs too."""
-        return {
-            "name": self.name,
-            "peer": self.peer_name,
-            "runs": len(self.peer.seconds),
-            "ratio_median": self.ratio,
-            "ratio_p99": self.p99_ratio,
-            **{
-                engine: {
-                    "median_ms": 1e3 * samples.median,
-                    "p99_ms": 1e3 * samples.p99,
-                    "samples_ms": [round(1e3 * seconds, 4) for seconds in samples.seconds],
-                }
-                for engine, samples in (("peer_times", self.peer), ("cellblock_times", self.cellblock))
-            },
         }
 
 
@@ -128,31 +87,17 @@ def spreads(rows: Sequence[Spread], base: str) -> str:
     return aligned(lines)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Times in milliseconds."""
-    lines: list[tuple[str, ...]] = [
-        ("milliseconds", "runs", "peer p50", "peer p99", "cellblock p50", "cellblock p99", "× p50", "× p99")
-    ]
-    for row in rows:
-        times = (row.peer.median, row.peer.p99, row.cellblock.median, row.cellblock.p99)
-        lines.append(
-            (
-                row.name,
-                str(len(row.peer.seconds)),
-                *(milliseconds(seconds) for seconds in times),
-                f"{row.ratio:.1f}",
-                f"{row.p99_ratio:.1f}",
-            )
-        )
-    return aligned(lines)
+def nearest_rank(values: Sequence[float], share: float, *, more_is_better: bool = False) -> float:
+    """What this share of the runs reached or bettered; always a value that was measured."""
+    return sorted(values, reverse=more_is_better)[math.ceil(share * len(values)) - 1]
 
 
-def aligned(lines: Sequence[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest cell; the first is words, the others are numbers."""
+def aligned(lines: Sequence[tuple[str, ...]], *, words: Collection[int] = (0,)) -> str:
+    """Columns as wide as their widest cell; those at `words` are words, the others are numbers."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
+            cell.ljust(width) if place in words else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

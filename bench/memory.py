@@ -1,9 +1,11 @@
-"""The memory of a few processes while something goes on."""
+"""The memory of processes: of a few while something goes on, of a whole tree at one moment."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,10 +66,50 @@ def parent_of(pid: int) -> int:
     raise ProcessLookupError(f"process {pid} has no parent")
 
 
+def descendants(root: int) -> list[int]:
+    """A process and all that came of it, parents before their children; from one look at all processes."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        # It may have ended since.
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    found = [root]
+    for pid in found:
+        found += children.get(pid, ())
+    return found
+
+
+def pss_bytes(pids: Iterable[int]) -> int:
+    """What these processes take of the machine, each shared page divided by those who share it.
+
+    Raises PermissionError where we may not read it: it takes root, or the same user.
+    """
+    total = 0
+    for pid in pids:
+        # It may have ended since; of a zombie the file is empty.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def available_bytes() -> int:
+    """What the machine could still give without swapping."""
+    found = _field_of(Path("/proc/meminfo"), "MemAvailable:")
+    if found is None:
+        raise OSError("/proc/meminfo does not say how much memory is available")
+    return found
+
+
 def _field(pid: int, file: str, name: str) -> int | None:
-    """A field given in kB, in bytes; None when the process or the permission is missing."""
+    return _field_of(Path(f"/proc/{pid}/{file}"), name)
+
+
+def _field_of(file: Path, name: str) -> int | None:
+    """A field given in kB, in bytes; None when the file, the field or the permission is missing."""
     try:
-        lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+        lines = file.read_text().splitlines()
     except OSError:
         return None
     values = (line.split()[1] for line in lines if line.startswith(name))

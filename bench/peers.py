@@ -1,33 +1,32 @@
 """cellblock and its peer, as their users drive them.
 
-Both engines offer the same two things, timed from the same point to the same point:
+`run_in_cellblock` and `run_in_kernel` run code to the result and the end of the code, both in the client's
+hand.
 
-* `first_result(code, expected)`: from "I want to run code somewhere new" to the result and the end of
-  the code, both in the client's hand.
-* `round_trip(code, expected)`: the same in a worker that is there and warm.
-
-And in the warm worker what an editor asks: `complete`, `inspect`, `variables`, each from the question to its
-answer. Not timed as a whole is `texts(code)`: what a cell prints, each piece with the moment in which the
-client had it.
+Both engines have one warm worker and offer what an editor asks: `complete`, `inspect`, `variables`, each
+timed from the question to its answer. Not timed as a whole is `texts(code)`: what a cell prints, each piece
+with the moment in which the client had it.
 """
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 import cellblock
 
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 300.0
+"""A hundred may start at once."""
+
+Kernel: TypeAlias = tuple[KernelManager, BlockingKernelClient]
 
 
 class BenchError(Exception):
@@ -44,7 +43,7 @@ class Arrival:
 
 
 class Engine(Protocol):
-    """Something that runs code; entered once, with one warm worker for `round_trip`."""
+    """Something that runs code; entered once, with one warm worker."""
 
     name: str
 
@@ -53,14 +52,6 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-    def first_result(self, code: str, expected: str) -> float:
-        """Seconds; what was started for it is ended again, untimed."""
-        ...
-
-    def round_trip(self, code: str, expected: str) -> float:
-        """Seconds."""
-        ...
 
     def texts(self, code: str) -> list[Arrival]:
         """Both streams and the text of displays, as they came."""
@@ -84,7 +75,6 @@ class Cellblock:
 
     def __init__(self, bin_dir: Path, python: Path) -> None:
         self.name = "cellblock"
-        self._numbers = itertools.count(1)
         self._supervisor = cellblock.LocalSupervisor(python=python, bin_dir=bin_dir)
         try:
             self._client = self._supervisor.client()
@@ -101,22 +91,6 @@ class Cellblock:
     ) -> None:
         self._client.close()
         self._supervisor.stop()
-
-    def first_result(self, code: str, expected: str) -> float:
-        """A notebook that cellblockd has never heard of."""
-        name = f"new-{next(self._numbers)}"
-        started = time.perf_counter()
-        notebook = self._client.open(name)
-        _run_in_cellblock(notebook, code, expected)
-        seconds = time.perf_counter() - started
-        notebook.delete()
-        return seconds
-
-    def round_trip(self, code: str, expected: str) -> float:
-        """One Execution, to its Outcome."""
-        started = time.perf_counter()
-        _run_in_cellblock(self._warm, code, expected)
-        return time.perf_counter() - started
 
     def texts(self, code: str) -> list[Arrival]:
         """Both streams and the text of displays, as they came."""
@@ -164,7 +138,7 @@ class Jupyter:
 
     def __init__(self) -> None:
         self.name = "jupyter_client + ipykernel"
-        self._manager, self._client = _start_kernel()
+        self._manager, self._client = start_kernel()
 
     def __enter__(self) -> Self:
         return self
@@ -172,23 +146,7 @@ class Jupyter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _end_kernel(self._manager, self._client)
-
-    def first_result(self, code: str, expected: str) -> float:
-        """A new kernel."""
-        started = time.perf_counter()
-        manager, client = _start_kernel()
-        try:
-            _run_in_kernel(client, code, expected)
-            return time.perf_counter() - started
-        finally:
-            _end_kernel(manager, client)
-
-    def round_trip(self, code: str, expected: str) -> float:
-        """One execute request, to its reply and `idle`."""
-        started = time.perf_counter()
-        _run_in_kernel(self._client, code, expected)
-        return time.perf_counter() - started
+        end_kernel(self._manager, self._client)
 
     def texts(self, code: str) -> list[Arrival]:
         """Both streams and the text of displays, as they came."""
@@ -202,6 +160,14 @@ class Jupyter:
         ]
         _expect_ok(self._client, request, code)
         return arrived
+
+    def stream(self, code: str) -> Iterator[str]:
+        """What a cell prints, piece by piece as it comes."""
+        request = self._client.execute(code)
+        for kind, content in _until_idle(self._client, request):
+            if kind == "stream":
+                yield content["text"]
+        _expect_ok(self._client, request, code)
 
     def complete(self, code: str, expected: str) -> float:
         """One complete request and its reply."""
@@ -245,7 +211,8 @@ def _expect_count(engine: str, expected: int, found: int) -> None:
         raise BenchError(f"{engine} has {found} variables instead of {expected}")
 
 
-def _run_in_cellblock(notebook: cellblock.Notebook, code: str, expected: str) -> None:
+def run_in_cellblock(notebook: cellblock.Notebook, code: str, expected: str) -> None:
+    """One Execution, to its Outcome."""
     execution = notebook.execute(code, timeout=PATIENCE_SECONDS)
     results = [output.bundle.text() for output in execution if isinstance(output, cellblock.Result)]
     outcome = execution.outcome
@@ -253,7 +220,8 @@ def _run_in_cellblock(notebook: cellblock.Notebook, code: str, expected: str) ->
         raise BenchError(f"cellblock answered {code!r} with {results} and {outcome}")
 
 
-def _start_kernel() -> tuple[KernelManager, BlockingKernelClient]:
+def start_kernel() -> Kernel:
+    """A kernel that says it is ready, and its client."""
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     client = manager.blocking_client()
@@ -262,12 +230,14 @@ def _start_kernel() -> tuple[KernelManager, BlockingKernelClient]:
     return manager, client
 
 
-def _end_kernel(manager: KernelManager, client: BlockingKernelClient) -> None:
+def end_kernel(manager: KernelManager, client: BlockingKernelClient) -> None:
+    """At once."""
     client.stop_channels()
     manager.shutdown_kernel(now=True)
 
 
-def _run_in_kernel(client: BlockingKernelClient, code: str, expected: str) -> None:
+def run_in_kernel(client: BlockingKernelClient, code: str, expected: str) -> None:
+    """One execute request, to its reply and `idle`."""
     request = client.execute(code)
     results = [
         content["data"]["text/plain"]

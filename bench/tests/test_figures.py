@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cellblock
-from bench.figures import Row, Samples, Spread, aligned, spreads, table
+from bench.figures import Samples, Spread, aligned, spreads
 from bench.peers import Arrival
 from bench.slow_reader import LINE_BYTES, Arrived, printed_at
 from bench.streaming import latencies
@@ -51,24 +51,9 @@ def test_a_flood_between_stamps_is_no_stamp() -> None:
     assert found == pytest.approx([4e-6, 4e-6])
 
 
-def test_a_row_says_how_many_times_faster_cellblock_is() -> None:
-    row = Row("start", "peer", Samples([0.4, 0.5, 0.9]), Samples([0.01, 0.02, 0.03]))
-    assert row.ratio == pytest.approx(25)
-    assert row.as_json()["ratio_p99"] == pytest.approx(30)
-    assert table([row]).splitlines()[1].split() == [
-        "start",
-        "3",
-        "500",
-        "900",
-        "20.00",
-        "30.00",
-        "25.0",
-        "30.0",
-    ]
-
-
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
     assert aligned([("a", "1"), ("bcd", "234")]) == "a      1\nbcd  234"
+    assert aligned([("a", "1"), ("bcd", "234")], words=(0, 1)) == "a    1\nbcd  234"
 
 
 def test_any_piece_of_what_is_printed_can_be_told() -> None:

@@ -59,12 +59,31 @@ def test_a_notebook_comes_out_the_same_from_both_engines(programs: list[str], tm
     assert json.loads(found.read_text())["nondeterministic"] == 1
 
 
-def test_the_benchmark_has_its_rows_with_both_engines_in_each(programs: list[str], tmp_path: Path) -> None:
-    found = tmp_path / "bench.json"
-    table = run("bench/run.py", *programs, "--runs", "1", "--json", found)
-    rows = json.loads(found.read_text())["rows"]
-    assert [row["runs"] for row in rows] == [1, 1, 10]
-    assert all(row["name"] in table and row["ratio_median"] > 0 for row in rows)
+def test_the_benchmark_has_every_part_with_cellblock_and_its_peers_in_it(
+    programs: list[str], tmp_path: Path
+) -> None:
+    found, charts = tmp_path / "bench.json", tmp_path / "plots"
+    options: list[str | Path] = ["--quick", "--runs", "1", "--crowd", "2", "--json", found, "--plots", charts]
+    told = run("bench/run.py", *programs, *options)
+    document = json.loads(found.read_text())
+    rows = {row["name"]: row for row in document["rows"]}
+    assert set(document["seconds"]) == {row["part"] for row in rows.values()}
+    assert all(name in told for name in rows)
+    for row in rows.values():
+        engines = {engine["engine"]: engine for engine in row["engines"]}
+        assert any(engine["role"] == "cellblock" for engine in engines.values())
+        # A limit is nothing that a peer has.
+        assert row["part"] == "limits" or any(engine["role"] == "peer" for engine in engines.values())
+        assert all(engine["p50"] > 0 for engine in engines.values())
+    pandas = {engine["engine"] for engine in rows["new notebook → first pandas result"]["engines"]}
+    assert {
+        "cellblock, spare",
+        "cellblock, zygote",
+        "cellblock, exec",
+        "bare clone3 of a warm Python",
+    } <= pandas
+    assert {level["live"] for level in document["growth"]} == {1}
+    assert (charts / "growth-latency.svg").stat().st_size > 0
 
 
 def test_streaming_has_every_row_with_all_engines_in_it(programs: list[str], tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 //! and what becomes of them when zygote or daemon ends.
 
 use std::fs;
-use std::time::Duration;
 
 use cellblock_proto::client::{NotebookStatus, Reply, Request, ZygoteState};
 use cellblock_proto::execution::{Death, End, Limit};
@@ -275,6 +274,7 @@ fn death_of_the_zygote_in_the_middle_of_openings_fails_none(setup: Setup) {
     let daemon = Daemon::start(warm(setup, 1));
     for round in 0..3 {
         daemon.warmed("default");
+        let processes = daemon.processes().len();
         std::thread::scope(|scope| {
             for number in 0..6 {
                 let daemon = &daemon;
@@ -283,7 +283,9 @@ fn death_of_the_zygote_in_the_middle_of_openings_fails_none(setup: Setup) {
                     assert_eq!(notebook.run("print(6 * 7)").ok().stdout(), "42\n");
                 });
             }
-            std::thread::sleep(Duration::from_millis(15 * round));
+            // At another moment each time: with none, one and a few of the new sandboxes under way.
+            let begun = |count: usize| (daemon.processes().len() >= processes + count).then_some(());
+            let _ = wait::within(wait::PATIENCE, || begun(3 * round));
             if let Some(zygote) = zygote(&daemon) {
                 let _ = kill_process(Pid::from_raw(zygote.pid).unwrap(), Signal::KILL);
             }
