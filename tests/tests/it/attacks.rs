@@ -13,6 +13,7 @@ use cellblock_tests::daemon::Daemon;
 use cellblock_tests::setup::{Setup, Who};
 use cellblock_tests::{as_root_and_user, wait};
 use cellctl::selftest::{self, Against, Outcome, Range, Shown, Verdict};
+use sandbox_profiles::Start;
 
 use self::exceptions::{Exceptions, What};
 
@@ -23,6 +24,7 @@ as_root_and_user!(
     nothing_crosses_the_network_or_to_a_neighbour,
     files_of_others_are_out_of_reach,
     channel_and_ends_are_held,
+    every_attack_is_contained_in_a_forked_worker_too,
     daemon_killed_in_the_middle_of_a_cell_takes_it_back,
     selftest_says_what_holds_and_what_does_not,
 );
@@ -63,6 +65,33 @@ fn files_of_others_are_out_of_reach(setup: Setup) {
 
 fn channel_and_ends_are_held(setup: Setup) {
     hold(setup, |number| (61..=73).contains(&number) || number == 75);
+}
+
+/// The barriers are the same steps; that they are still there after another beginning is what is shown. The
+/// controls do not depend on it.
+fn every_attack_is_contained_in_a_forked_worker_too(setup: Setup) {
+    let rootful = setup.who == Who::Root;
+    let warm = "version = 1\nwarm_start = \"zygote\"\npreload = [\"decimal\"]\nspares = 2\n";
+    let profile = cellblock_attacks::PROFILE.replacen("version = 1\n", warm, 1);
+    let daemon = Daemon::start(setup.warm().profile(selftest::PROFILE_NAME, &profile));
+    daemon.notebook_under("first", selftest::PROFILE_NAME).run("pass").ok();
+    daemon.warmed(selftest::PROFILE_NAME);
+    let mut range = range(&daemon);
+    let exceptions = Exceptions::read();
+    let mut wrong = String::new();
+    for attack in ATTACKS.iter().filter(|attack| selftest::needs_no_more_than_a_client(attack)) {
+        let outcome = range.attack(attack).unwrap_or_else(|fault| {
+            panic!("attack {} {}: {}{wrong}", attack.number, attack.title, fault.report())
+        });
+        if outcome.verdict == Verdict::NotContained {
+            let why = format!("{:?}, saw {}", outcome.wrong, outcome.seen);
+            exceptions.judge(attack, What::Containment, rootful, &why, &mut wrong);
+        }
+    }
+    let mut last = daemon.notebook_under("last", selftest::PROFILE_NAME);
+    last.run("pass").ok();
+    assert_eq!(last.status().report.map(|report| report.start), Some(Start::Zygote), "{}", daemon.log());
+    assert!(wrong.is_empty(), "\n{wrong}");
 }
 
 /// Carries out a group of attacks and their controls.
