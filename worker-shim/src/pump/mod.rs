@@ -105,13 +105,13 @@ impl Sequencer {
         self.pipes[index(name)].reached() < mark
     }
 
-    /// Whether a mark stands at the head of one pipe while the other has nothing to show.
-    pub fn is_one_sided(&self) -> bool {
+    /// The mark that stands at the head of one pipe while the other has nothing to show.
+    pub fn one_sided(&self) -> Option<u64> {
         let [stdout, stderr] = &self.pipes;
-        matches!(
-            (stdout.items.front(), stderr.items.front()),
-            (Some(Item::Mark(_)), None) | (None, Some(Item::Mark(_)))
-        )
+        match (stdout.items.front(), stderr.items.front()) {
+            (Some(Item::Mark(mark)), None) | (None, Some(Item::Mark(mark))) => Some(*mark),
+            _ => None,
+        }
     }
 
     /// The pieces whose place is certain, in order.

@@ -165,7 +165,7 @@ fn frame_waits_for_text_before_its_mark() {
     let mark = Mark { nonce: NONCE, number: 1 }.encode();
     sequencer.feed_text(StreamName::Stdout, &[b"before", &mark[..]].concat());
     assert_eq!(sequencer.take(), [Piece::Text(StreamName::Stdout, b"before".to_vec())]);
-    assert!(sequencer.is_one_sided());
+    assert_eq!(sequencer.one_sided(), Some(1));
     sequencer.feed_text(StreamName::Stderr, &mark);
     assert!(matches!(sequencer.take()[..], [Piece::Frame(_)]));
 }

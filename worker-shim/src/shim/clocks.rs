@@ -28,16 +28,23 @@ impl Shim {
     /// Does what the clock demands; says when to look again.
     pub(super) fn clock(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Vec<Instant> = Vec::new();
+        let overdue =
+            |one_sided: Option<(u64, Instant)>| one_sided.filter(|(_, since)| now >= *since + ONE_SIDED);
+        if let Some((mark, _)) = overdue(self.one_sided) {
+            // On a busy machine it may have been us who were late: what the other pipe has got meanwhile
+            // comes first.
+            self.hear_worker();
+            if overdue(self.one_sided).is_some_and(|(still, _)| still == mark) {
+                self.one_sided = None;
+                let pieces = self.sequencer.take_all();
+                self.handle(pieces);
+            }
+        }
+        next.extend(self.one_sided.map(|(_, since)| since + ONE_SIDED));
         for ready in self.text.flush_due(now) {
             self.output(ready);
         }
         next.extend(self.text.due());
-        if self.one_sided.is_some_and(|since| now >= since + ONE_SIDED) {
-            self.one_sided = None;
-            let pieces = self.sequencer.take_all();
-            self.handle(pieces);
-        }
-        next.extend(self.one_sided.map(|since| since + ONE_SIDED));
         next.extend(self.execution_clock(now));
         next.extend(self.memory_clock(now));
         next.extend(self.processor_clock(now));

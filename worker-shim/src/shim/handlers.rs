@@ -217,9 +217,10 @@ impl Shim {
             self.sequencer.take()
         };
         self.handle(pieces);
-        self.one_sided = match (self.sequencer.is_one_sided(), self.one_sided) {
-            (true, since) => since.or_else(|| Some(Instant::now())),
-            (false, _) => None,
+        self.one_sided = match (self.sequencer.one_sided(), self.one_sided) {
+            (Some(mark), Some((same, since))) if mark == same => Some((mark, since)),
+            (Some(mark), _) => Some((mark, Instant::now())),
+            (None, _) => None,
         };
         if let Err(detail) = read {
             self.protocol_broken(detail);

@@ -199,7 +199,8 @@ struct Shim {
     /// How Python was started.
     start_kind: Start,
     sequencer: Sequencer,
-    one_sided: Option<Instant>,
+    /// A mark that stands in one pipe alone, and since when.
+    one_sided: Option<(u64, Instant)>,
     text: Text,
     executions: Executions,
     /// Whose the text is that comes now.
