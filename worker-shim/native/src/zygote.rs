@@ -169,8 +169,7 @@ fn become_worker(shim: &OwnedFd, request: &Request, files: &[OwnedFd]) -> Result
             };
             rustix::thread::move_into_link_name_space(given.namespace(*namespace), Some(kind))?;
         }
-        // What a fork hands on unasked: the zygote's session, and its keyring, which its workers would share.
-        steps_sys::new_session_keyring()?;
+        // What a fork hands on unasked: the zygote's session…
         rustix::process::setsid()?;
         let null: OwnedFd = File::open("/dev/null")?.into();
         let wanted: Vec<BorrowedFd<'_>> =
@@ -187,6 +186,10 @@ fn become_worker(shim: &OwnedFd, request: &Request, files: &[OwnedFd]) -> Result
     // A spare waits for as long as nobody needs it.
     set_socket_timeout(shim, Timeout::Recv, None).map_err(|error| failed(&error.into()))?;
     execute_steps(&request.steps, Actor::Worker, worker_step)?;
+    // …and its keyring, which its workers would share. As the worker's own user: the kernel counts keys by
+    // user, and 200 workers of one zygote would have used up what one may have.
+    steps_sys::new_session_keyring()
+        .map_err(|error| StepError::new(&"join a new, empty session keyring", &error.into()))?;
     Ok(channel)
 }
 
