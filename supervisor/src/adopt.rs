@@ -106,7 +106,7 @@ async fn resume(daemon: &Daemon, worker: &WorkerId) -> Result<Survivor, AdoptErr
         return Err(AdoptError::Spare);
     }
     let slot = daemon.slots.claim(state.slot);
-    let launched = Launched { worker: worker.clone(), reader, writer, slot, is_warm: false };
+    let launched = Launched { worker: worker.clone(), reader, writer, slot, zygote: None };
     let survivor = Survivor { launched, arrivals, state };
     if survivor.launched.slot.is_none() && !has_ended(&survivor) {
         return Err(AdoptError::Slot);

@@ -62,8 +62,8 @@ pub(crate) struct Launched {
     pub(crate) writer: LinkWriter,
     /// Its host ids; absent when its worker has ended already.
     pub(crate) slot: Option<SlotLease>,
-    /// It is a zygote's, and should that fail, a fresh interpreter may do.
-    pub(crate) is_warm: bool,
+    /// The zygote that forks it; should that fail, a fresh interpreter may do.
+    pub(crate) zygote: Option<PathBuf>,
 }
 
 /// Which code of ours a worker runs.
@@ -153,6 +153,15 @@ impl LaunchError {
     }
 }
 
+/// Why a worker is not forked, though there was a zygote.
+#[derive(Debug)]
+pub(crate) struct Cold {
+    /// Where that listens.
+    pub(crate) zygote: PathBuf,
+    /// What failed.
+    pub(crate) why: String,
+}
+
 /// Starts a notebook's worker; with a `cold` reason, by executing Python whatever the profile says.
 ///
 /// # Errors
@@ -161,7 +170,7 @@ pub(crate) async fn notebook_worker(
     daemon: Arc<Daemon>,
     notebook: NotebookId,
     profile_name: String,
-    cold: Option<String>,
+    cold: Option<Cold>,
 ) -> Result<Launched, LaunchError> {
     // Read anew for each worker: an operator's edit holds from the next one on.
     let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)
@@ -173,8 +182,8 @@ pub(crate) async fn notebook_worker(
     let cache = prepare::cache(&daemon, &profile, &python).await;
     let program = Program::Main;
     let order = Order { program, notebook, profile_name, profile, python, workspace, cache };
-    if let Some(why) = cold {
-        warm::suspect(&daemon, &order.profile_name, &why);
+    if let Some(Cold { zygote, why }) = cold {
+        warm::suspect(&daemon, &order.profile_name, zygote, &why);
         return start(&daemon, order, Beginning::Exec(Some(why))).await;
     }
     let beginning = match warm::take(&daemon, &order).await {
@@ -230,7 +239,7 @@ async fn claim(daemon: &Daemon, spare: Spare, order: &Order) -> Result<Launched,
         return Err(ClaimError::Gone(zygote));
     }
     tracing::info!(%worker, slot = number, "spare claimed");
-    Ok(Launched { worker, reader, writer, slot, is_warm: true })
+    Ok(Launched { worker, reader, writer, slot, zygote: Some(zygote) })
 }
 
 /// Has the anchor start a shim and gives it its orders.
@@ -254,9 +263,9 @@ pub(crate) async fn start(
             spec.steps = spare_plan(&spec.steps).before;
         }
     }
-    let is_warm = spec.zygote.is_some();
+    let zygote = spec.zygote.clone();
     let (reader, writer) = send(daemon, &worker, Command::Start(Box::new(spec))).await?;
-    Ok(Launched { worker, reader, writer, slot: Some(slot), is_warm })
+    Ok(Launched { worker, reader, writer, slot: Some(slot), zygote })
 }
 
 /// Starts a zygote; gives where it listens. It ends when what it gives is dropped.
@@ -270,7 +279,7 @@ pub(crate) async fn zygote(daemon: &Daemon, order: Order) -> Result<(Launched, P
     let socket = start.control_socket.clone();
     let command = Command::Zygote(Box::new(ZygoteSpec { start, socket: socket.clone() }));
     let (reader, writer) = send(daemon, &worker, command).await?;
-    Ok((Launched { worker, reader, writer, slot: None, is_warm: false }, socket))
+    Ok((Launched { worker, reader, writer, slot: None, zygote: None }, socket))
 }
 
 async fn send(

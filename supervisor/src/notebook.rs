@@ -10,6 +10,7 @@ mod requests;
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ struct Live {
     taken: Taken,
     slot: Option<SlotLease>,
     /// See [`Launched`].
-    is_warm: bool,
+    zygote: Option<PathBuf>,
 }
 
 /// A shim whose worker has ended, kept until its last events are read.
@@ -452,8 +453,8 @@ impl Notebook {
 
 impl Live {
     fn new(launched: Launched) -> Self {
-        let Launched { worker, reader, writer, slot, is_warm } = launched;
-        Live { worker, reader, writer, taken: Taken::default(), slot, is_warm }
+        let Launched { worker, reader, writer, slot, zygote } = launched;
+        Live { worker, reader, writer, taken: Taken::default(), slot, zygote }
     }
 
     fn say(&mut self) {

@@ -25,7 +25,7 @@ pub(crate) const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV);
 
 /// How a trash folder's name begins; no notebook can be called that.
-const TRASH: &str = ".trash-";
+pub(crate) const TRASH: &str = ".trash-";
 
 /// How often a folder is read anew because something is still in it: file systems may skip entries
 /// while others are removed, but only something that still writes keeps a folder full.

@@ -47,8 +47,8 @@ const END_PATIENCE: Duration = Duration::from_secs(2);
 enum Ask {
     /// What there is for a worker.
     Worker(oneshot::Sender<Taken>),
-    /// What it gave failed.
-    Suspect(String),
+    /// The zygote that listens there failed; how.
+    Suspect(PathBuf, String),
 }
 
 /// A stock, as others reach it. It ends when this is dropped.
@@ -110,10 +110,10 @@ pub(crate) fn begin(daemon: &Arc<Daemon>) {
 }
 
 /// Says that a worker of a profile's zygote could not be started.
-pub(crate) fn suspect(daemon: &Daemon, profile: &str, why: &str) {
+pub(crate) fn suspect(daemon: &Daemon, profile: &str, zygote: PathBuf, why: &str) {
     if let Some(entry) = daemon.warm.lock().get(profile) {
         // A stock that is too busy to be told will be told by the next.
-        let _ = entry.asks.try_send(Ask::Suspect(why.to_owned()));
+        let _ = entry.asks.try_send(Ask::Suspect(zygote, why.to_owned()));
     }
 }
 

@@ -28,25 +28,6 @@ pub enum Forked {
     },
 }
 
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-/// `CLONE_INTO_CGROUP` of clone3(2), which libc knows as a signed number.
-const INTO_CGROUP: u64 = 0x2_0000_0000;
-
 /// fork(2) into new namespaces (`CLONE_NEW*` flags; 0 for a plain fork), with a pidfd. `cgroup` is the
 /// folder of a cgroup (v2) that the child is born into.
 pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {

@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use super::{Asked, CLOSE_PATIENCE, END_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
 use crate::decision::{Action, Input};
-use crate::launch;
+use crate::launch::{self, Cold};
 use crate::launches::Launch;
 use crate::link::Arrival;
 use crate::outbox::Payload;
@@ -122,15 +122,16 @@ impl Notebook {
     /// A fork failed before any of the user's code ran: once more, with a fresh interpreter. Whether that was
     /// so, and there is still somebody who wants one.
     pub(super) fn start_cold(&mut self, why: &str) -> bool {
-        if !self.live.as_ref().is_some_and(|live| live.is_warm) || !self.machine.relaunch() {
+        let Some(zygote) = self.live.as_ref().and_then(|live| live.zygote.clone()) else { return false };
+        if !self.machine.relaunch() {
             return false;
         }
         tracing::warn!(why, "no fork: Python is executed");
         if let Some(live) = self.live.take() {
             self.kill(live.worker);
         }
-        let (daemon, why) = (Arc::clone(&self.daemon), Some(why.to_owned()));
-        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), why);
+        let (daemon, cold) = (Arc::clone(&self.daemon), Some(Cold { zygote, why: why.to_owned() }));
+        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), cold);
         self.launching = Some(tokio::spawn(start.in_current_span()));
         true
     }

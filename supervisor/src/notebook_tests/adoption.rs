@@ -23,13 +23,8 @@ async fn take_over(daemon: &Arc<Daemon>, ours: std::os::unix::net::UnixStream, s
     ours.set_nonblocking(true).unwrap();
     let (mut reader, writer) = link::split(UnixStream::from_std(ours).unwrap());
     let arrivals = vec![reader.arrival().await.unwrap()];
-    let launched = Launched {
-        worker: state.worker.clone(),
-        reader,
-        writer,
-        slot: daemon.slots.claim(3),
-        is_warm: false,
-    };
+    let launched =
+        Launched { worker: state.worker.clone(), reader, writer, slot: daemon.slots.claim(3), zygote: None };
     registry::adopt(daemon, notebook(), vec![Survivor { launched, arrivals, state }]);
 }
 

@@ -124,6 +124,11 @@ impl Ready {
         format!("{bytes}-{owner}-")
     }
 
+    /// Where they are.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+
     fn like(&self, bytes: u64, owner: u32) -> Vec<PathBuf> {
         let kind = Ready::kind(bytes, owner);
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
@@ -150,14 +155,16 @@ impl Ready {
         workspace::make_private_dir(&self.folder)?;
         for _ in self.like(bytes, owner).len()..count {
             let suffix = removal::random_suffix().map_err(failed("make", &self.folder))?;
-            let name = format!("{}{suffix}", Ready::kind(bytes, owner));
-            let unfinished = self.folder.join(format!("{name}.new"));
-            let made = fresh(mkfs, &unfinished, bytes, owner).await;
-            let put = |()| {
-                let ready = self.folder.join(name + READY);
-                fs::rename(&unfinished, &ready).map_err(failed("make", &ready))
-            };
-            made.and_then(put).inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+            let ready = self.folder.join(format!("{}{suffix}{READY}", Ready::kind(bytes, owner)));
+            // In what is swept when we are killed meanwhile.
+            let making = self.folder.join(format!("{}{suffix}", removal::TRASH));
+            workspace::make_private_dir(&making)?;
+            let made = fresh(mkfs, &making.join("image"), bytes, owner).await;
+            let put = |()| fs::rename(making.join("image"), &ready).map_err(failed("make", &ready));
+            let put = made.and_then(put);
+            drop(fs::remove_file(making.join("image")));
+            fs::remove_dir(&making).map_err(failed("remove", &making))?;
+            put?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ impl Stock {
             };
             match woken {
                 Woken::Asked(Some(Ask::Worker(reply))) => self.give(reply).await,
-                Woken::Asked(Some(Ask::Suspect(why))) => self.suspect(why).await,
+                Woken::Asked(Some(Ask::Suspect(zygote, why))) => self.suspect(&zygote, why).await,
                 Woken::Asked(None) | Woken::Ending => break,
                 Woken::Zygote(event) => self.heard(event).await,
                 Woken::Made(made) => {
@@ -136,8 +136,9 @@ impl Stock {
     }
 
     /// A worker could not be forked. Whether it was the zygote's fault or not: another one is soon there.
-    async fn suspect(&mut self, why: String) {
-        if matches!(self.zygote, Zygote::Up { .. }) {
+    async fn suspect(&mut self, zygote: &Path, why: String) {
+        // It may have been replaced meanwhile.
+        if matches!(&self.zygote, Zygote::Up { socket, .. } if socket == zygote) {
             self.lose(format!("a worker could not be forked: {why}")).await;
         }
     }

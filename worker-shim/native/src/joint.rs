@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use cellblock_steps::sys::{CloneArgs, INTO_CGROUP};
 use rustix::io::Errno;
 
 /// The intermediate's stack: fork(3) with its handlers takes a few KiB.
@@ -31,23 +32,6 @@ struct Shared {
     /// The worker's pidfd, or the negative errno.
     pidfd: AtomicI32,
 }
-
-#[repr(C)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 unsafe extern "C" {
     /// clone3(2) with `args`, which has a stack of its own: the child calls `intermediate(shared)` on it,
@@ -203,16 +187,11 @@ impl Joint {
         let shared = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
         let args = CloneArgs {
             flags: u64::from(shared.cast_unsigned()) | cgroup.map_or(0, |_| INTO_CGROUP),
-            pidfd: 0,
-            child_tid: 0,
-            parent_tid: 0,
             exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
             stack: self.stack as u64,
             stack_size: STACK_BYTES as u64,
-            tls: 0,
-            set_tid: 0,
-            set_tid_size: 0,
             cgroup: cgroup.map_or(0, |folder| u64::from(folder.as_raw_fd().cast_unsigned())),
+            ..CloneArgs::default()
         };
         // SAFETY: `args` asks for a child on a stack of its own, which nobody else uses, while we sleep
         // (VFORK). It runs `intermediate` alone, which touches that stack, `shared`, and what fork(3)

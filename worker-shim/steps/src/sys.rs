@@ -9,6 +9,27 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
+/// `struct clone_args` of clone3(2), as of Linux 5.7.
+#[repr(C)]
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the names are the manual's")]
+pub struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
+}
+
+/// `CLONE_INTO_CGROUP` of clone3(2), which libc knows as a signed number.
+pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Ends the process at once: no destructor runs, no buffer is flushed. For children that share
 /// nothing but a copy of the parent's state.
 pub fn exit_now(code: i32) -> ! {
