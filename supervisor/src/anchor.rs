@@ -314,10 +314,19 @@ fn talk(socket: &Socket, request: &AnchorRequest, fds: &[OwnedFd]) -> io::Result
     let mut held = socket.lock().unwrap_or_else(PoisonError::into_inner);
     let socket = held.take().ok_or(io::ErrorKind::NotConnected)?;
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    send(socket.as_fd(), request, &fds)?;
-    let reply = receive(socket.as_fd())?;
+    let reply = send(socket.as_fd(), request, &fds).and_then(|()| receive(socket.as_fd())).map_err(silent)?;
     *held = Some(socket);
     Ok(reply)
+}
+
+/// What the socket's timeout is to whoever reads of it.
+fn silent(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()))
+        }
+        _ => error,
+    }
 }
 
 fn send(socket: BorrowedFd<'_>, request: &AnchorRequest, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -352,6 +352,15 @@ impl Daemon {
         self.processes().into_iter().filter(|process| process.name == name).collect()
     }
 
+    /// Those that start its shims: one, or none yet.
+    pub fn anchors(&self) -> Vec<Process> {
+        let is_anchor = |process: &Process| {
+            let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains("--anchor")
+        };
+        self.processes().into_iter().filter(is_anchor).collect()
+    }
+
     /// Ends it as its setup says, and checks that nothing is left.
     ///
     /// # Panics

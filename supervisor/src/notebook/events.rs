@@ -141,7 +141,9 @@ impl Notebook {
         if self.machine.state() == WorkerState::Starting {
             return;
         }
-        self.launch = None;
+        if self.launching.is_none() {
+            self.launch = None;
+        }
         if self.place.take().is_some() {
             self.start_failed(ErrorCode::Busy, "the worker was to end before it was started".to_owned());
         }

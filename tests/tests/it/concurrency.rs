@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use cellblock_proto::client::{Request, WorkerState};
 use cellblock_proto::execution::End;
@@ -9,6 +10,7 @@ use cellblock_tests::daemon::Daemon;
 use cellblock_tests::notebook::{Notebook, Sent};
 use cellblock_tests::setup::Setup;
 use cellblock_tests::{as_root_and_user, in_one_mode, wait};
+use rustix::process::{Pid, Signal, kill_process};
 
 as_root_and_user!(two_cells_run_at_once_where_two_may_and_notebooks_take_turns);
 in_one_mode!(
@@ -194,17 +196,45 @@ fn forty_notebooks_opened_at_once_all_run_and_few_start_at_a_time(setup: Setup) 
         assert_eq!(notebook.finish(sent).ok().shape(), [("result", "2".to_owned())]);
     }
 
-    // Who waits for a start can be closed without having had it.
-    let mut late: Vec<Notebook> = (0..12).map(|n| daemon.notebook(&format!("late{n}"))).collect();
+    // Who waits for a start can be closed without having had it: here nothing starts, and all wait.
+    let stopped = Stopped::new(&daemon);
+    let late_ones = may_start + 8;
+    let mut late: Vec<Notebook> = (0..late_ones).map(|n| daemon.notebook(&format!("late{n}"))).collect();
     late.iter_mut().for_each(|notebook| drop(notebook.start("1 + 1")));
-    for notebook in late.iter_mut().rev() {
-        let id = notebook.id.clone();
-        notebook.client.tell(&Request::Close { notebook: id });
+    let begun = |who: &str| {
+        daemon.log().lines().filter(|line| line.contains(who) && line.contains("image made")).count()
+    };
+    wait::until("as many as may have begun", || (begun("{notebook=late") == may_start).then_some(()));
+    for notebook in &mut late {
+        notebook.client.send(&Request::Close { notebook: notebook.id.clone() }, &[]);
     }
-    wait::until("closed notebooks left no shim", || (shims(&daemon) == 41).then_some(()));
-    let log = daemon.log();
-    let started = log.lines().filter(|line| line.contains("{notebook=late") && line.contains("shim started"));
-    assert!(started.count() < 12, "{log}");
+    // Nor does a start that is not wanted any more make room before it has ended.
+    let mut next = daemon.notebook("next");
+    let sent = next.start("1 + 1");
+    wait::until("those that wait are closed", || (client.notebooks().len() <= 42 + may_start).then_some(()));
+    let begins = || (begun("{notebook=next}") > 0).then_some(());
+    assert_eq!(wait::within(Duration::from_millis(300), begins), None, "{}", daemon.log());
+    drop(stopped);
+    next.finish(sent).ok();
+    wait::until("closed notebooks left no shim", || (shims(&daemon) == 42).then_some(()));
+    assert_eq!(begun("{notebook=late"), may_start, "{}", daemon.log());
+}
+
+/// A daemon whose anchor does nothing for a while.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(daemon: &Daemon) -> Self {
+        let anchor = Pid::from_raw(daemon.anchors()[0].pid).unwrap();
+        kill_process(anchor, Signal::STOP).unwrap();
+        Stopped(anchor)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill_process(self.0, Signal::CONT).unwrap();
+    }
 }
 
 fn starts(state: WorkerState) -> bool {

@@ -198,12 +198,7 @@ fn anchor_that_is_killed_takes_its_workers_along_and_is_replaced(setup: Setup) {
     let (mut one, mut other) = (daemon.notebook("one"), daemon.notebook("other"));
     one.run("x = 1").ok();
     other.run("y = 1").ok();
-    let is_anchor = |pid: i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains("--anchor")
-    };
-    let before = daemon.processes();
-    let anchor = before.iter().find(|process| is_anchor(process.pid)).expect("an anchor").clone();
+    let (before, anchor) = (daemon.processes(), daemon.anchors().remove(0));
     kill(anchor.pid.cast_unsigned());
     // Whoever lived on would have ids and a workspace that are given to somebody else.
     wait::until("all that it held is gone", || before.iter().all(|process| !process.lives()).then_some(()));
@@ -213,6 +208,6 @@ fn anchor_that_is_killed_takes_its_workers_along_and_is_replaced(setup: Setup) {
         let ran = notebook.finish(sent).ok();
         assert_eq!((ran.stdout(), ran.notices().len()), ("42\n".to_owned(), 1), "{ran:?}");
     }
-    let new: Vec<_> = daemon.processes().into_iter().filter(|process| is_anchor(process.pid)).collect();
+    let new = daemon.anchors();
     assert!(new.len() == 1 && new[0] != anchor, "{new:?}");
 }
