@@ -31,12 +31,7 @@ impl Spare {
     /// # Errors
     /// Why there is none, one sentence; nothing is left behind.
     pub(super) async fn make(daemon: &Daemon, order: Order, zygote: PathBuf) -> Result<Spare, String> {
-        let (bytes, count) = (order.profile.limits.workspace_bytes, order.profile.spares);
-        let ready = quota::make_ready(daemon, bytes, usize::try_from(count).unwrap_or(1)).await;
-        if let Err(error) = ready {
-            // A notebook will make its own, or say why it cannot.
-            tracing::warn!(error = chain(&error), "no workspace image is ready");
-        }
+        make_images(daemon, &order, order.profile.spares).await;
         let launched = launch::start(daemon, order, Beginning::Spare(zygote.clone())).await;
         let mut launched = launched.map_err(|error| chain(&error))?;
         let ready = match tokio::time::timeout(PATIENCE, launched.reader.arrival()).await {
@@ -55,6 +50,15 @@ impl Spare {
                 Err(why)
             }
         }
+    }
+}
+
+/// Sees that so many workspace images are ready.
+pub(super) async fn make_images(daemon: &Daemon, order: &Order, count: u32) {
+    let bytes = order.profile.limits.workspace_bytes;
+    if let Err(error) = quota::make_ready(daemon, bytes, usize::try_from(count).unwrap_or(1)).await {
+        // A notebook will make its own, or say why it cannot.
+        tracing::warn!(error = chain(&error), "no workspace image is ready");
     }
 }
 

@@ -85,6 +85,7 @@ struct Memory {
 }
 
 struct Processes {
+    now: Option<File>,
     peak: Option<File>,
     /// `max N`: how often somebody was refused.
     refusals: Option<File>,
@@ -134,6 +135,7 @@ impl Group {
             if matches!(kind, Kind::Full | Kind::Processes) {
                 place.write("pids.max", processes)?;
                 group.processes = Some(Processes {
+                    now: place.open("pids.current", OFlags::RDONLY).ok(),
                     peak: place.open("pids.peak", OFlags::RDONLY).ok(),
                     refusals: place.open("pids.events", OFlags::RDONLY).ok(),
                 });
@@ -211,12 +213,16 @@ impl Group {
         }
     }
 
-    /// The most memory there has been, since the last reset where that worked, and what there is now.
-    pub fn memory_bytes(&self) -> Option<(Option<u64>, u64)> {
+    /// The most memory there has been since the peak was begun anew, where that works.
+    pub fn memory_peak(&self) -> Option<u64> {
         let memory = self.memory.as_ref()?;
-        let number = |file: &File| read(file)?.trim().parse().ok();
-        let peak = memory.peak.as_ref().filter(|_| memory.resets).and_then(number);
-        Some((peak, number(&memory.now).unwrap_or(0)))
+        number(memory.peak.as_ref().filter(|_| memory.resets)?)
+    }
+
+    /// The same, or what there is now; `None` where the kernel does not hold it.
+    pub fn most_memory(&self) -> Option<u64> {
+        let memory = self.memory.as_ref()?;
+        self.memory_peak().or_else(|| number(&memory.now)).or(Some(0))
     }
 
     /// How many processes the kernel has killed here for memory.
@@ -233,7 +239,12 @@ impl Group {
 
     /// The most processes and threads there have been.
     pub fn processes_peak(&self) -> Option<u64> {
-        read(self.processes.as_ref()?.peak.as_ref()?)?.trim().parse().ok()
+        number(self.processes.as_ref()?.peak.as_ref()?)
+    }
+
+    /// How many processes and threads there are.
+    pub fn tasks(&self) -> Option<u64> {
+        number(self.processes.as_ref()?.now.as_ref()?)
     }
 }
 
@@ -269,6 +280,10 @@ fn read(file: &File) -> Option<String> {
     let mut bytes = [0; READ_BYTES];
     let count = rustix::io::pread(file, &mut bytes, 0).ok()?;
     Some(String::from_utf8_lossy(&bytes[..count]).into_owned())
+}
+
+fn number(file: &File) -> Option<u64> {
+    read(file)?.trim().parse().ok()
 }
 
 /// The number behind a name, in a file of lines.

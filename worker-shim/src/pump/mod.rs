@@ -82,6 +82,11 @@ impl Sequencer {
         pipe.splitter.feed(bytes, &mut pipe.items);
     }
 
+    /// Whether the end of a pipe's text is held back, because a mark could begin there.
+    pub fn holds(&self, name: StreamName) -> bool {
+        self.pipes[index(name)].splitter.holds()
+    }
+
     /// Takes what was held back of a pipe that has been read empty as text: the other part of a mark would
     /// have been there with the first.
     pub fn release(&mut self, name: StreamName) {

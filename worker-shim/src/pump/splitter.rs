@@ -51,6 +51,11 @@ impl Splitter {
         self.held = rest[rest.len() - hold..].to_vec();
     }
 
+    /// Whether something is held back.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Gives what is held back as text, when nothing follows it.
     pub fn release(&mut self, items: &mut VecDeque<Item>) {
         push_text(&std::mem::take(&mut self.held), items);

@@ -103,8 +103,8 @@ impl Shim {
         }
         if now >= self.memory_at {
             let limit = self.spec.limits.memory_bytes;
-            let used = match group.memory_bytes() {
-                Some((peak, current)) => peak.unwrap_or(current),
+            let used = match group.most_memory() {
+                Some(most) => most,
                 None => self.memory.used(sandbox.init_pid, limit),
             };
             self.meter.memory_peak = self.meter.memory_peak.max(used);

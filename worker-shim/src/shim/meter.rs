@@ -6,6 +6,7 @@ use std::time::Duration;
 use cellblock_proto::execution::{Limit, Usage};
 
 use super::executions::Cause;
+use super::processes::Written;
 use super::{Shim, processes};
 
 /// Numbers at the beginning, and peaks since.
@@ -21,21 +22,26 @@ pub struct Meter {
     pub tasks_peak: u64,
     /// As last asked for.
     last: Usage,
+    written: Written,
 }
 
 impl Shim {
     /// To be called when an Execution begins.
     pub(super) fn begin_meter(&mut self) {
-        let Some(sandbox) = &mut self.sandbox else { return };
+        let (Some(sandbox), Some(worker)) = (&mut self.sandbox, &self.worker) else { return };
         sandbox.group.reset_memory_peak();
+        // Not before its first: who executes another program is another, to the kernel's eyes.
+        let first = self.meter.processor_before.is_zero();
+        let written = if first { Written::of(worker.pid) } else { std::mem::take(&mut self.meter.written) };
         self.meter = Meter {
             processor_before: self.processor.used(sandbox),
-            written_before: processes::written_bytes(sandbox.init_pid),
+            written_before: written.bytes(sandbox.init_pid, sandbox.group.tasks()),
             kills_before: sandbox.group.memory_kills(),
             refusals_before: sandbox.group.process_refusals(),
             memory_peak: 0,
             tasks_peak: 0,
             last: Usage::default(),
+            written,
         };
     }
 
@@ -43,9 +49,9 @@ impl Shim {
     pub(super) fn usage(&mut self) -> Usage {
         let Some(sandbox) = &self.sandbox else { return self.meter.last };
         let cpu = self.processor.used(sandbox).saturating_sub(self.meter.processor_before);
-        let written = processes::written_bytes(sandbox.init_pid);
-        let now = match sandbox.group.memory_bytes() {
-            Some((peak, current)) => peak.unwrap_or(current),
+        let written = self.meter.written.bytes(sandbox.init_pid, sandbox.group.tasks());
+        let now = match sandbox.group.most_memory() {
+            Some(most) => most,
             // Summed anew only when no tick has: it costs a walk over all processes.
             None if self.meter.memory_peak == 0 => {
                 self.memory.used(sandbox.init_pid, self.spec.limits.memory_bytes)
@@ -68,20 +74,19 @@ impl Shim {
     pub(super) fn memory_hit(&self) -> Option<Cause> {
         let group = &self.sandbox.as_ref()?.group;
         let killed = group.memory_kills() > self.meter.kills_before;
-        let peak = group.memory_bytes().and_then(|(peak, _)| peak).unwrap_or(self.meter.memory_peak);
-        killed.then_some(Cause::Limit(Limit::Memory, self.spec.limits.memory_bytes, peak))
+        let peak = || group.memory_peak().unwrap_or(self.meter.memory_peak);
+        killed.then(|| Cause::Limit(Limit::Memory, self.spec.limits.memory_bytes, peak()))
     }
 
     /// Whether a process was refused since the Execution began.
     pub(super) fn processes_hit(&self) -> Option<Cause> {
         let group = &self.sandbox.as_ref()?.group;
         let allowed = self.spec.limits.processes;
-        let (hit, reached) = if group.bounds_processes() {
+        let limit = |reached| Cause::Limit(Limit::Processes, allowed, reached);
+        if group.bounds_processes() {
             let refused = group.process_refusals() > self.meter.refusals_before;
-            (refused, group.processes_peak().unwrap_or(allowed))
-        } else {
-            (self.meter.tasks_peak >= allowed, self.meter.tasks_peak)
-        };
-        hit.then_some(Cause::Limit(Limit::Processes, allowed, reached))
+            return refused.then(|| limit(group.processes_peak().unwrap_or(allowed)));
+        }
+        (self.meter.tasks_peak >= allowed).then(|| limit(self.meter.tasks_peak))
     }
 }

@@ -6,6 +6,7 @@
 //! input, `ends.rs` what happens at an end.
 
 mod clocks;
+mod control;
 mod disk;
 mod ends;
 mod executions;
@@ -28,7 +29,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use cellblock_proto::frame::{Frame, FrameReader, Kind, Limits as FrameLimits};
+use cellblock_proto::frame::{FrameReader, Limits as FrameLimits};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::{Claim, Command, EventBody, StartFailure, StartSpec, ZygoteSpec};
@@ -37,6 +38,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use sandbox_profiles::{Action, SandboxReport, Start};
 
+use self::control::Control;
 use self::disk::Disk;
 use self::executions::{Cause, Executions};
 use self::memory::Memory;
@@ -165,15 +167,6 @@ fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::Resul
         bail!("the supervisor is of build {build}, this shim of {}", cellblock_proto::BUILD);
     }
     Ok(first)
-}
-
-/// The connection to the supervisor.
-struct Control {
-    socket: UnixStream,
-    reader: FrameReader,
-    /// It has said where it wants to go on; nothing is written before, or the first frame would be
-    /// cut off by the second beginning.
-    resumed: bool,
 }
 
 /// A worker that has just been started.
@@ -449,32 +442,9 @@ impl Shim {
 
     fn hear_supervisor(&mut self, woken: bool) {
         let Some(control) = &mut self.control else { return };
-        let mut frames: Vec<Frame> = Vec::new();
-        let mut gone = false;
-        let mut bytes = [0; 64 << 10];
-        let mut more = woken;
-        while more {
-            match rustix::io::read(&control.socket, &mut bytes) {
-                Ok(0) => (gone, more) = (true, false),
-                Ok(count) => control.reader.feed(&bytes[..count]),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => more = false,
-                Err(_) => (gone, more) = (true, false),
-            }
-        }
-        loop {
-            match control.reader.next_frame() {
-                Ok(Some(frame)) if frame.kind == Kind::Command => frames.push(frame),
-                Ok(None) => break,
-                // Not our supervisor; whoever it is goes, and the worker stays.
-                Ok(Some(_)) | Err(_) => {
-                    gone = true;
-                    break;
-                }
-            }
-        }
+        let (frames, goes_on) = control.take(woken);
         frames.into_iter().for_each(|frame| self.command(frame));
-        if gone {
+        if !goes_on {
             self.control = None;
         }
     }

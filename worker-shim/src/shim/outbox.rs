@@ -2,13 +2,17 @@
 //! whichever connection there is, begun anew when another one comes.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::Kind;
 use cellblock_proto::shim::{Event, EventBody};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+
+/// How many events one write takes at most.
+const AT_ONCE: usize = 16;
 
 struct Kept {
     seq: u64,
@@ -91,27 +95,42 @@ impl Outbox {
                 // Numbered events first: a State tells how things stand behind all of them.
                 self.writing_loose = self.cursor >= self.kept.len();
             }
-            let frame = if self.writing_loose {
-                self.loose.front()
+            let mut parts = if self.writing_loose {
+                self.loose.front().map(Vec::as_slice).into_iter().collect::<Vec<_>>()
             } else {
-                self.kept.get(self.cursor).map(|kept| &kept.bytes)
+                // Together: each send wakes the reader.
+                self.kept.range(self.cursor..).take(AT_ONCE).map(|kept| kept.bytes.as_slice()).collect()
             };
-            let Some(frame) = frame else { return Ok(()) };
+            let Some(first) = parts.first_mut() else { return Ok(()) };
+            *first = &first[self.written..];
+            let parts: Vec<IoSlice<'_>> = parts.into_iter().map(IoSlice::new).collect();
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match rustix::net::send(socket, &frame[self.written..], flags) {
-                Ok(count) if self.written + count == frame.len() => {
-                    self.written = 0;
-                    if self.writing_loose {
-                        self.loose.pop_front();
-                    } else {
-                        self.cursor += 1;
-                    }
-                }
-                Ok(count) => self.written += count,
+            match rustix::net::sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
+                Ok(count) => self.wrote(count),
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// So many bytes more are out.
+    fn wrote(&mut self, count: usize) {
+        self.written += count;
+        loop {
+            let frame = if self.writing_loose {
+                self.loose.front().map(Vec::len)
+            } else {
+                self.kept.get(self.cursor).map(|kept| kept.bytes.len())
+            };
+            let Some(bytes) = frame.filter(|bytes| *bytes <= self.written) else { return };
+            self.written -= bytes;
+            if self.writing_loose {
+                // Sent alone.
+                self.loose.pop_front();
+                return;
+            }
+            self.cursor += 1;
         }
     }
 }
@@ -168,6 +187,23 @@ mod tests {
         outbox.write(ours.as_fd()).expect("written");
         drop(ours);
         assert_eq!(read(&mut theirs), [4, 5, 6, 0]);
+    }
+
+    #[test]
+    fn socket_that_takes_parts_gets_each_event_whole_and_once() {
+        let mut outbox = Outbox::default();
+        (1..=100).for_each(|n| outbox.push(started(n), vec![0; n * 500]));
+        outbox.push_loose(1, EventBody::Spare, vec![0; 10]);
+        outbox.push_loose(1, EventBody::Spare, vec![0; 10]);
+        let (ours, mut theirs) = UnixStream::pair().expect("a socketpair");
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).expect("a small buffer");
+        let reading = std::thread::spawn(move || read(&mut theirs));
+        while outbox.has_unsent() {
+            outbox.write(ours.as_fd()).expect("written");
+        }
+        drop(ours);
+        let wanted: Vec<u64> = (1..=100).chain([0, 0]).collect();
+        assert_eq!(reading.join().expect("read"), wanted);
     }
 
     #[test]

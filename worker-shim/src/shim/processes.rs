@@ -1,8 +1,8 @@
 //! The processes of a sandbox as `/proc` shows them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Instant;
 
 use rustix::process::Pid;
@@ -34,14 +34,48 @@ pub fn tasks(init: Pid) -> u64 {
     (tree(init).iter().map(count).sum::<usize>() as u64).saturating_sub(1)
 }
 
-/// Bytes that the sandbox's processes have had written to disks' files, those that were waited for
-/// included. Init's are not shown to us.
-pub fn written_bytes(init: Pid) -> u64 {
-    let written = |pid: i32| -> Option<u64> {
-        let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok())
-    };
-    tree(init).into_iter().filter_map(written).sum()
+/// What the sandbox's processes have had written to disks' files.
+#[derive(Default)]
+pub struct Written {
+    /// The worker's account and its numbers: most sandboxes have nobody else, and these stay open.
+    worker: Option<(File, File)>,
+}
+
+impl Written {
+    /// For a sandbox with this worker.
+    pub fn of(worker: Pid) -> Self {
+        let open = |name: &str| File::open(format!("/proc/{}/{name}", worker.as_raw_pid()));
+        Written { worker: open("io").and_then(|io| Ok((io, open("stat")?))).ok() }
+    }
+
+    /// Bytes so far, of those that were waited for too. `tasks` are the sandbox's processes and threads, init
+    /// included, where somebody counts them: only when they are more than the worker's is each looked for.
+    pub fn bytes(&self, init: Pid, tasks: Option<u64>) -> u64 {
+        let alone = || {
+            let (io, stat) = self.worker.as_ref()?;
+            (tasks? == threads(&read_again(stat)?)? + 1).then_some(())?;
+            written(&read_again(io)?)
+        };
+        let each = |pid: i32| written(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?);
+        // Init's are not shown to us.
+        alone().unwrap_or_else(|| tree(init).into_iter().filter_map(each).sum())
+    }
+}
+
+/// Of a file of `/proc` that has been read before.
+fn read_again(file: &File) -> Option<String> {
+    let mut bytes = [0; 1024];
+    let count = file.read_at(&mut bytes, 0).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..count]).into_owned())
+}
+
+fn written(io: &str) -> Option<u64> {
+    io.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok())
+}
+
+fn threads(stat: &str) -> Option<u64> {
+    // The name in parentheses may hold anything; the 18th field behind it.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(17)?.parse().ok()
 }
 
 /// Files that the descriptors of a sandbox hold, looked at as far as there is time, and on from there the
@@ -102,10 +136,30 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::process::{Command, Stdio};
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_from_the_worker_alone_while_it_is_alone() {
+        let own = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+        let here = read_again(&File::open("/proc/self/stat").unwrap()).unwrap();
+        let tasks = threads(&here).unwrap();
+        assert_eq!(tasks, entries("/proc/self/task").len() as u64);
+        // Its own account, which a child that writes is not in before it was waited for.
+        let temp = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+        let writes = format!("head -c 1000000 /dev/zero > {} && exec sleep 60", temp.path().display());
+        let mut child = Command::new("sh").args(["-c", &writes]).stdout(Stdio::null()).spawn().unwrap();
+        let ours = Written::of(own);
+        let all = |tasks| ours.bytes(own, tasks);
+        let begun = Instant::now();
+        while all(None) < all(Some(u64::MAX)).max(1_000_000) && begun.elapsed() < Duration::from_secs(20) {}
+        let (alone, everybody) = (all(Some(tasks + 1)), all(Some(tasks + 2)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(everybody >= alone + 1_000_000, "{everybody} of all, {alone} of one");
+    }
 
     #[test]
     fn a_round_without_time_goes_on_until_it_is_whole() {

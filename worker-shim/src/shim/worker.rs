@@ -194,6 +194,10 @@ impl Worker {
                 Ok(count) => {
                     sequencer.feed_text(name, &self.text[..count]);
                     read += count;
+                    // All there was; whether it was the end is asked for only by who wants the end.
+                    if count < self.text.len() && most != usize::MAX {
+                        break;
+                    }
                 }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
@@ -201,7 +205,8 @@ impl Worker {
         }
         // A mark is written whole, so what ends where the pipe does is not the first part of one; and
         // nothing that is written later would bring us back for it.
-        if slot.as_ref().is_none_or(|pipe| rustix::io::ioctl_fionread(pipe) == Ok(0)) {
+        if sequencer.holds(name) && slot.as_ref().is_none_or(|pipe| rustix::io::ioctl_fionread(pipe) == Ok(0))
+        {
             sequencer.release(name);
         }
     }
