@@ -114,7 +114,7 @@ class Executor:
     async def _run(self, command: Command) -> None:
         options = command.body["execute"]
         self._text.expect_threads()
-        self._text.switch(options["execution"])
+        self._text.begin(options["execution"])
         self._shell.last_report = None
         try:
             ended = await self._guarded(options, command.payload)
@@ -261,6 +261,7 @@ class Executor:
             finished["expressions"], payload = [], b""
         self._text.expect_threads()
         self._channel.send({"finished": finished}, payload)
+        self._text.rest()
         if self._waiting:
             # Not from here: this runs within the context that the next cell enters.
             self._loop.call_soon(self._start_next, context=contextvars.Context())

@@ -23,7 +23,7 @@ from traitlets.config import Config
 from . import commands, errors
 from .attribution import current_execution
 from .interrupt import Interrupts
-from .publish import Outputs, Publisher, ResultHook
+from .publish import Formatter, Outputs, Publisher, ResultHook
 
 # Inputs kept for the History query.
 INPUTS = 1_000
@@ -136,6 +136,10 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self._untouched_transforms: tuple[int, ...] | None = None
         # (the cell, what was made of it, `leading_lines`)
         self._ahead: tuple[str, str, int] | None = None
+
+    def init_display_formatter(self) -> None:
+        self.display_formatter = Formatter(parent=self)
+        self.configurables.append(self.display_formatter)
 
     def init_environment(self) -> None:
         # As ipykernel: colours in tools, no pagers.

@@ -48,8 +48,9 @@ class Text:
         self.channel = channel
         # Set by the executor: the running cell is plain synchronous code in the main thread.
         self.synchronous = False
-        # The Execution to which the shim gives what comes out of the pipes now.
-        self.owner = ""
+        # The Execution to which the shim gives what comes out of the pipes now; None between two runs,
+        # where whoever writes says first whose it is.
+        self.owner: str | None = ""
         # stdout text was written since the last mark.
         self.dirty = False
         # The next write must begin with a mark: stderr text stands unmarked, or we are careful.
@@ -104,6 +105,19 @@ class Text:
             self.end_burst()
         finally:
             self.channel.lock.release()
+
+    def begin(self, execution: str) -> None:
+        """A run begins: from here on text belongs to `execution`."""
+        with self.channel.lock:
+            if self.owner is None and not self.unsettled:
+                # Nobody has written since the last run; the shim expects this one's text.
+                self.owner = execution
+            else:
+                self.switch(execution)
+
+    def rest(self) -> None:
+        """A run has ended, and the shim knows."""
+        self.owner = None
 
     def switch(self, execution: str) -> None:
         """From here on text belongs to `execution`."""

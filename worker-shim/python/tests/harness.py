@@ -189,6 +189,8 @@ class Worker:
         self.answers: dict[int, Frame] = {}
         self.finished: dict[str, Frame] = {}
         self.owner = ""
+        # Sent and not finished, in order.
+        self.waiting: list[str] = []
         # The beginning of each Execution's text.
         self.text: dict[str, bytes] = {}
         self.epoch = 1
@@ -232,6 +234,10 @@ class Worker:
             "task": "code",
             **options,
         }
+        if not self.waiting:
+            # As the shim does: the text of who is about to run is his, unless somebody says otherwise.
+            self.owner = execution
+        self.waiting.append(execution)
         self.send({"execute": body}, code if isinstance(code, bytes) else code.encode())
         return execution
 
@@ -383,6 +389,8 @@ class Worker:
             execution = body["finished"]["execution"]
             assert execution not in self.finished, "finished twice"
             self.finished[execution] = frame
+            self.waiting.remove(execution)
+            self.owner = self.waiting[0] if self.waiting else self.owner
         elif "output" in body:
             output = body["output"]["output"]
             kind, inner = next(iter(output.items()))

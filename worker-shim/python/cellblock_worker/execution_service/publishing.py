@@ -42,7 +42,7 @@ def install(shell: Shell, capture: Capture) -> None:
         if not (capture.is_on() and capture.publish(data, metadata, display_id, update)):
             display(data, metadata, display_id, update)
 
-    formatter.format = format_or_capture
+    formatter.format = format_or_capture  # type: ignore[method-assign]
     publisher.clear_output = clear_and_forget
     outputs.display = display_or_capture  # type: ignore[method-assign]
 
