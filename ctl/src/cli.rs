@@ -7,8 +7,9 @@ use crate::exit::EXIT_HELP;
 
 /// Run notebooks and code in isolated Python workers
 ///
-/// Talks to cellblockd over its Unix socket. `run`, `exec`, `doctor` and `profile` start a private
-/// cellblockd when none is running, so that nothing needs to be set up for them; `selftest` always does.
+/// Talks to cellblockd over its Unix socket. `run`, `exec`, `doctor`, `profile` and `bench` start a
+/// private cellblockd when none is running, so that nothing needs to be set up for them; `selftest`
+/// always does.
 #[derive(Debug, Parser)]
 #[command(name = "cellctl", version, after_help = EXIT_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -39,5 +40,6 @@ pub(crate) enum Command {
     Profile(commands::profile::ProfileArgs),
     Warm(commands::warm::Warm),
     Selftest(commands::selftest::Selftest),
+    Bench(commands::bench::Bench),
     Completions(commands::completions::Completions),
 }

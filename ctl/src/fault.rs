@@ -52,6 +52,16 @@ pub enum Fault {
         /// What the system said.
         source: io::Error,
     },
+    /// `bench`: what is measured failed, or gave a wrong answer.
+    #[error("{what}: {sentence}")]
+    NotMeasured {
+        /// Which part of it.
+        what: String,
+        /// How it ended.
+        sentence: String,
+        /// What that is called.
+        exit: Exit,
+    },
     /// Standard output went away or is full.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
@@ -95,6 +105,7 @@ impl Fault {
             // The reader of a pipe has seen enough: `cellctl ls | head -1` is no failure.
             Fault::Stdout(source) if source.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
             Fault::Interrupted => Exit::Interrupted,
+            Fault::NotMeasured { exit, .. } => *exit,
             Fault::Client(_) | Fault::File { .. } | Fault::Stdout(_) | Fault::PrivateEnded { .. } => {
                 Exit::Internal
             }

@@ -18,6 +18,7 @@ pub mod exit;
 pub mod fault;
 pub mod selftest;
 
+mod bench;
 mod charts;
 mod cli;
 mod commands;

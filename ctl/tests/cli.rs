@@ -46,6 +46,7 @@ fn help_of_the_program_and_of_each_verb() {
         "doctor",
         "profile",
         "selftest",
+        "bench",
         "completions",
     ];
     insta::assert_snapshot!("help", transcript(&["--help"]));

@@ -1,5 +1,6 @@
 //! The verbs, one file each. A verb returns how it ended, or what went wrong.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod exec;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Profile(verb) => verb.run(),
         Command::Warm(verb) => verb.run(),
         Command::Selftest(verb) => verb.run(),
+        Command::Bench(verb) => verb.run(),
         Command::Completions(verb) => verb.run(),
     }
 }
@@ -62,7 +64,7 @@ fn say(text: &str) {
 
 /// Columns as wide as their widest cell, two spaces between; the last one is as it comes. Names of
 /// variables and versions come from code that is not trusted, so every cell is cleaned.
-fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

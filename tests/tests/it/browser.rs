@@ -155,12 +155,19 @@ fn scripts_of_outputs_reach_neither_the_page_nor_the_network(setup: Setup) {
     ];
     let file = cli.write("attack.ipynb", &notebook_json(&cells.each_ref().map(String::as_str)));
     let page = export(&cli, &file, "attack");
-    let (dom, _) = look(&browser, &page, 3_000);
-    assert!(!dom.0.contains("data-pwned=") && !dom.0.contains("<title>pwned"), "{}", dom.summary());
-    // All ran, none fetched: each frame is as tall as its script made it after the refusal.
-    let heights = dom.frame_heights();
+    // All ran, none fetched: each frame is as tall as its script made it after the refusal, which takes a busy
+    // machine a while.
+    let mut heights = Vec::new();
+    for patience_ms in [3_000, 10_000, 30_000] {
+        let (dom, _) = look(&browser, &page, patience_ms);
+        assert!(!dom.0.contains("data-pwned=") && !dom.0.contains("<title>pwned"), "{}", dom.summary());
+        assert!(dom.0.contains("<main>"), "the page went elsewhere");
+        heights = dom.frame_heights();
+        if heights.iter().filter(|height| **height >= 321.0).count() >= 3 {
+            break;
+        }
+    }
     assert!(heights.iter().filter(|height| **height >= 321.0).count() >= 3, "{heights:?}");
-    assert!(dom.0.contains("<main>"), "the page went elsewhere");
 }
 
 /// What a page has become when its scripts have run.

@@ -5,6 +5,7 @@
 mod attacks;
 mod bad_input;
 mod barriers;
+mod bench;
 mod browser;
 mod cli;
 mod concurrency;
