@@ -11,14 +11,12 @@ not as it must be. `clients/python/src` must be on PYTHONPATH.
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+from unit import Unit, arguments, connect
 
 import cellblock
 
@@ -52,57 +50,9 @@ SPIN = "while True: pass"
 SPREAD = "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        while True: pass\nos.wait()"
 
 
-class Unit:
-    """A cellblockd in a transient unit."""
-
-    def __init__(self, bin_dir: Path, python: str, user: str | None, delegate: bool) -> None:
-        self._name = f"cellblock-limits-{os.getpid()}"
-        self.home = Path(tempfile.mkdtemp(prefix="cbl-", dir="/tmp"))
-        profiles = self.home / "profiles"
-        profiles.mkdir()
-        for name, text in PROFILES.items():
-            (profiles / f"{name}.toml").write_text(text)
-        self.home.chmod(0o755)
-        if user is not None:
-            subprocess.run(["chown", "-R", user, self.home], check=True)
-        self.socket = self.home / "run/cellblockd.sock"
-        daemon = [bin_dir / "cellblockd", "--runtime-dir", self.home / "run"]
-        daemon += ["--state-dir", self.home / "state", "--profiles", profiles, "--python", python]
-        unit = ["systemd-run", f"--unit={self._name}", "--collect"]
-        unit += ["-pDelegate=yes"] * delegate
-        unit += [] if user is None else [f"-pUser={user}"]
-        subprocess.run([*unit, *daemon], check=True)
-
-    def cgroup(self) -> Path:
-        """Its own folder."""
-        show = ["systemctl", "show", "-PControlGroup", self._name]
-        path = subprocess.run(show, check=True, capture_output=True, text=True).stdout.strip()
-        return Path("/sys/fs/cgroup" + path)
-
-    def stop(self) -> None:
-        subprocess.run(["systemctl", "stop", self._name], check=False)
-        subprocess.run(["rm", "-rf", self.home], check=False)
-
-
-def connect(path: Path) -> cellblock.Client:
-    deadline = time.monotonic() + 300
-    while True:
-        try:
-            return cellblock.Client.connect(path, timeout=300)
-        except cellblock.SupervisorNotRunning:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--bin-dir", type=Path, required=True)
-    parser.add_argument("--python", default="/usr/bin/python3")
-    parser.add_argument("--user")
-    parser.add_argument("--no-delegate", action="store_true")
-    options = parser.parse_args()
-    unit = Unit(options.bin_dir, options.python, options.user, not options.no_delegate)
+    options = arguments(__doc__ or "").parse_args()
+    unit = Unit(options.bin_dir, options.python, options.user, not options.no_delegate, PROFILES)
     try:
         with connect(unit.socket) as client:
             return check(client, unit)
@@ -137,11 +87,7 @@ def check(client: cellblock.Client, unit: Unit) -> int:
     for number, (name, code, limit, allowed) in enumerate(cases):
         notebook = client.open(f"n{number}", "short" if limit == "cpu" else "small")
         notebook.execute("keep = 1").result()
-        groups = [
-            *unit.cgroup().glob(f"n{number}-*"),
-            *Path("/sys/fs/cgroup").glob(f"cellblock-*/n{number}-*"),
-        ]
-        folder = next(iter(groups), None)
+        folder = next(iter(unit.groups(f"n{number}")), None)
         began = time.monotonic()
         outcome = notebook.execute(code).result().outcome
         took = time.monotonic() - began
