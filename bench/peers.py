@@ -25,6 +25,8 @@ import cellblock
 
 PATIENCE_SECONDS: Final = 300.0
 """A hundred may start at once."""
+KERNEL_SECONDS: Final = 120.0
+"""The same of kernels: one whose port another has taken meanwhile never comes, and the part says so."""
 
 Kernel: TypeAlias = tuple[KernelManager, BlockingKernelClient]
 
@@ -226,7 +228,7 @@ def start_kernel() -> Kernel:
     manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     client = manager.blocking_client()
     client.start_channels()
-    client.wait_for_ready(timeout=PATIENCE_SECONDS)
+    client.wait_for_ready(timeout=KERNEL_SECONDS)
     return manager, client
 
 
@@ -252,7 +254,7 @@ def run_in_kernel(client: BlockingKernelClient, code: str, expected: str) -> Non
 def _until_idle(client: BlockingKernelClient, request: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Outputs as `execute_interactive` gets them, without its polling of stdin, which would cost time."""
     while True:
-        message: dict[str, Any] = client.get_iopub_msg(timeout=PATIENCE_SECONDS)
+        message: dict[str, Any] = client.get_iopub_msg(timeout=KERNEL_SECONDS)
         if message["parent_header"].get("msg_id") != request:
             continue
         kind, content = message["msg_type"], message["content"]
@@ -263,7 +265,7 @@ def _until_idle(client: BlockingKernelClient, request: str) -> Iterator[tuple[st
 
 def _reply(client: BlockingKernelClient, request: str) -> dict[str, Any]:
     while True:
-        reply: dict[str, Any] = client.get_shell_msg(timeout=PATIENCE_SECONDS)
+        reply: dict[str, Any] = client.get_shell_msg(timeout=KERNEL_SECONDS)
         if reply["parent_header"].get("msg_id") == request:
             content: dict[str, Any] = reply["content"]
             return content
