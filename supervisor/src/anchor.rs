@@ -314,13 +314,15 @@ fn talk(socket: &Socket, request: &AnchorRequest, fds: &[OwnedFd]) -> io::Result
     let mut held = socket.lock().unwrap_or_else(PoisonError::into_inner);
     let socket = held.take().ok_or(io::ErrorKind::NotConnected)?;
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    let reply = send(socket.as_fd(), request, &fds).and_then(|()| receive(socket.as_fd())).map_err(silent)?;
+    let reply = send(socket.as_fd(), request, &fds)
+        .and_then(|()| receive(socket.as_fd()))
+        .map_err(told_as_timeout)?;
     *held = Some(socket);
     Ok(reply)
 }
 
-/// What the socket's timeout is to whoever reads of it.
-fn silent(error: io::Error) -> io::Error {
+/// What the kernel says of a socket's timeout ("temporarily unavailable") tells nobody what has happened.
+fn told_as_timeout(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => {
             io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs()))

@@ -127,7 +127,7 @@ def parent(process: Path) -> Path:
 
 def link(process: Path, space: str) -> str:
     """Which namespace of a kind it is in."""
-    return os.readlink(process / "ns" / space)  # noqa: PTH115
+    return str((process / "ns" / space).readlink())
 
 
 def forks(but: int | None) -> list[int]:

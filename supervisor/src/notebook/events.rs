@@ -136,7 +136,7 @@ impl Notebook {
         true
     }
 
-    /// A right to start that is not needed any more goes to the next in line.
+    /// A right to start that is not needed any more goes to the next in line, once what was begun with it is over.
     pub(super) fn settle_start(&mut self) {
         if self.machine.state() == WorkerState::Starting {
             return;

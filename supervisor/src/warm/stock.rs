@@ -58,8 +58,8 @@ pub(super) struct Stock {
     pause: Duration,
     spares: VecDeque<Held>,
     making: Option<JoinHandle<Made>>,
-    /// A workspace image may have been taken; a spare's maker looks after them by itself.
-    takes_image: bool,
+    /// One may have been taken. Of a profile without spares: who makes a spare makes its image too.
+    image_is_due: bool,
     /// When the next spare or image may be made.
     refill: Instant,
     last_made: Instant,
@@ -103,7 +103,7 @@ impl Stock {
             pause: FIRST_PAUSE,
             spares: VecDeque::new(),
             making: None,
-            takes_image: true,
+            image_is_due: true,
             refill: now,
             last_made: now,
             died: Arc::new(Notify::new()),
@@ -117,7 +117,7 @@ impl Stock {
         loop {
             self.spares.retain(Held::lives);
             self.begin_zygote().await;
-            self.refill();
+            self.begin_refill();
             self.tell();
             let deadline = self.deadline();
             let woken = tokio::select! {
@@ -156,7 +156,7 @@ impl Stock {
 
     async fn give(&mut self, ask: oneshot::Sender<Taken>) {
         let now = Instant::now();
-        self.takes_image = true;
+        self.image_is_due = true;
         self.refill = (now + QUIET).min(self.last_made + LONGEST_QUIET).max(now);
         while let Some(held) = self.spares.pop_front() {
             if let Some(spare) = held.take().await {
@@ -232,17 +232,17 @@ impl Stock {
     /// Whether something is to be made: spares, or images for a profile that has none.
     fn is_short(&self) -> bool {
         let wanted = usize::try_from(self.order.profile.spares).unwrap_or(usize::MAX);
-        let is_short = if wanted == 0 { self.takes_image } else { self.spares.len() < wanted };
+        let is_short = if wanted == 0 { self.image_is_due } else { self.spares.len() < wanted };
         is_short && self.making.is_none() && matches!(self.zygote, Zygote::Up { .. })
     }
 
-    fn refill(&mut self) {
+    fn begin_refill(&mut self) {
         let Zygote::Up { socket, .. } = &self.zygote else { return };
         if !self.is_short() || self.refill > Instant::now() {
             return;
         }
         let (daemon, order, socket) = (Arc::clone(&self.daemon), self.order.clone(), socket.clone());
-        self.takes_image = false;
+        self.image_is_due = false;
         self.last_made = Instant::now();
         let making = async move {
             if order.profile.spares > 0 {

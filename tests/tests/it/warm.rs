@@ -28,7 +28,11 @@ as_root_and_user!(
     spares_that_die_are_replaced_and_none_is_used_twice,
     an_edit_of_the_profile_holds_from_the_next_worker_on,
 );
-in_one_mode!(join_holds_where_the_outer_proc_is_masked, limits_hold_in_a_forked_worker,);
+in_one_mode!(
+    join_holds_where_the_outer_proc_is_masked,
+    limits_hold_in_a_forked_worker,
+    workspace_images_are_ready_where_there_are_no_spares,
+);
 
 /// Not pandas: a zygote that imports little is up in a third of a second.
 const FORKS: &str = "version = 1\nwarm_start = 'zygote'\npreload = ['decimal', 'no_such_module?']\n";
@@ -375,6 +379,17 @@ fn an_edit_of_the_profile_holds_from_the_next_worker_on(setup: Setup) {
     assert_eq!(daemon.notebook("b").run(look).ok().stdout(), "yes\n");
     daemon.warmed("default");
     assert_eq!(forked(&daemon, "c").run(look).ok().stdout(), "yes\n");
+}
+
+fn workspace_images_are_ready_where_there_are_no_spares(setup: Setup) {
+    let daemon = Daemon::start(warm(setup, 0));
+    daemon.warmed("default");
+    let ready = || fs::read_dir(daemon.state_dir().join("images")).map_or(0, Iterator::count);
+    wait::until("two images", || (ready() == 2).then_some(()));
+    forked(&daemon, "a").run("open('x', 'w').close()").ok();
+    assert!(daemon.log().contains("{notebook=a}: workspace image made"), "{}", daemon.log());
+    assert!(daemon.log().contains("was_ready=true"), "{}", daemon.log());
+    wait::until("two images again", || (ready() == 2).then_some(()));
 }
 
 fn limits_hold_in_a_forked_worker(setup: Setup) {

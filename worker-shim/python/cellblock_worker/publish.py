@@ -86,7 +86,7 @@ class Outputs:
 
 
 class Formatter(DisplayFormatter):  # type: ignore[misc]
-    """Asks one formatter for a plain value, not twelve: a quarter of what the smallest cell costs."""
+    """Asks one formatter for a plain value, not twelve: half of what showing a number costs."""
 
     def format(self, obj: Any, include: Any = None, exclude: Any = None) -> Any:
         if type(obj) not in _PLAIN or include or exclude or self._is_special(obj):

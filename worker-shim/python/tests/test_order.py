@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -255,3 +257,29 @@ def test_a_nonblocking_pipe_loses_nothing(shared: Worker) -> None:
 def test_descriptors_of_the_streams_are_real(shared: Worker) -> None:
     result = shared.run("import sys\n(sys.stdout.fileno(), sys.stderr.fileno(), sys.stdout.isatty())")
     assert result.shape == [("result", "(1, 2, False)")]
+
+
+def test_text_between_two_cells_is_its_own_executions_and_silence_needs_no_frame(
+    worker: Worker, tmp_path: Path
+) -> None:
+    first = worker.start(
+        "import os, threading, time\n"
+        "def later():\n"
+        "    while not os.path.exists('go'): time.sleep(0.01)\n"
+        "    print('late')\n"
+        "    open('said', 'w').close()\n"
+        "threading.Thread(target=later).start()\n"
+        "print('now')"
+    )
+    worker.wait(first)
+    there = len(worker.frames)
+    worker.run("x = 1")
+    bodies = [frame.meta["body"] for frame in worker.frames[there:]]
+    assert [next(iter(body)) for body in bodies] == ["finished"], bodies
+    (tmp_path / "go").touch()
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "said").exists():
+        assert time.monotonic() < deadline
+    # The shim reads what the thread has written when it has begun the next one already.
+    assert worker.run("print('mine')").shape == [("stdout", "mine\n")]
+    assert worker.text[first] == b"now\nlate\n"

@@ -92,3 +92,28 @@ def test_libraries_that_look_for_a_notebook_find_one(shared: Worker) -> None:
         "ip = get_ipython()\ntype(ip).__name__, hasattr(ip, 'kernel'), 'IPKernelApp' in ip.config"
     )
     assert result.shape == [("result", "('ZMQInteractiveShell', True, True)")]
+
+
+@pytest.mark.parametrize(
+    ("register", "value"),
+    [
+        ("html.for_type(int, lambda number: '<i>')", "1"),
+        ("html.for_type(object, lambda thing: '<i>')", "[1]"),
+        ("html.for_type_by_name('builtins', 'dict', lambda thing: '<i>')", "{}"),
+        ("html.singleton_printers[id(None)] = lambda nothing: '<i>'", "None"),
+    ],
+)
+def test_a_formatter_for_a_plain_value_is_used_and_only_while_it_is_there(
+    worker: Worker, register: str, value: str
+) -> None:
+    show = f"from IPython.display import display\ndisplay({value})"
+    (before,) = worker.run(show).outputs
+    assert b"<i>" not in before.payload
+    worker.run(f"html = get_ipython().display_formatter.formatters['text/html']\n{register}")
+    (shown,) = worker.run(show).outputs
+    assert b"<i>" in shown.payload
+    worker.run(
+        "for kept in (html.type_printers, html.deferred_printers, html.singleton_printers): kept.clear()"
+    )
+    (after,) = worker.run(show).outputs
+    assert (after.body, after.payload) == (before.body, before.payload)

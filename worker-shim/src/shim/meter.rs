@@ -22,7 +22,8 @@ pub struct Meter {
     pub tasks_peak: u64,
     /// As last asked for.
     last: Usage,
-    written: Written,
+    /// Opened with the first Execution; a shim has one worker.
+    written: Option<Written>,
 }
 
 impl Shim {
@@ -30,9 +31,7 @@ impl Shim {
     pub(super) fn begin_meter(&mut self) {
         let (Some(sandbox), Some(worker)) = (&mut self.sandbox, &self.worker) else { return };
         sandbox.group.reset_memory_peak();
-        // Not before its first: who executes another program is another, to the kernel's eyes.
-        let first = self.meter.processor_before.is_zero();
-        let written = if first { Written::of(worker.pid) } else { std::mem::take(&mut self.meter.written) };
+        let written = self.meter.written.take().unwrap_or_else(|| Written::of(worker.pid));
         self.meter = Meter {
             processor_before: self.processor.used(sandbox),
             written_before: written.bytes(sandbox.init_pid, sandbox.group.tasks()),
@@ -41,7 +40,7 @@ impl Shim {
             memory_peak: 0,
             tasks_peak: 0,
             last: Usage::default(),
-            written,
+            written: Some(written),
         };
     }
 
@@ -49,7 +48,8 @@ impl Shim {
     pub(super) fn usage(&mut self) -> Usage {
         let Some(sandbox) = &self.sandbox else { return self.meter.last };
         let cpu = self.processor.used(sandbox).saturating_sub(self.meter.processor_before);
-        let written = self.meter.written.bytes(sandbox.init_pid, sandbox.group.tasks());
+        let count = |written: &Written| written.bytes(sandbox.init_pid, sandbox.group.tasks());
+        let written = self.meter.written.as_ref().map_or(0, count);
         let now = match sandbox.group.most_memory() {
             Some(most) => most,
             // Summed anew only when no tick has: it costs a walk over all processes.
