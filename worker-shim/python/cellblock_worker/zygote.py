@@ -22,12 +22,11 @@ from . import main as worker
 from .channel import Channel
 from .interrupt import Interrupts
 from .native import Joint, Native
+from .open_files import OpenFiles
 from .process_state import ProcessState
 
 REPORT_FD = 3
 LISTENER_FD = 4
-# Where an open file is looked for: they are numbered from below.
-MOST_FDS = 256
 
 # Of what is told of a failure: enough for any message, and no more than a report holds.
 DETAIL_CHARACTERS = 4_000
@@ -41,23 +40,24 @@ def main() -> NoReturn:
     """Serves until the shim goes away. Each worker leaves it, and serves its own shim."""
     begun = time.monotonic()
     worker.close_on_exec(REPORT_FD, LISTENER_FD)
-    given = _open_files()
+    opened = OpenFiles()
     state = ProcessState()
     pools = threads.Pools.one_each()
     # What is made from here on stays; looking through it for garbage again and again costs a third.
     gc.disable()
     try:
-        joint, parts, preloaded = _prepare(given)
+        joint, parts, preloaded = _prepare(opened)
         from . import warm_up
 
         rehearsal = warm_up.Rehearsal(parts.channel.native)
         rehearsal.run()
         pools.restore()
-        _expect_alone("the preparation", given)
+        _expect_alone("the preparation", opened)
     except NotWarm as fault:
         _report({"failed": {"detail": str(fault)[:DETAIL_CHARACTERS]}})
         os._exit(worker.EXIT_UNFIT)
     state.put_back()
+    opened.release()
     files = after_fork.Files.collect()
     # Here as well, for what is slow the first time.
     after_fork.reseed()
@@ -76,6 +76,7 @@ def main() -> NoReturn:
     after_fork.reseed()
     worker.open_channel(parts.channel, nonce)
     files.make()
+    opened.reopen()
     executor = worker.begin(parts)
     if is_spare:
         # Once more, so that the pages are there and its own which a first cell will touch: some 5 us each.
@@ -85,7 +86,7 @@ def main() -> NoReturn:
     worker.serve(parts, executor)
 
 
-def _prepare(given: set[int]) -> tuple[Joint, worker.Parts, list[str]]:
+def _prepare(opened: OpenFiles) -> tuple[Joint, worker.Parts, list[str]]:
     path, names = worker.library(), os.environ.pop("CELLBLOCK_PRELOAD", "")
     os.environ.pop("CELLBLOCK_NONCE", None)
     try:
@@ -103,11 +104,11 @@ def _prepare(given: set[int]) -> tuple[Joint, worker.Parts, list[str]]:
     # As in a cell, where `get_ipython` is a builtin: packages look for it to tell a notebook from a terminal,
     # and pandas would fold wide frames otherwise.
     with parts.shell.builtin_trap, parts.shell.display_trap:
-        preloaded = _preload(names, given)
+        preloaded = _preload(names, opened)
     return joint, parts, preloaded
 
 
-def _preload(names: str, given: set[int]) -> list[str]:
+def _preload(names: str, opened: OpenFiles) -> list[str]:
     """Imports what the profile names; a name with `?` only where it is installed."""
     preloaded = []
     for name in filter(None, names.split(",")):
@@ -120,7 +121,7 @@ def _preload(names: str, given: set[int]) -> list[str]:
             # Whole in the log; the report has its last line.
             traceback.print_exception(error)
             raise NotWarm(f"import {module}: {type(error).__name__}: {error}") from error
-        _expect_alone(f"import {module}", given)
+        _expect_alone(f"import {module}", opened)
         preloaded.append(module)
     return preloaded
 
@@ -132,22 +133,12 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _expect_alone(what: str, given: set[int]) -> None:
-    """A fork has one thread and the worker's own descriptors; what counts on others would meet strangers."""
+def _expect_alone(what: str, files: OpenFiles) -> None:
+    """A fork has one thread and descriptors of its own; what counts on others would meet strangers."""
     if not threads.is_alone():
         raise NotWarm(f"{what} starts a thread: a process that has several cannot be forked")
-    kept = _open_files() - given
-    if kept:
-        raise NotWarm(f"{what} keeps a file open (descriptor {min(kept)}), which its forks would not have")
-
-
-def _open_files() -> set[int]:
-    found = set()
-    for fd in range(MOST_FDS):
-        with contextlib.suppress(OSError):
-            os.fstat(fd)
-            found.add(fd)
-    return found
+    if fault := files.fault():
+        raise NotWarm(f"{what} keeps {fault}, which its forks would not have")
 
 
 def _flush(parts: worker.Parts) -> None:

@@ -60,6 +60,7 @@ def test_it_reports_what_it_has_imported(tmp_path: Path) -> None:
             "import extra starts a thread: ",
         ),
         ("extra", "kept = open(__file__)", "import extra keeps a file open (descriptor "),
+        ("extra", "import socket\nkept = socket.socket()", "import extra keeps a socket open (descriptor "),
     ],
 )
 def test_what_cannot_be_forked_is_told(tmp_path: Path, preload: str, package: str, detail: str) -> None:
@@ -87,6 +88,22 @@ print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, signal.pthread_sigmask
     assert forked.run(look).stream("stdout") == executed.run(look).stream("stdout")
     for worker in (forked, executed):
         worker.close()
+    zygote.close()
+
+
+def test_the_null_device_that_an_import_keeps_is_each_workers_own(tmp_path: Path) -> None:
+    package = "kept = open('/dev/null', 'w'), open('/dev/null')"
+    zygote = _zygote(tmp_path, "extra", package)
+    worker = Worker(cwd=tmp_path, zygote=zygote)
+    looked = worker.run("""import extra, os, stat
+for file in extra.kept:
+    status = os.fstat(file.fileno())
+    print(stat.S_ISCHR(status.st_mode), os.major(status.st_rdev), os.minor(status.st_rdev),
+        os.get_inheritable(file.fileno()))
+extra.kept[0].write("x"), extra.kept[0].flush(), extra.kept[1].read()""")
+    assert looked.stream("stdout") == "True 1 3 False\n" * 2
+    assert looked.shape[-1] == ("result", "(1, None, '')")
+    worker.close()
     zygote.close()
 
 
