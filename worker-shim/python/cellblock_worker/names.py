@@ -22,6 +22,8 @@ _INTERPRETER = frozenset(
     __warningregistry__ __session__ __conditional_annotations__""".split()
 )
 _NUMBERED = re.compile(r"_i?[0-9]+")
+# All of these that have been seen: thousands in a notebook that is used for long, looked at after each cell.
+_skipped = set(_INTERPRETER)
 
 Snapshot = dict[str, int]
 
@@ -35,14 +37,16 @@ _SIZED = (int, float, complex, bool, str, bytes, bytearray, type(None))
 def snapshot(namespace: dict[str, Any], hidden: dict[str, Any]) -> Snapshot:
     """Names and identities. Identities may be used again; nothing is kept alive for this."""
     missing = object()
-    return {
+    found = {
         name: id(value)
         for name, value in list(namespace.items())
-        if type(name) is str
-        and name not in _INTERPRETER
-        and hidden.get(name, missing) is not value
-        and not (name[:1] == "_" and _NUMBERED.fullmatch(name))
+        if type(name) is str and name not in _skipped and hidden.get(name, missing) is not value
     }
+    numbered = [name for name in found if name[:1] == "_" and _NUMBERED.fullmatch(name)]
+    _skipped.update(numbered)
+    for name in numbered:
+        del found[name]
+    return found
 
 
 def changes(before: Snapshot, after: Snapshot, namespace: dict[str, Any]) -> dict[str, Any]:

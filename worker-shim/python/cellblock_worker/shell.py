@@ -25,7 +25,7 @@ from .attribution import current_execution
 from .interrupt import Interrupts
 from .publish import Formatter, Outputs, Publisher, ResultHook
 
-# Inputs kept for the History query.
+# Inputs kept for the History query, and as `_i7`.
 INPUTS = 1_000
 INPUT_CHARACTERS = 1 << 20
 
@@ -71,6 +71,8 @@ class MemoryHistory(HistoryManager):  # type: ignore[misc]
         super().store_inputs(line_num, source, source_raw)
         # What waits for a database that is not there.
         self.db_input_cache.clear()
+        # `In` has them all. A name for each would make every look at the names longer, for ever.
+        self.shell.user_ns.pop(f"_i{line_num - INPUTS}", None)
         self.shell.inputs.append((line_num, (source_raw or source)[:INPUT_CHARACTERS]))
         del self.shell.inputs[:-INPUTS]
 

@@ -184,3 +184,13 @@ def test_questions_while_a_cell_runs_are_answered_busy(worker: Worker) -> None:
     worker.until_output(execution, "go")
     assert worker.ask("variables")[0] == "busy"
     assert worker.wait(execution).end == "ok"
+
+
+def test_a_long_notebook_has_names_for_its_last_inputs_alone(worker: Worker) -> None:
+    for number in range(1, 1_004):
+        worker.run(f"value = {number}")
+    look = "[name in globals() for name in ('_i3', '_i4', '_i1003')], In[1], len(In)"
+    # This input is the 1,004th, and so the fourth has no name any more.
+    assert worker.run(look).shape == [("result", "([False, False, True], 'value = 1', 1005)")]
+    named = worker.run("sum(name[:2] == '_i' and name[2:].isdigit() for name in globals())")
+    assert named.shape == [("result", "1000")]
