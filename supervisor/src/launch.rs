@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cellblock_proto::BUILD;
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::id::{NotebookId, WorkerId};
-use cellblock_proto::shim::{Claim, Command, StartSpec, ZygoteSpec};
+use cellblock_proto::shim::{Claim, Command, StartFailure, StartSpec, ZygoteSpec};
 use sandbox_profiles::{
     Barrier, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan, spare_plan, unplanned, zygote_plan,
 };
@@ -150,6 +150,20 @@ impl LaunchError {
             LaunchError::Switch(_) => ErrorCode::Sandbox,
         };
         (code, chain(self))
+    }
+}
+
+/// What is told of a worker that did not start.
+pub(crate) fn describe(failure: StartFailure) -> (ErrorCode, String) {
+    match failure {
+        StartFailure::Step { step, error, cure } => {
+            let cure = cure.map_or(String::new(), |cure| format!("; {cure}"));
+            (ErrorCode::Sandbox, format!("the sandbox could not be made: failed to {step}: {error}{cure}"))
+        }
+        StartFailure::Warm { why } => (ErrorCode::Sandbox, format!("no worker could be forked: {why}")),
+        StartFailure::Interpreter { detail } => {
+            (ErrorCode::Interpreter, format!("Python did not start: {detail}"))
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn unmeasured(end: End, variables: Variables) -> Outcome {
 }
 
 /// What happened to a worker, as the end of a sentence that begins with it.
-fn cause(death: &Death) -> String {
+pub(crate) fn cause(death: &Death) -> String {
     match death {
         Death::Exited { code } => format!("exited with code {code}"),
         Death::Signalled { signal } => match signal_name(*signal) {

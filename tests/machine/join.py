@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Workers that a zygote forks, on a machine whose cgroups this project's own tests do not have.
 
-    join.py --bin-dir DIR [--python PATH] [--user NAME] [--no-delegate]
+    join.py --bin-dir DIR [--python PATH] [--user NAME] [--no-delegate] [--no-unit]
 
 As limits.py. For a worker that is forked when it is asked for, and for a spare: its parent, groups and user
-namespace, exit code 7, SIGSEGV, a limit of memory; and the zygote's death. Exits with 1 when one of them is
-not as it must be. `clients/python/src` must be on PYTHONPATH.
+namespace, exit code 7, SIGSEGV, a limit of memory; and the zygote's death. With `--no-unit` cellblockd is in
+no unit of systemd, where nothing would outlive it, and all of this is looked at a second time after it was
+killed and started again. Exits with 1 when one of them is not as it must be. `clients/python/src` must be on
+PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -41,15 +43,35 @@ HOARD = "hoard = []\nwhile True: hoard.append(b'x' * 4_000_000)"
 def main() -> int:
     options = arguments(__doc__ or "").parse_args()
     delegate = not options.no_delegate
-    unit = Unit(options.bin_dir, options.python, options.user, delegate, PROFILES, warm_start=True)
+    unit = Unit(
+        options.bin_dir, options.python, options.user, delegate, PROFILES, True, is_unit=not options.no_unit
+    )
     try:
         with connect(unit.socket) as client:
-            return min(1, sum(check(client, profile) for profile in PROFILES))
+            wrong = sum(check(client, profile) for profile in PROFILES)
+            kept = client.open("kept", "forked")
+            kept.execute("x = 7").result()
+        if options.no_unit:
+            unit.restart()
+            with connect(unit.socket) as client:
+                live = client.open("kept", "forked").execute("print(x)").result()
+                print(
+                    "ok    " if live.stdout == "7\n" else "FAILED",
+                    "restarted: a worker from before",
+                    flush=True,
+                )
+                wrong += live.stdout != "7\n"
+                wrong += sum(check(client, profile, "again") for profile in PROFILES)
+                # Workers outlive their daemon.
+                for info in client.notebooks():
+                    client.open(info.name).delete()
+        return min(1, wrong)
     finally:
         unit.stop()
 
 
-def check(client: cellblock.Client, profile: str) -> int:
+def check(client: cellblock.Client, profile: str, when: str = "") -> int:
+    """All of it; how much was wrong. `when` is part of the notebooks' names."""
     wrong = 0
 
     def tell(name: str, passed: bool, detail: str) -> None:
@@ -58,7 +80,7 @@ def check(client: cellblock.Client, profile: str) -> int:
         print(f"{'ok    ' if passed else 'FAILED'} {profile}, {name}: {detail}", flush=True)
 
     # The first begins the zygote, and is executed meanwhile.
-    first = client.open(f"{profile}0", profile)
+    first = client.open(f"{profile}0{when}", profile)
     first.execute("keep = 1").result()
     for number, (code, cause, value) in enumerate(
         (
@@ -68,7 +90,7 @@ def check(client: cellblock.Client, profile: str) -> int:
         )
     ):
         await_warm(client, profile)
-        notebook = client.open(f"{profile}{number + 1}", profile)
+        notebook = client.open(f"{profile}{number + 1}{when}", profile)
         looked = notebook.execute(LOOK).result()
         status = notebook.status()
         worker = Path("/proc", str(status.worker_pid))
@@ -94,14 +116,14 @@ def check(client: cellblock.Client, profile: str) -> int:
         again = notebook.execute("print(6 * 7)").result()
         tell("the next cell", again.outcome.ok and again.stdout == "42\n", str(again.outcome.end))
     await_warm(client, profile)
-    held = client.open(f"{profile}held", profile)
+    held = client.open(f"{profile}held{when}", profile)
     held.execute("x = 5").result()
     # All that have its command line, which are its forks too, but the one that is to live.
     for process in forks(but=held.status().worker_pid):
         os.kill(process, signal.SIGKILL)
     kept = held.execute("print(x)").result()
     tell("the zygote's death", kept.stdout == "5\n", str(kept.outcome.end))
-    after = client.open(f"{profile}after", profile).execute("print(1)").result()
+    after = client.open(f"{profile}after{when}", profile).execute("print(1)").result()
     tell("a notebook after it", after.outcome.ok, str(after.outcome.end))
     await_warm(client, profile)
     return wrong

@@ -20,11 +20,12 @@ def arguments(description: str) -> ArgumentParser:
     parser.add_argument("--python", default="/usr/bin/python3")
     parser.add_argument("--user")
     parser.add_argument("--no-delegate", action="store_true")
+    parser.add_argument("--no-unit", action="store_true")
     return parser
 
 
 class Unit:
-    """A cellblockd in a transient unit."""
+    """A cellblockd in a transient unit, or in none."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Unit:
         delegate: bool,
         given: Mapping[str, str],
         warm_start: bool = False,
+        is_unit: bool = True,
     ) -> None:
         self._name = f"cellblock-test-{os.getpid()}"
         self.home = Path(tempfile.mkdtemp(prefix="cbl-", dir="/tmp"))
@@ -48,10 +50,25 @@ class Unit:
         daemon = [bin_dir / "cellblockd", "--runtime-dir", self.home / "run"]
         daemon += ["--state-dir", self.home / "state", "--profiles", profiles, "--python", python]
         daemon += ["--warm-start", "on" if warm_start else "off"]
+        self._command = daemon
+        self._process: subprocess.Popen[bytes] | None = None
+        if not is_unit:
+            self._start()
+            return
         unit = ["systemd-run", f"--unit={self._name}", "--collect"]
         unit += ["-pDelegate=yes"] * delegate
         unit += [] if user is None else [f"-pUser={user}"]
         subprocess.run([*unit, *daemon], check=True)
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(self._command)
+
+    def restart(self) -> None:
+        """Kills the daemon, which is in no unit, and starts it again. Its anchor and workers live on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._start()
 
     def cgroup(self) -> Path:
         """Its own folder."""
@@ -65,7 +82,11 @@ class Unit:
         return [found for place in places for found in place.glob(f"{notebook}-*")]
 
     def stop(self) -> None:
-        subprocess.run(["systemctl", "stop", self._name], check=False)
+        if self._process is None:
+            subprocess.run(["systemctl", "stop", self._name], check=False)
+        else:
+            self._process.terminate()
+            self._process.wait()
         subprocess.run(["rm", "-rf", self.home], check=False)
 
 

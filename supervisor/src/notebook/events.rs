@@ -44,7 +44,7 @@ impl Notebook {
             }
             EventBody::StartFailed { failure: StartFailure::Warm { why } } if self.start_cold(&why) => {}
             EventBody::StartFailed { failure } => {
-                let (code, message) = describe(failure);
+                let (code, message) = launch::describe(failure);
                 tracing::warn!(?code, reason = message, "worker did not start");
                 self.start_failed(code, message);
             }
@@ -231,19 +231,6 @@ impl Notebook {
     pub(super) fn close_soon(&mut self) {
         if let Some(closing) = &mut self.closing {
             closing.until = closing.until.min(Instant::now() + CLOSE_PATIENCE);
-        }
-    }
-}
-
-fn describe(failure: StartFailure) -> (ErrorCode, String) {
-    match failure {
-        StartFailure::Step { step, error, cure } => {
-            let cure = cure.map_or(String::new(), |cure| format!("; {cure}"));
-            (ErrorCode::Sandbox, format!("the sandbox could not be made: failed to {step}: {error}{cure}"))
-        }
-        StartFailure::Warm { why } => (ErrorCode::Sandbox, format!("no worker could be forked: {why}")),
-        StartFailure::Interpreter { detail } => {
-            (ErrorCode::Interpreter, format!("Python did not start: {detail}"))
         }
     }
 }

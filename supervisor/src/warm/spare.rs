@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::daemon::Daemon;
 use crate::launch::{self, Beginning, Launched, Order};
 use crate::log::chain;
+use crate::loss;
 use crate::quota;
 
 /// How long a spare may take to be ready; it takes milliseconds.
@@ -37,7 +38,7 @@ impl Spare {
         let ready = match tokio::time::timeout(PATIENCE, launched.reader.arrival()).await {
             Ok(Ok(arrival)) => match arrival.event.body {
                 EventBody::Spare => Ok(()),
-                EventBody::StartFailed { failure } => Err(format!("{failure:?}")),
+                EventBody::StartFailed { failure } => Err(launch::describe(failure).1),
                 other => Err(format!("it said {other:?}")),
             },
             Ok(Err(error)) => Err(chain(&error)),
@@ -76,9 +77,10 @@ impl Held {
         let watch = tokio::spawn(async move {
             tokio::select! {
                 // Nothing comes of a spare but its end.
-                ended = spare.launched.reader.fill() => {
-                    let why = match ended {
-                        Ok(()) => "it spoke".to_owned(),
+                ended = spare.launched.reader.arrival() => {
+                    let why = match ended.map(|arrival| arrival.event.body) {
+                        Ok(EventBody::WorkerEnded { death, .. }) => format!("its worker {}", loss::cause(&death)),
+                        Ok(other) => format!("it said {other:?}"),
                         Err(error) => chain(&error),
                     };
                     tracing::warn!(worker = %spare.launched.worker, why, "a spare has ended");
