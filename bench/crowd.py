@@ -31,6 +31,8 @@ SPARE_BYTES: Final = 3 << 30
 """So much memory the machine keeps: no crowd is worth a killed process."""
 _TOGETHER: Final = os.cpu_count() or 1
 """How many are opened at a time where it is not all at once."""
+_PARTS: Final = ("result", "reply", "idle")
+"""What a kernel's answer consists of."""
 
 
 class Kernels:
@@ -64,18 +66,19 @@ class Kernels:
         with ThreadPoolExecutor(max(1, together)) as pool:
             return list(pool.map(one, range(count)))
 
-    def cells_per_second(self, code: str, seconds: float) -> float:
+    def cells_per_second(self, code: str, expected: str, seconds: float) -> float:
         """Every kernel runs the code again and again; its next run begins when reply and `idle` have come."""
         poller = zmq.Poller()
         channels = {}
-        waiting: dict[int, tuple[str, int]] = {}
+        # The request, and what has not come yet.
+        waiting: dict[int, tuple[str, set[str]]] = {}
         for place, (_, client) in enumerate(self.all):
             for channel in (client.iopub_channel, client.shell_channel):
                 poller.register(channel.socket, zmq.POLLIN)
                 channels[channel.socket] = place
         began = time.perf_counter()
         for place, (_, client) in enumerate(self.all):
-            waiting[place] = (client.execute(code), 2)
+            waiting[place] = (client.execute(code), set(_PARTS))
         done = 0
         while waiting:
             ready = poller.poll(int(1e3 * PATIENCE_SECONDS))
@@ -85,28 +88,34 @@ class Kernels:
                 place = channels[found]
                 client = self.all[place][1]
                 while (message := client.session.recv(found, mode=zmq.NOBLOCK)[1]) is not None:
-                    request, left = waiting.get(place, ("", 0))
-                    if message["parent_header"].get("msg_id") != request or not _is_end(message):
+                    request, left = waiting.get(place, ("", set()))
+                    if message["parent_header"].get("msg_id") != request:
                         continue
-                    if left > 1:
-                        waiting[place] = (request, left - 1)
+                    left.discard(_part(message, code, expected))
+                    if left:
                         continue
                     del waiting[place]
                     # What was begun in time is waited for, and the time it takes counts.
                     done += 1
                     if time.perf_counter() - began < seconds:
-                        waiting[place] = (client.execute(code), 2)
+                        waiting[place] = (client.execute(code), set(_PARTS))
         return done / (time.perf_counter() - began)
 
 
-def _is_end(message: dict[str, object]) -> bool:
+def _part(message: dict[str, object], code: str, expected: str) -> str:
+    """Which of the three this is, each of which must come; what else comes is nothing."""
     content = message["content"]
     assert isinstance(content, dict)
-    if message["msg_type"] == "execute_reply":
-        if content["status"] != "ok":
-            raise BenchError(f"ipykernel ended a cell with {content}")
-        return True
-    return message["msg_type"] == "status" and content["execution_state"] == "idle"
+    match message["msg_type"]:
+        case "execute_result" if content["data"].get("text/plain") == expected:
+            return "result"
+        case "execute_reply" if content["status"] == "ok":
+            return "reply"
+        case "execute_result" | "execute_reply":
+            raise BenchError(f"ipykernel answered {code!r} with {content}")
+        case "status" if content["execution_state"] == "idle":
+            return "idle"
+    return ""
 
 
 def open_in_cellblock(

@@ -29,7 +29,7 @@ def measure(setup: Setup) -> list[Row]:
                 "cellblock",
                 lambda: cells_per_second_in_cellblock(socket, names, CODE, RESULT, seconds),
             ),
-            Turn(JUPYTER, "peer", lambda: kernels.cells_per_second(CODE, seconds)),
+            Turn(JUPYTER, "peer", lambda: kernels.cells_per_second(CODE, RESULT, seconds)),
         ]
         take_turns(row, turns, setup.rounds(6, 2))
     row.must_be_times_better(CELLBLOCK, 10)

@@ -7,9 +7,9 @@
 
 mod events;
 mod requests;
+mod waits;
 
 use std::collections::HashMap;
-use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use cellblock_proto::shim::{Command, ShimState};
 use sandbox_profiles::SandboxReport;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::daemon::Daemon;
 use crate::decision::Input;
@@ -36,6 +36,7 @@ use crate::records::{Pressure, Records};
 use crate::slots::SlotLease;
 use crate::taken::Taken;
 use crate::workspace;
+use waits::{fill, flush, joined, until};
 
 /// Messages that may wait; a connection that sends more waits with them.
 pub(crate) const INBOX: usize = 64;
@@ -55,6 +56,9 @@ const RETIRED_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the readers of a closed notebook have to take their Outcomes.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a worker that comes from a zygote may take; it takes milliseconds, and Python can be executed.
+const WARM_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What others ask of a notebook.
 #[derive(Debug)]
@@ -105,6 +109,8 @@ struct Live {
     slot: Option<SlotLease>,
     /// See [`Launched`].
     zygote: Option<PathBuf>,
+    /// When it has to be up, if it came from there.
+    warm_by: Option<Instant>,
 }
 
 /// A shim whose worker has ended, kept until its last events are read.
@@ -277,11 +283,12 @@ impl Notebook {
         // would wait for a stranger's client. What comes is bounded by what its shim retains.
         let reads = self.pressure.is_none() || self.machine.state() == WorkerState::Ending;
         let is_idle = self.machine.state() == WorkerState::None;
+        let warm_by = self.warm_by();
         let (reader, writer) = match &mut self.live {
             Some(live) => (Some(&mut live.reader).filter(|_| reads), Some(&mut live.writer)),
             None => (None, None),
         };
-        let deadline = [self.end_by, self.say_at, self.give_up_at]
+        let deadline = [self.end_by, self.say_at, self.give_up_at, warm_by]
             .into_iter()
             .flatten()
             .chain(self.retired.iter().map(|retired| retired.until))
@@ -296,6 +303,12 @@ impl Notebook {
             () = self.wake.notified() => Woken::Readers,
             () = until(deadline) => Woken::Time,
         }
+    }
+
+    /// Until when a worker that comes from a zygote may take to be up.
+    fn warm_by(&self) -> Option<Instant> {
+        let is_starting = self.machine.state() == WorkerState::Starting;
+        self.live.as_ref().filter(|_| is_starting)?.warm_by
     }
 
     fn settle(&mut self) {
@@ -350,6 +363,9 @@ impl Notebook {
         if due(self.give_up_at) {
             self.give_up_at = None;
             self.records.give_up_unread();
+        }
+        if due(self.warm_by()) {
+            self.start_cold(&format!("it was not up after {} s", WARM_PATIENCE.as_secs()));
         }
         if due(self.end_by) {
             self.end_by = None;
@@ -454,46 +470,11 @@ impl Notebook {
 impl Live {
     fn new(launched: Launched) -> Self {
         let Launched { worker, reader, writer, slot, zygote } = launched;
-        Live { worker, reader, writer, taken: Taken::default(), slot, zygote }
+        let warm_by = zygote.as_ref().map(|_| Instant::now() + WARM_PATIENCE);
+        Live { worker, reader, writer, taken: Taken::default(), slot, zygote, warm_by }
     }
 
     fn say(&mut self) {
         self.writer.push(&Command::Taken { seq: self.taken.say() }, 0, &[]);
-    }
-}
-
-async fn joined(
-    launching: &mut Option<JoinHandle<Result<Launched, LaunchError>>>,
-) -> Result<Launched, LaunchError> {
-    match launching {
-        // A launch does not panic; when the runtime goes down, nobody looks at the result.
-        Some(handle) => handle.await.unwrap_or_else(|error| Err(std::io::Error::other(error).into())),
-        None => pending().await,
-    }
-}
-
-async fn fill(reader: Option<&mut LinkReader>) -> Result<(), LinkError> {
-    match reader {
-        Some(reader) => reader.fill().await,
-        None => pending().await,
-    }
-}
-
-async fn flush(writer: Option<&mut LinkWriter>) {
-    match writer {
-        Some(writer) if !writer.is_empty() => {
-            if writer.flush().await.is_err() {
-                // The reader sees the end of it, with what the shim said before.
-                pending().await
-            }
-        }
-        _ => pending().await,
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
     }
 }

@@ -54,9 +54,9 @@ enum Task {
         /// Only this target
         target: Option<String>,
     },
-    /// Measure cellblock against its peers
+    /// Measure cellblock against its peers: `cargo xtask bench -- --help` has the options
     Bench {
-        /// Arguments for bench/run.py
+        /// Arguments for bench/run.py: --quick, --only PART, --runs N, --crowd N, --json FILE, --plots DIR, --cgroup WHERE
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },

@@ -256,7 +256,7 @@ impl Bench<'_> {
     }
 
     fn print_into_pipe(&mut self) -> Result<(), Fault> {
-        let name = "python | cellctl";
+        let name = "python into a pipe";
         let (_, command) = &self.peers[0];
         if command.is_empty() {
             return Ok(());
@@ -413,9 +413,9 @@ mod tests {
         let fault = must_be("a round trip", "2", "3").unwrap_err();
         assert_eq!(fault.exit(), Exit::Internal);
         assert_eq!(
-            fault.report() + &must_be_all("python | cellctl", 1).unwrap_err().report(),
+            fault.report() + &must_be_all("python into a pipe", 1).unwrap_err().report(),
             "error: a round trip: the answer is \"3\", where it must be \"2\"\n\
-             error: python | cellctl: 1 bytes of text have come, where it must be 16000000\n"
+             error: python into a pipe: 1 bytes of text have come, where it must be 16000000\n"
         );
     }
 }

@@ -153,7 +153,11 @@ impl Row {
                 number(ours.p99),
                 times(|figures| figures.p50),
                 times(|figures| figures.p99),
-                engine.name.to_owned(),
+                if engine.role == Role::Peer {
+                    format!("{} (peer)", engine.name)
+                } else {
+                    engine.name.to_owned()
+                },
             ]
         };
         self.engines.iter().enumerate().map(line).collect()
@@ -256,7 +260,7 @@ mod tests {
         trip.push("cellblock", Role::Cellblock, 0.4567);
         let mut stdout = Row::new("stdout", "stdout, lines of 80 bytes", Unit::MegabytesPerSecond);
         stdout.push("cellblock", Role::Cellblock, 150.0);
-        stdout.push("python | cellctl", Role::Peer, 200.0);
+        stdout.push("python into a pipe", Role::Peer, 200.0);
         [start, trip, stdout]
     }
 

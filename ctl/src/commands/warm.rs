@@ -34,7 +34,8 @@ impl Warm {
         if self.json {
             print_json(&Document { profiles })?;
         } else if profiles.is_empty() {
-            say("nothing is warm: see `warm_start` in docs/profiles.md, and cellblockd --warm-start\n");
+            say("nothing is warm (yet: a profile has its line once its Python has been looked at): see \
+                 `warm_start` in docs/profiles.md, and cellblockd --warm-start\n");
         } else {
             print(&list(&profiles))?;
         }

@@ -80,6 +80,7 @@ impl Held {
                 ended = spare.launched.reader.arrival() => {
                     let why = match ended.map(|arrival| arrival.event.body) {
                         Ok(EventBody::WorkerEnded { death, .. }) => format!("its worker {}", loss::cause(&death)),
+                        Ok(EventBody::StartFailed { failure }) => launch::describe(failure).1,
                         Ok(other) => format!("it said {other:?}"),
                         Err(error) => chain(&error),
                     };

@@ -53,7 +53,7 @@ fn bench_counts_all_runs_and_leaves_no_notebook_however_it_ends(setup: Setup) {
             assert_eq!(samples.len(), runs);
             assert!(samples.iter().all(|value| *value > 0.0), "{ours}");
         }
-        for (place, peer) in [(0, "python"), (2, "python | cellctl")] {
+        for (place, peer) in [(0, "python"), (2, "python into a pipe")] {
             let peer = engine(place, peer);
             assert_eq!((&peer["role"], &peer["runs"]), (&json!("peer"), &json!(2)), "{peer}");
             assert_eq!(peer["times_better_p50"], 1.0);

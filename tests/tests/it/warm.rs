@@ -26,11 +26,13 @@ as_root_and_user!(
     zygote_that_does_not_answer_is_replaced_and_python_is_executed,
     preload_that_fails_is_named_and_python_is_executed,
     spares_that_die_are_replaced_and_none_is_used_twice,
+    spare_that_ends_or_hangs_as_it_is_claimed_fails_no_notebook,
     an_edit_of_the_profile_holds_from_the_next_worker_on,
 );
 in_one_mode!(
     join_holds_where_the_outer_proc_is_masked,
     limits_hold_in_a_forked_worker,
+    what_a_zygote_has_reserved_is_not_its_workers_to_have_used,
     workspace_images_are_ready_where_there_are_no_spares,
 );
 
@@ -92,7 +94,9 @@ seen = {
     'mask': sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     'files': sorted(link(fd) for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')),
     'threads': [thread.name for thread in threading.enumerate()],
-    'limits': {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name[:7] == 'RLIMIT_'},
+    # A fork's limit of private memory is on what comes on top of its zygote's.
+    'limits': {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource)
+        if name[:7] == 'RLIMIT_' and name != 'RLIMIT_DATA'},
     'gc': [gc.isenabled(), gc.get_threshold()], 'locale': locale.setlocale(locale.LC_ALL),
     'filters': [str(one) for one in warnings.filters], 'hooks': [str(type(one)) for one in sys.meta_path],
     'maps': open('/proc/self/uid_map').read() + open('/proc/self/gid_map').read(),
@@ -369,6 +373,37 @@ fn spares_that_die_are_replaced_and_none_is_used_twice(setup: Setup) {
     assert!(!used.contains(&worker(&mut notebook)));
 }
 
+fn spare_that_ends_or_hangs_as_it_is_claimed_fails_no_notebook(setup: Setup) {
+    let daemon = Daemon::start(warm(setup, 2));
+    let spares = || -> Vec<i32> {
+        daemon.warmed("default");
+        let zygote = zygote(&daemon).expect("a zygote").pid;
+        let pythons = daemon.processes().into_iter().filter(|process| process.name.starts_with("python"));
+        let unused = |pid: &i32| *pid != zygote && field(*pid, "PPid") != "0";
+        pythons.map(|process| process.pid).filter(unused).collect()
+    };
+    let init_of = |spare: i32| -> i32 { field(spare, "PPid").parse().unwrap() };
+    let send = |pid: i32, signal| kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    // Whether it is noticed before the claim or after it: there is another worker.
+    spares().into_iter().map(init_of).for_each(|init| send(init, Signal::KILL));
+    assert_eq!(daemon.notebook("a").run("print(6 * 7)").ok().stdout(), "42\n");
+    let used = worker(&mut daemon.notebook("a"));
+    let shims: Vec<i32> = spares()
+        .into_iter()
+        .filter(|spare| *spare != used)
+        .map(|spare| field(init_of(spare), "PPid").parse().unwrap())
+        .collect();
+    assert_eq!(shims.len(), 2);
+    shims.iter().for_each(|shim| send(*shim, Signal::STOP));
+    assert_eq!(daemon.notebook("b").run("print(6 * 7)").ok().stdout(), "42\n");
+    let Start::Fallback { why } = start_of(&daemon.notebook("b").status()) else { panic!("it was forked") };
+    assert_eq!(why, "it was not up after 15 s");
+    for shim in shims {
+        // The one that was waited for has been killed.
+        let _ = kill_process(Pid::from_raw(shim).unwrap(), Signal::CONT);
+    }
+}
+
 fn an_edit_of_the_profile_holds_from_the_next_worker_on(setup: Setup) {
     let daemon = Daemon::start(warm(setup, 1));
     daemon.warmed("default");
@@ -411,4 +446,18 @@ fn limits_hold_in_a_forked_worker(setup: Setup) {
     assert_eq!(hit(&ran), Some(Limit::Memory), "{:?}", ran.outcome);
     let ran = notebook.run("open('big', 'wb').write(b'x' * 60_000_000)");
     assert!(ran.raised().is_some() || hit(&ran) == Some(Limit::Disk), "{:?}", ran.outcome);
+}
+
+fn what_a_zygote_has_reserved_is_not_its_workers_to_have_used(setup: Setup) {
+    // Importing Arrow reserves a gibibyte of addresses, which is more than the limit that follows from this.
+    let profile =
+        FORKS.replace("'decimal'", "'pyarrow'") + "spares = 1\n[limits]\nmemory_bytes = 300_000_000\n";
+    let daemon = Daemon::start(setup.warm().profile("default", &profile));
+    daemon.warmed("default");
+    let mut notebook = forked(&daemon, "a");
+    // Addresses alone: what is used is another limit's.
+    let reserve = |bytes: u64| format!("import mmap; kept = mmap.mmap(-1, {bytes}, flags=mmap.MAP_PRIVATE)");
+    notebook.run(&reserve(400_000_000)).ok();
+    let ran = notebook.run(&reserve(2_000_000_000));
+    assert_eq!(ran.raised(), Some("OSError"), "{:?}", ran.outcome);
 }

@@ -15,7 +15,7 @@ use cellblock_steps::{StepError, execute_steps, sys as steps_sys, worker_step};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::DumpableBehavior;
 use rustix::thread::LinkNameSpaceType;
-use sandbox_profiles::{Actor, Namespace};
+use sandbox_profiles::{Action, Actor, Namespace, Resource, Step};
 
 use crate::joint::{Joint, Side};
 use crate::sys::Errno;
@@ -185,12 +185,29 @@ fn become_worker(shim: &OwnedFd, request: &Request, files: &[OwnedFd]) -> Result
     rustix::io::fcntl_setfd(shim, rustix::io::FdFlags::CLOEXEC).map_err(|error| failed(&error.into()))?;
     // A spare waits for as long as nobody needs it.
     set_socket_timeout(shim, Timeout::Recv, None).map_err(|error| failed(&error.into()))?;
-    execute_steps(&request.steps, Actor::Worker, worker_step)?;
+    execute_steps(&request.steps, Actor::Worker, forked_step)?;
     // …and its keyring, which its workers would share. As the worker's own user: the kernel counts keys by
     // user, and 200 workers of one zygote would have used up what one may have.
     steps_sys::new_session_keyring()
         .map_err(|error| StepError::new(&"join a new, empty session keyring", &error.into()))?;
     Ok(channel)
+}
+
+/// As [`worker_step`], but for the limit of private memory: a fork has what its zygote has reserved without having
+/// asked for it, and the limit is on what comes on top. An allocator of Arrow's alone takes a gibibyte of addresses.
+fn forked_step(step: &Step) -> io::Result<()> {
+    let Action::Limit { resource: resource @ Resource::Data, value } = step.action else {
+        return worker_step(step);
+    };
+    let value = value.saturating_add(reserved_bytes());
+    worker_step(&Step { action: Action::Limit { resource, value }, ..step.clone() })
+}
+
+/// Private memory, used or not; 0 where nobody says.
+fn reserved_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_ascii_whitespace().nth(5).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0).saturating_mul(rustix::param::page_size() as u64)
 }
 
 /// Waits for the shim's word and takes the worker's last steps.
@@ -200,7 +217,7 @@ pub(crate) fn seal(channel: c_int) {
     let sealed = say(shim.as_fd(), &Reply::Waits, &[]).and_then(|()| hear::<Seal>(shim.as_fd()));
     // The shim has gone, and with it the sandbox.
     let Ok(Some((Seal { steps }, _))) = sealed else { steps_sys::exit_now(NOT_STARTED) };
-    let answer = execute_steps(&steps, Actor::Worker, worker_step).and_then(|missing| {
+    let answer = execute_steps(&steps, Actor::Worker, forked_step).and_then(|missing| {
         // Each change of ids takes it away, and exec would give it back.
         rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
             .map_err(|error| StepError::new(&"be dumpable", &error.into()))?;

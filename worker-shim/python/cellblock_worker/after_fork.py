@@ -19,12 +19,10 @@ def reseed() -> None:
 
     Nothing here may be left to a comparison of process ids, as libraries do: zygote and workers are in pid
     namespaces of their own, where all of them have the same number. `random` is reseeded by Python in every
-    fork, and `secrets`, `uuid4` and `os.urandom` ask the kernel each time.
+    fork, other generators are `generators`' affair, and `secrets`, `uuid4` and `os.urandom` ask the kernel
+    each time.
     """
     modules = sys.modules
-    if "numpy.random.mtrand" in modules:
-        # The generator behind numpy.random.rand and its like; others belong to whoever made them.
-        modules["numpy.random.mtrand"].seed()
     if "_ssl" in modules:
         # OpenSSL knows a fork by the process id. A context made by an import would have keys from the same
         # source in every worker.

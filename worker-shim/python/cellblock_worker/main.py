@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from . import pillow_support, plotly_support, tqdm_support
+from . import matplotlib_support, pillow_support, plotly_support, tqdm_support
 from .channel import EXIT_INTERNAL, SOCKET_FD, Channel
 from .interrupt import PAGE_FD, Interrupts
 from .native import Native
@@ -118,6 +118,7 @@ def serve(parts: Parts, executor: Executor) -> NoReturn:
     # Isolated mode leaves it out: a notebook's modules lie beside it. Not before the shim knows us: a
     # `random.py` of the notebook's would run in the middle of our own imports, or end them.
     sys.path.insert(0, "")
+    matplotlib_support.read_settings()
     executor.serve()
     raise AssertionError("the loop has no end")
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from . import after_fork, threads
 from . import main as worker
 from .channel import Channel
+from .generators import Generators
 from .interrupt import Interrupts
 from .native import Joint, Native
 from .open_files import OpenFiles
@@ -42,6 +43,8 @@ def main() -> NoReturn:
     worker.close_on_exec(REPORT_FD, LISTENER_FD)
     opened = OpenFiles()
     state = ProcessState()
+    generators = Generators()
+    generators.watch()
     pools = threads.Pools.one_each()
     # What is made from here on stays; looking through it for garbage again and again costs a third.
     gc.disable()
@@ -59,8 +62,10 @@ def main() -> NoReturn:
     state.put_back()
     opened.release()
     files = after_fork.Files.collect()
+    generators.collect()
     # Here as well, for what is slow the first time.
     after_fork.reseed()
+    generators.reseed()
     _flush(parts)
     gc.collect()
     # What is there now is never looked at again: a collection would write into each object's header, and
@@ -74,6 +79,7 @@ def main() -> NoReturn:
     # From here on this is a worker.
     gc.enable()
     after_fork.reseed()
+    generators.reseed()
     worker.open_channel(parts.channel, nonce)
     files.make()
     opened.reopen()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -222,3 +223,65 @@ gc.collect()
 print(gone())"""
     assert worker.run(cycle).stream("stdout") == "None\n"
     worker.close()
+
+
+def test_generators_that_imports_have_made_are_drawn_anew_unless_they_were_seeded(tmp_path: Path) -> None:
+    package = """
+import random
+drawn, seeded, late = random.Random(), random.Random(5), random.Random()
+late.seed(7)
+class Own(random.Random):
+    pass
+own = Own()
+"""
+    zygote = _zygote(tmp_path, "extra", package)
+    look = "import extra\nprint([g.random() for g in (extra.drawn, extra.own, extra.seeded, extra.late)])"
+    found = []
+    for _ in range(2):
+        worker = Worker(cwd=tmp_path, zygote=zygote)
+        found.append(json.loads(worker.run(look).stream("stdout")))
+        worker.close()
+    zygote.close()
+    first, second = found
+    assert [one != other for one, other in zip(first, second, strict=True)] == [True, True, False, False]
+    assert first[2:] == [random.Random(5).random(), random.Random(7).random()]
+
+
+def test_numpys_generators_are_too(tmp_path: Path) -> None:
+    package = """
+import numpy as np
+drawn, seeded = np.random.default_rng(), np.random.default_rng(5)
+old, old_seeded = np.random.RandomState(), np.random.RandomState(5)
+"""
+    pytest.importorskip("numpy")
+    zygote = _zygote(tmp_path, "numpy,extra", package)
+    look = """import extra, numpy as np
+print([float(g.random()) for g in (extra.drawn, extra.old, np.random, extra.seeded, extra.old_seeded)])"""
+    found = []
+    for _ in range(2):
+        worker = Worker(cwd=tmp_path, zygote=zygote)
+        found.append(json.loads(worker.run(look).stream("stdout")))
+        worker.close()
+    zygote.close()
+    first, second = found
+    assert [one != other for one, other in zip(first, second, strict=True)] == [True] * 3 + [False] * 2
+
+
+def test_a_notebooks_own_matplotlibrc_counts(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    home, workspace = tmp_path / "home", tmp_path / "workspace"
+    for folder in (home, workspace):
+        folder.mkdir()
+    (workspace / "matplotlibrc").write_text("lines.linewidth: 7.5\nbackend: pdf\n")
+    zygote = Zygote(home, "matplotlib.pyplot")
+    look = """import matplotlib
+print([matplotlib.rcParams[name] for name in ('lines.linewidth', 'backend')])
+matplotlib.rcdefaults()
+print(matplotlib.rcParams['lines.linewidth'])"""
+    forked, executed = Worker(cwd=workspace, zygote=zygote), Worker(cwd=workspace)
+    told = forked.run(look).stream("stdout")
+    assert told == executed.run(look).stream("stdout")
+    assert told.startswith("[7.5, 'module://matplotlib_inline.backend_inline']")
+    for worker in (forked, executed):
+        worker.close()
+    zygote.close()

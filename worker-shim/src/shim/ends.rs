@@ -6,6 +6,7 @@ use cellblock_proto::execution::{
     Death, End, ExpressionResult, Limit, NameChanges, NameInfo, Outcome, Variables,
 };
 use cellblock_proto::shim::{EventBody, StartFailure};
+use cellblock_steps::StepError;
 
 use super::Shim;
 use super::disk::Disk;
@@ -134,6 +135,10 @@ impl Shim {
         self.worker = None;
         if self.over {
             return;
+        }
+        if self.ready.is_none() && self.ending.is_none() && self.is_warm() {
+            let error = std::io::Error::other(format!("it ended before it was ready ({})", describe(&death)));
+            return self.fail_warm(&StepError::new(&"start the worker", &error));
         }
         if self.ready.is_none() && self.ending.is_none() && death != (Death::Exited { code: 0 }) {
             let said = String::from_utf8_lossy(&self.startup_text).trim().to_owned();

@@ -31,9 +31,11 @@ pub struct StepError {
 impl StepError {
     /// From the step and what the kernel said.
     pub fn new(step: &impl ToString, source: &io::Error) -> Self {
+        // Of a socket that has a timeout; the kernel's words for it help nobody.
+        let is_late = source.kind() == io::ErrorKind::WouldBlock;
         StepError {
             step: step.to_string(),
-            error: source.to_string(),
+            error: if is_late { "no answer came in time".to_owned() } else { source.to_string() },
             errno: source.raw_os_error().unwrap_or(0),
         }
     }
