@@ -48,7 +48,9 @@ fn python_files(
 /// depend on a cdylib of the same build. Always optimised: it is on the path of every output.
 fn native_library(here: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let manifest = here.join("native/Cargo.toml");
-    println!("cargo:rerun-if-changed={}", here.join("native").display());
+    for source in ["native", "steps/src", "../sandbox-profiles/src", "../checkpoints/src"] {
+        println!("cargo:rerun-if-changed={}", here.join(source).display());
+    }
     let target = out.join("native");
     let status = Command::new(env::var("CARGO")?)
         .args(["build", "--release", "--locked", "--manifest-path"])

@@ -9,11 +9,12 @@
 //!    error that ends the worker.
 //!
 //! Besides, it keeps a SIGINT from being slept through (`nudge.rs`), and has the zygote's part: forking a
-//! worker into a sandbox (`joint.rs`, `zygote.rs`).
+//! worker into a sandbox (`joint.rs`, `zygote.rs`). And the worker's part of checkpoints (`checkpoint/`).
 //!
 //! Deliberately absent: any lock or thread of its own (the worker forks), and any knowledge of what
 //! a frame says.
 
+mod checkpoint;
 mod joint;
 mod nudge;
 mod sys;
