@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::process::{cargo, in_ci, say, show};
 use crate::{apt, tree};
 
-const TARGETS: [&str; 4] = ["frame", "codec", "messages", "profile"];
+const TARGETS: [&str; 5] = ["frame", "codec", "messages", "profile", "offer"];
 
 const PACKAGES: [&str; 2] = ["g++", "libc6-dev"];
 

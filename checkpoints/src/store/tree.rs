@@ -14,8 +14,9 @@ use crate::offer::{CHUNK_BYTES, Kind};
 /// Most chunks of one blob. The recipe of so many has 128 MiB, and 1 TiB of buffer has so many chunks.
 pub const MOST_CHUNKS: u64 = 4 << 20;
 
-/// Hashes in a recipe chunk.
-const FAN_OUT: u64 = (CHUNK_BYTES / HASH_BYTES) as u64;
+/// Hashes in a recipe chunk: 8 KiB, so that a change of one chunk of a buffer costs little more than the chunk, and a
+/// buffer of 1 GiB has 17 of them.
+const FAN_OUT: u64 = 256;
 
 /// What identifies a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn trees_of_any_width_give_back_their_chunks_in_order() {
-        for (width, depth) in [(0, 0), (1, 0), (2, 1), (8192, 1), (8193, 2), (20_000, 2)] {
+        for (width, depth) in [(0, 0), (1, 0), (2, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 3)] {
             let leaves: Vec<_> = (0..width).map(|number| (name(number), 10)).collect();
             let hashes: Vec<_> = leaves.iter().map(|(hash, _)| *hash).collect();
             let (root, recipes) = Root::build(10 * width as u64, &hashes);
@@ -225,9 +226,9 @@ mod tests {
 
     #[test]
     fn a_lost_recipe_loses_its_chunks_and_no_others() {
-        let leaves: Vec<_> = (0..8192 + 5).map(|number| (name(number), CHUNK_BYTES as u32)).collect();
+        let leaves: Vec<_> = (0..256 + 5).map(|number| (name(number), CHUNK_BYTES as u32)).collect();
         let hashes: Vec<_> = leaves.iter().map(|(hash, _)| *hash).collect();
-        let (root, recipes) = Root::build((8192 + 5) * CHUNK_BYTES as u64, &hashes);
+        let (root, recipes) = Root::build((256 + 5) * CHUNK_BYTES as u64, &hashes);
         let mut memory = Memory::with(recipes.clone(), &leaves);
         memory.0.remove(&Hash::of(&recipes[0]));
         let (mut found, mut lost) = (0, 0);

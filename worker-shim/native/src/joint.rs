@@ -148,7 +148,7 @@ pub(crate) enum Side {
     Worker,
 }
 
-/// The memory that an intermediate runs in, made once.
+/// The memory that an intermediate runs in, made once for many forks.
 pub(crate) struct Joint {
     stack: *mut c_void,
     shared: Box<Shared>,
@@ -158,7 +158,7 @@ impl Joint {
     /// # Errors
     /// There is no memory for its stack.
     pub(crate) fn new() -> Result<Self, Errno> {
-        // SAFETY: a fresh private mapping; null lets the kernel choose where. It is never unmapped.
+        // SAFETY: a fresh private mapping; null lets the kernel choose where.
         let stack = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -222,6 +222,13 @@ impl Joint {
         }
         // SAFETY: the intermediate has opened it in our table, and told nobody else.
         Ok(Side::Zygote { worker, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+    }
+}
+
+impl Drop for Joint {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, and nobody runs on it: intermediates have ended, and a worker has left it.
+        unsafe { libc::munmap(self.stack, STACK_BYTES) };
     }
 }
 

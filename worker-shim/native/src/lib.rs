@@ -14,14 +14,16 @@
 //! Deliberately absent: any lock or thread of its own (the worker forks), and any knowledge of what
 //! a frame says.
 
+mod aside;
 mod checkpoint;
+mod interpreter;
 mod joint;
 mod nudge;
 mod sys;
 mod zygote;
 
 use std::ffi::c_int;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use sys::{Errno, SigintBlocked};
@@ -131,6 +133,24 @@ pub extern "C" fn cellblock_nudge_install() -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn cellblock_nudge_seen() {
     nudge::seen();
+}
+
+/// Forks this process aside (see `aside.rs`). Returns 0 in the new process, 1 in the old one, which has its pidfd in
+/// `pidfd` then, or the negative errno. With the interpreter's lock held.
+///
+/// # Safety
+/// `pidfd` points to an int that nobody else touches during the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cellblock_fork_aside(pidfd: *mut c_int) -> c_int {
+    match aside::fork() {
+        Ok(None) => 0,
+        Ok(Some(new)) => {
+            // SAFETY: the caller vouches for it.
+            unsafe { *pidfd = new.into_raw_fd() };
+            1
+        }
+        Err(Errno(errno)) => -errno,
+    }
 }
 
 /// Says that this process is a forked child.

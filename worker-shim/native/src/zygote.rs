@@ -3,7 +3,7 @@
 //! Between the two the worker is in its sandbox, as the worker's user, but may still do what root of the
 //! sandbox may. Nothing but our own Python runs then.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::c_int;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -17,6 +17,7 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::LinkNameSpaceType;
 use sandbox_profiles::{Action, Actor, Namespace, Resource, Step};
 
+use crate::interpreter::Interpreter;
 use crate::joint::{Joint, Side};
 use crate::sys::Errno;
 
@@ -34,34 +35,6 @@ pub(crate) struct NewWorker {
     pub(crate) nonce: [u8; 16],
     /// Nobody waits for it yet.
     pub(crate) spare: bool,
-}
-
-/// What the interpreter wants done around a fork. They are the host program's, and found when needed, so
-/// that the library can be loaded elsewhere too.
-struct Interpreter {
-    before: extern "C" fn(),
-    in_parent: extern "C" fn(),
-    in_child: extern "C" fn(),
-}
-
-impl Interpreter {
-    fn find() -> Result<Self, Errno> {
-        let find = |name: &CStr| -> Result<*mut c_void, Errno> {
-            // SAFETY: a lookup by a valid name in what is loaded.
-            let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-            if found.is_null() { Err(Errno(libc::ENOSYS)) } else { Ok(found) }
-        };
-        // SAFETY: all three are functions without arguments or result (Python/C API, "Operating System
-        // Utilities"), in every CPython since 3.7.
-        unsafe {
-            let function = |found: *mut c_void| std::mem::transmute::<*mut c_void, extern "C" fn()>(found);
-            Ok(Interpreter {
-                before: function(find(c"PyOS_BeforeFork")?),
-                in_parent: function(find(c"PyOS_AfterFork_Parent")?),
-                in_child: function(find(c"PyOS_AfterFork_Child")?),
-            })
-        }
-    }
 }
 
 /// Serves until the listener fails; returns in each worker.
