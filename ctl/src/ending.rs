@@ -96,6 +96,7 @@ pub(crate) fn outcome(end: End, variables: Variables) -> Outcome {
         names: Default::default(),
         expressions: Vec::new(),
         usage: Default::default(),
+        checkpoint: None,
     }
 }
 

@@ -89,6 +89,7 @@ fn outcome() -> Reply {
             names: NameChanges::default(),
             expressions: Vec::new(),
             usage: Default::default(),
+            checkpoint: None,
         },
     }
 }

@@ -1,6 +1,7 @@
 //! One run of code: how it is asked for, what it puts out, how it ends. These types are the same
 //! on all three hops.
 
+pub use sandbox_profiles::Checkpointing;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ExecutionId;
@@ -38,6 +39,9 @@ pub struct ExecuteOptions {
     /// What is done with the payload.
     #[serde(default)]
     pub task: Task,
+    /// Whether the variables are saved afterwards; as the profile says when absent.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpointing>,
 }
 
 fn yes() -> bool {
@@ -56,6 +60,7 @@ impl Default for ExecuteOptions {
             wall_ms: None,
             cell: None,
             task: Task::Code,
+            checkpoint: None,
         }
     }
 }
@@ -310,6 +315,43 @@ pub struct Outcome {
     /// What it took of the machine.
     #[serde(default)]
     pub usage: Usage,
+    /// What became of the checkpoint after it; absent when none was to be taken.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What became of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkpoint {
+    /// It is being written, or waits for one that is.
+    Pending,
+    /// It will be found after a crash of the machine.
+    Saved {
+        /// Its number within the notebook.
+        id: u64,
+        /// What it added to the store, in bytes.
+        written_bytes: u64,
+        /// How long the worker stood still for it, in microseconds.
+        pause_us: u64,
+    },
+    /// There is none; the one before it is the newest.
+    Failed {
+        /// Why, one sentence.
+        reason: String,
+    },
+}
+
+/// A value that could not be had back from a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRestored {
+    /// Where it was, as Python writes it, e.g. `d['lock']`.
+    pub path: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What an Execution took of the machine, all processes of the sandbox together, measured from

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use sandbox_profiles::{Limits, SandboxReport, Step};
 use serde::{Deserialize, Serialize};
 
-use crate::execution::{Death, ExecuteOptions, NameInfo, Outcome, Output, OutputFrame};
+use crate::execution::{
+    Checkpoint, Checkpointing, Death, ExecuteOptions, NameInfo, NotRestored, Outcome, Output, OutputFrame,
+};
 use crate::id::{ExecutionId, NotebookId, WorkerId};
 use crate::query::{Answer, Query};
 
@@ -108,8 +110,25 @@ pub struct StartSpec {
     pub zygote: Option<PathBuf>,
     /// Why there is no zygote though the profile asks for one, for the report.
     pub no_zygote: Option<String>,
+    /// Where its checkpoints are, and what they may cost; absent when there are none.
+    pub checkpoints: Option<Checkpoints>,
     /// Stop before the seal and wait for a `Claim`: `notebook` is nobody's, the plan has no workspace.
     pub spare: bool,
+}
+
+/// A notebook's checkpoints, for its shim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoints {
+    /// The folder, on the host.
+    pub folder: PathBuf,
+    /// When one is taken, where an Execution does not say.
+    pub when: Checkpointing,
+    /// Whether the worker begins with what is saved; else it begins anew, and so does what is saved.
+    pub restore: bool,
+    /// What all of them together may take, in bytes.
+    pub quota_bytes: u64,
+    /// How long one may take, in seconds.
+    pub seconds: u64,
 }
 
 /// What turns a spare into a notebook's worker.
@@ -206,6 +225,22 @@ pub enum EventBody {
         death: Death,
         /// The names that went with it.
         lost: Vec<NameInfo>,
+    },
+    /// What became of a checkpoint whose Outcome said `Pending`.
+    Checkpoint {
+        /// After which Execution it was taken.
+        execution: ExecutionId,
+        /// It.
+        checkpoint: Checkpoint,
+    },
+    /// The new worker has loaded what the one before it had saved, or could not.
+    Restored {
+        /// The names that are there.
+        names: Vec<NameInfo>,
+        /// What is not; at most 100.
+        losses: Vec<NotRestored>,
+        /// Why there is nothing at all.
+        failed: Option<String>,
     },
     /// The answer to the `Query` with the same request id.
     Answer(Answer),

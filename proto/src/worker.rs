@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::execution::{Echo, End, ExpressionResult, NameChanges, Output, Task};
+use crate::execution::{Echo, End, ExpressionResult, NameChanges, NotRestored, Output, Task};
 use crate::id::ExecutionId;
 use crate::query::{Answer, Query};
 
@@ -70,6 +70,15 @@ pub enum WorkerCommand {
     },
     /// A question; the frame's request id comes back with the answer.
     Query(Query),
+    /// Checkpoints will be asked for: note what the process is like before the first cell.
+    Checkpoints,
+    /// Save the variables; a socket to the store process comes along.
+    Snapshot {
+        /// After which Execution; empty for none.
+        execution: String,
+    },
+    /// Load the variables; a socket to the store process comes along.
+    Restore,
 }
 
 /// What the worker tells the shim. `mark` is the number of the mark written right after the frame.
@@ -126,6 +135,20 @@ pub enum WorkerEventBody {
     },
     /// The answer to the `Query` with the same request id.
     Answer(Answer),
+    /// A `Snapshot` is under way; the store says what becomes of it.
+    Snapshot {
+        /// How long the worker stood still, in microseconds.
+        pause_us: u64,
+    },
+    /// The answer to `Restore`.
+    Restored {
+        /// The names that are there now.
+        names: NameChanges,
+        /// What is not, with the reason; at most 100.
+        losses: Vec<NotRestored>,
+        /// Why there is nothing at all.
+        failed: Option<String>,
+    },
 }
 
 /// Where the shared word lies in the page on file descriptor 4: the shim writes the number of the

@@ -27,7 +27,9 @@ pub use explain::explain;
 pub use host::{Host, Interpreter, Quota, Tree, Workspace, proc_covers};
 pub use limits::{LIMITS, LimitKey, Limits, Unit};
 pub use plan::{PATH_IN_SANDBOX, plan, unplanned};
-pub use profile::{Bases, MAX_CHAIN, Mount, Network, Preload, Profile, WarmStart, is_profile_name};
+pub use profile::{
+    Bases, Checkpointing, MAX_CHAIN, Mount, Network, Preload, Profile, WarmStart, is_profile_name,
+};
 pub use report::{BarrierReport, BarrierState, SandboxReport, Start};
 pub use step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
 pub use warm::{SparePlan, early, spare_plan, zygote_plan};

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::builtin;
 use crate::error::{Fault, ProfileError};
 use crate::limits::Limits;
@@ -15,7 +17,7 @@ use crate::reader::{self, Layer};
 use crate::step::{Barrier, Need};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 14] = [
+pub(crate) const KEYS: [&str; 15] = [
     "version",
     "base",
     "description",
@@ -30,6 +32,7 @@ pub(crate) const KEYS: [&str; 14] = [
     "warm_start",
     "preload",
     "spares",
+    "checkpoints",
 ];
 
 /// The keys of `[[mounts]]`.
@@ -66,6 +69,21 @@ pub struct Profile {
     pub preload: Vec<Preload>,
     /// How many ready workers are kept for notebooks to come; a zygote's only.
     pub spares: u32,
+    /// When variables are saved, where an Execution does not say.
+    pub checkpoints: Checkpointing,
+}
+
+/// When the variables are saved after an Execution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkpointing {
+    /// Not at all.
+    #[default]
+    None,
+    /// While the next ones run; the Outcome says `Pending`.
+    Background,
+    /// Before the Outcome, which says how it went.
+    Wait,
 }
 
 /// How a worker's interpreter comes to be.
@@ -177,6 +195,7 @@ impl Profile {
         self.barriers.extend(layer.barriers);
         self.warm_start = layer.warm_start.unwrap_or(self.warm_start);
         self.spares = layer.spares.unwrap_or(self.spares);
+        self.checkpoints = layer.checkpoints.unwrap_or(self.checkpoints);
         if let Some(preload) = layer.preload {
             self.preload = preload;
         }

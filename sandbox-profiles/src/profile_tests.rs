@@ -178,7 +178,9 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
     let team = "version = 1\nbase = 'default'\nmax_running = 3\ndescription = 'ours'\npass_environment = ['TZ']\n\
                 [[mounts]]\nsource = '/srv/a'\n[[mounts]]\nsource = '/srv/b'\ntarget = '/data'\n\
                 [limits]\nwall_ms = 7\n[environment]\nA = '1'\nB = '1'\n[barriers]\nlandlock = 'required'\n";
-    let team = &format!("warm_start = 'zygote'\npreload = ['numpy', 'a.b?']\nspares = 3\n{team}");
+    let team = &format!(
+        "warm_start = 'zygote'\npreload = ['numpy', 'a.b?']\nspares = 3\ncheckpoints = 'wait'\n{team}"
+    );
     let mine = "version = 1\nbase = 'team'\npass_environment = ['LANG']\n[[mounts]]\nsource = '/srv/c'\n\
                 target = '/data'\n[limits]\nprocesses = 9\n[environment]\nB = '2'\n\
                 [barriers]\nlandlock = 'best_effort'\ncgroup = 'required'\n";
@@ -206,6 +208,7 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
                 Preload { module: "a.b".to_owned(), optional: true },
             ],
             spares: 1,
+            checkpoints: Checkpointing::Wait,
         }
     );
 }
@@ -216,6 +219,7 @@ fn what_is_said_of_a_warm_start_is_checked() {
         Profile::parse("team", &format!("version = 1\n{text}\n"), &|_| Ok(None)).unwrap_err().to_string()
     };
     for (text, word) in [
+        ("checkpoints = 'always'", "\"none\", \"background\" or \"wait\""),
         ("warm_start = 'fork'", "\"zygote\" or \"exec\""),
         ("preload = ['../x']", "no name of a module"),
         ("preload = ['a..b']", "no name of a module"),

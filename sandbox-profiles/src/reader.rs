@@ -13,7 +13,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::error::{Fault, quoted};
 use crate::limits::{LIMITS, LimitKey};
-use crate::profile::{KEYS, MOUNT_KEYS, Mount, Network, Preload, WarmStart, is_profile_name};
+use crate::profile::{Checkpointing, KEYS, MOUNT_KEYS, Mount, Network, Preload, WarmStart, is_profile_name};
 use crate::step::{Barrier, Need};
 use crate::words;
 
@@ -41,6 +41,7 @@ pub(crate) struct Layer {
     pub(crate) pass_environment: BTreeSet<String>,
     pub(crate) barriers: BTreeMap<Barrier, Need>,
     pub(crate) warm_start: Option<WarmStart>,
+    pub(crate) checkpoints: Option<Checkpointing>,
     pub(crate) preload: Option<Vec<Preload>>,
     pub(crate) spares: Option<u32>,
 }
@@ -97,6 +98,7 @@ impl Reader<'_> {
                 "pass_environment" => self.pass_environment(value, &mut layer),
                 "barriers" => self.barriers(value, &mut layer),
                 "warm_start" => layer.warm_start = self.checked("warm_start", value, words::warm_start),
+                "checkpoints" => layer.checkpoints = self.checked("checkpoints", value, words::checkpoints),
                 "preload" => layer.preload = self.preload(value),
                 "spares" => layer.spares = self.spares(value),
                 _ => self.unknown(key, "a profile", &KEYS),

@@ -4,7 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::quoted;
-use crate::profile::{Network, Preload, WarmStart};
+use crate::profile::{Checkpointing, Network, Preload, WarmStart};
 use crate::step::Need;
 
 /// PATH_MAX with its final zero.
@@ -41,6 +41,15 @@ pub(crate) fn warm_start(text: &str) -> Result<WarmStart, String> {
         "zygote" => Ok(WarmStart::Zygote),
         "exec" => Ok(WarmStart::Exec),
         other => Err(format!("is {}; it can be \"zygote\" or \"exec\"", quoted(other))),
+    }
+}
+
+pub(crate) fn checkpoints(text: &str) -> Result<Checkpointing, String> {
+    match text {
+        "none" => Ok(Checkpointing::None),
+        "background" => Ok(Checkpointing::Background),
+        "wait" => Ok(Checkpointing::Wait),
+        other => Err(format!("is {}; it can be \"none\", \"background\" or \"wait\"", quoted(other))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The words between a notebook's task and its [`crate::machine::Machine`].
 
 use cellblock_proto::client::ErrorCode;
-use cellblock_proto::execution::{Death, ExecuteOptions, NameInfo, Outcome};
+use cellblock_proto::execution::{Death, ExecuteOptions, NameInfo, NotRestored, Outcome};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::Command;
 
@@ -18,6 +18,8 @@ pub(crate) enum Input {
     Launched,
     /// The worker is up.
     Ready,
+    /// It has, or has not, what was saved of the one before it; said before it is up.
+    Restored { names: Vec<NameInfo>, losses: Vec<NotRestored>, failed: Option<String> },
     /// There is no worker.
     StartFailed { code: ErrorCode, message: String },
     /// The shim holds an Execution.

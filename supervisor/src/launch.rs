@@ -10,9 +10,10 @@ use std::sync::Arc;
 use cellblock_proto::BUILD;
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::id::{NotebookId, WorkerId};
-use cellblock_proto::shim::{Claim, Command, StartFailure, StartSpec, ZygoteSpec};
+use cellblock_proto::shim::{Checkpoints, Claim, Command, StartFailure, StartSpec, ZygoteSpec};
 use sandbox_profiles::{
-    Barrier, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan, spare_plan, unplanned, zygote_plan,
+    Barrier, Checkpointing, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan, spare_plan, unplanned,
+    zygote_plan,
 };
 use tokio::net::UnixStream;
 
@@ -28,7 +29,7 @@ use crate::quota;
 use crate::removal;
 use crate::slots::SlotLease;
 use crate::warm::{self, Spare, Taken};
-use crate::workspace::WorkspaceError;
+use crate::workspace::{self, WorkspaceError};
 
 /// Events a shim keeps while nobody takes them, in bytes.
 const RETAIN_BYTES: u64 = 8 << 20;
@@ -44,6 +45,12 @@ const PRIVATE_ORPHAN_MS: u64 = 30_000;
 
 /// A notebook's name in its worker's: enough to recognise it in a process list.
 const NAME_BYTES: usize = 40;
+
+/// What all checkpoints of a notebook together may take.
+const CHECKPOINT_BYTES: u64 = 16 << 30;
+
+/// How long one may take.
+const CHECKPOINT_SECONDS: u64 = 120;
 
 /// Whose zygotes and unclaimed spares are, in lists and logs.
 const NOBODY: &str = "nobody";
@@ -94,6 +101,8 @@ pub(crate) struct Order {
     pub(crate) workspace: Workspace,
     /// The interpreter's cache.
     pub(crate) cache: Option<PathBuf>,
+    /// Whether it begins with the variables that were saved.
+    pub(crate) restore: bool,
 }
 
 /// How a worker is to come to be.
@@ -185,17 +194,17 @@ pub(crate) async fn notebook_worker(
     notebook: NotebookId,
     profile_name: String,
     cold: Option<Cold>,
+    restore: bool,
 ) -> Result<Launched, LaunchError> {
     // Read anew for each worker: an operator's edit holds from the next one on.
-    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)
-        .inspect_err(|_| warm::forget(&daemon, &profile_name))?;
+    let profile = load(&daemon, &profile_name).inspect_err(|_| warm::forget(&daemon, &profile_name))?;
     daemon.runners.set_most(&profile_name, profile.max_running);
     let workspace = quota::prepare(&daemon, &notebook, profile.limits.workspace_bytes).await?;
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;
     let cache = prepare::cache(&daemon, &profile, &python).await;
     let program = Program::Main;
-    let order = Order { program, notebook, profile_name, profile, python, workspace, cache };
+    let order = Order { program, notebook, profile_name, profile, python, workspace, cache, restore };
     if let Some(Cold { zygote, why }) = cold {
         warm::suspect(&daemon, &order.profile_name, zygote, &why);
         return start(&daemon, order, Beginning::Exec(Some(why))).await;
@@ -212,18 +221,29 @@ pub(crate) async fn notebook_worker(
     start(&daemon, order, beginning).await
 }
 
+/// A profile, as workers are made of it.
+fn load(daemon: &Daemon, name: &str) -> Result<Profile, ProfilesError> {
+    let mut profile = profiles::load(daemon.profiles.as_deref(), name)?;
+    if profile.checkpoints != Checkpointing::None {
+        // A shim opens the folder of checkpoints when it starts: a spare's does not know whose, and has given
+        // up the right to when it is claimed.
+        profile.spares = 0;
+    }
+    Ok(profile)
+}
+
 /// What workers of a profile have in common: an order for a notebook that nobody has.
 ///
 /// # Errors
 /// A profile or a Python that cannot be used.
 pub(crate) async fn nobodys(daemon: &Daemon, profile_name: String) -> Result<Order, LaunchError> {
-    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
+    let profile = load(daemon, &profile_name)?;
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;
     let cache = prepare::cache(daemon, &profile, &python).await;
     let (program, notebook) = (Program::Main, NOBODY.parse().map_err(io::Error::other)?);
     let workspace = quota::planned(daemon, &notebook);
-    Ok(Order { program, notebook, profile_name, profile, python, workspace, cache })
+    Ok(Order { program, notebook, profile_name, profile, python, workspace, cache, restore: false })
 }
 
 /// The same, from an order for a notebook.
@@ -322,6 +342,7 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
     let steps = steps(daemon, &order, slot)?;
     let environment = environment(&order, |name| std::env::var_os(name));
     let argv = argv(order.program, text(&order.python.interpreter.program)?);
+    let checkpoints = checkpoints(daemon, &order)?;
     Ok(StartSpec {
         build: BUILD.to_owned(),
         worker: worker.clone(),
@@ -338,8 +359,20 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
         orphan_ms: if daemon.private { PRIVATE_ORPHAN_MS } else { ORPHAN_MS },
         zygote: None,
         no_zygote: None,
+        checkpoints,
         spare: false,
     })
+}
+
+/// Where a notebook's variables are saved, if its profile says that they are.
+fn checkpoints(daemon: &Daemon, order: &Order) -> Result<Option<Checkpoints>, LaunchError> {
+    let when = order.profile.checkpoints;
+    if when == Checkpointing::None || order.program != Program::Main || order.notebook.as_str() == NOBODY {
+        return Ok(None);
+    }
+    let folder = workspace::checkpoints(&daemon.state, &order.notebook, daemon.anchor.first_uid())?;
+    let (quota_bytes, seconds) = (CHECKPOINT_BYTES, CHECKPOINT_SECONDS);
+    Ok(Some(Checkpoints { folder, when, restore: order.restore, quota_bytes, seconds }))
 }
 
 /// The plan of a sandbox: the one place where what is asked for and what this host is come together.
@@ -383,7 +416,8 @@ pub(crate) fn preview(daemon: &Daemon, profile_name: String) -> Result<Vec<Step>
     let notebook: NotebookId = PREVIEWED.parse().map_err(io::Error::other)?;
     let workspace = quota::planned(daemon, &notebook);
     let program = Program::Main;
-    steps(daemon, &Order { program, notebook, profile_name, profile, python, workspace, cache }, 0)
+    let restore = false;
+    steps(daemon, &Order { program, notebook, profile_name, profile, python, workspace, cache, restore }, 0)
 }
 
 fn text(path: &Path) -> Result<String, LaunchError> {

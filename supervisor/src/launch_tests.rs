@@ -19,6 +19,7 @@ fn order(profile: &str) -> Order {
         },
         workspace: Workspace { folder: "/nowhere".into(), quota: None },
         cache: None,
+        restore: true,
     }
 }
 

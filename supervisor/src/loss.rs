@@ -1,7 +1,9 @@
 //! How a lost worker is told: to the Execution that was in it, and to the next one.
 
 use cellblock_proto::client::ErrorCode;
-use cellblock_proto::execution::{Death, End, NameChanges, NoticeTopic, Outcome, Output, Variables};
+use cellblock_proto::execution::{
+    Death, End, NameChanges, NameInfo, NotRestored, NoticeTopic, Outcome, Output, Variables,
+};
 
 /// What the next Execution is told, with the losses in `untold`, which nobody was told of yet.
 pub(crate) fn notice(death: &Death, mut lost: Vec<String>, untold: Option<Output>) -> Output {
@@ -17,6 +19,38 @@ pub(crate) fn notice(death: &Death, mut lost: Vec<String>, untold: Option<Output
         format!("the worker was replaced (the old one {cause}): these variables are lost: {}", list(&lost))
     };
     Output::Notice { topic: NoticeTopic::VariablesLost, text, names: lost }
+}
+
+/// What the next Execution is told when a new worker has loaded what was saved of the one before; `untold` is what
+/// went with that.
+pub(crate) fn restored(
+    untold: Option<Output>,
+    back: &[NameInfo],
+    losses: &[NotRestored],
+    failed: Option<String>,
+) -> Option<Output> {
+    let (cause, mut gone) = match untold {
+        Some(Output::Notice { text, names, .. }) => (text, names),
+        _ => (String::new(), Vec::new()),
+    };
+    if let Some(why) = failed {
+        let joined = if cause.is_empty() { cause } else { cause + "; " };
+        let text = format!("{joined}what had been saved could not be loaded: {why}");
+        return Some(Output::Notice { topic: NoticeTopic::VariablesLost, text, names: gone });
+    }
+    gone.retain(|name| !back.iter().any(|info| info.name == *name));
+    let missing: Vec<String> = losses.iter().map(|loss| format!("{} ({})", loss.path, loss.reason)).collect();
+    if gone.is_empty() && missing.is_empty() {
+        return None;
+    }
+    let head = cause.split_once(": ").map_or("", |(head, _)| head);
+    let text = match (gone.is_empty(), missing.is_empty()) {
+        (false, _) => {
+            format!("{head}: its variables are back from the last checkpoint, but for {}", list(&gone))
+        }
+        (true, _) => format!("variables are back from the last checkpoint, but for {}", list(&missing)),
+    };
+    Some(Output::Notice { topic: NoticeTopic::VariablesLost, text, names: gone })
 }
 
 /// Why there is no worker, when it ended before it could say anything.
@@ -43,6 +77,7 @@ pub(crate) fn unmeasured(end: End, variables: Variables) -> Outcome {
         names: NameChanges::default(),
         expressions: Vec::new(),
         usage: Default::default(),
+        checkpoint: None,
     }
 }
 
@@ -89,4 +124,58 @@ fn list(names: &[String]) -> String {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(
+        untold: Option<Output>,
+        back: &[&str],
+        losses: &[(&str, &str)],
+        failed: Option<&str>,
+    ) -> Option<String> {
+        let info = |name: &&str| NameInfo { name: (*name).to_owned(), kind: "int".into(), bytes: None };
+        let loss = |(path, reason): &(&str, &str)| NotRestored {
+            path: (*path).to_owned(),
+            kind: "object".into(),
+            reason: (*reason).to_owned(),
+        };
+        let back: Vec<_> = back.iter().map(info).collect();
+        let losses: Vec<_> = losses.iter().map(loss).collect();
+        restored(untold, &back, &losses, failed.map(str::to_owned)).map(|output| match output {
+            Output::Notice { text, names, .. } => format!("{text} {names:?}"),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn lost(names: &[&str]) -> Option<Output> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Some(notice(&Death::Exited { code: 7 }, names, None))
+    }
+
+    #[test]
+    fn what_came_back_is_not_told_as_lost() {
+        assert_eq!(told(None, &["x"], &[], None), None);
+        assert_eq!(told(lost(&["x"]), &["x"], &[], None), None);
+        assert_eq!(
+            told(lost(&["lock", "x"]), &["x"], &[("lock", "a lock")], None).unwrap(),
+            "the worker was replaced (the old one exited with code 7): its variables are back from the last \
+             checkpoint, but for lock [\"lock\"]"
+        );
+        assert_eq!(
+            told(None, &["d"], &[("d['lock']", "a lock")], None).unwrap(),
+            "variables are back from the last checkpoint, but for d['lock'] (a lock) []"
+        );
+        assert_eq!(
+            told(lost(&["x"]), &[], &[], Some("no space")).unwrap(),
+            "the worker was replaced (the old one exited with code 7): these variables are lost: x; what had \
+             been saved could not be loaded: no space [\"x\"]"
+        );
+        assert_eq!(
+            told(None, &[], &[], Some("no space")).unwrap(),
+            "what had been saved could not be loaded: no space []"
+        );
+    }
 }

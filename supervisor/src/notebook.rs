@@ -174,6 +174,8 @@ pub(crate) struct Notebook {
     end_by: Option<Instant>,
     say_at: Option<Instant>,
     give_up_at: Option<Instant>,
+    /// The next worker begins with what was saved: nobody has asked for a new beginning.
+    restore: bool,
 }
 
 #[derive(Debug)]
@@ -228,6 +230,7 @@ impl Notebook {
             end_by: None,
             say_at: None,
             give_up_at: None,
+            restore: true,
         }
     }
 

@@ -263,6 +263,7 @@ fn outcome(end: End) -> Outcome {
         },
         expressions: Vec::new(),
         usage: Default::default(),
+        checkpoint: None,
     }
 }
 

@@ -121,6 +121,7 @@ async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path)
         python: python.clone(),
         workspace: Workspace { folder: making.to_owned(), quota: None },
         cache: None,
+        restore: false,
     };
     let mut launched =
         launch::start(daemon, order, Beginning::Exec(None)).await.map_err(|error| chain(&error))?;

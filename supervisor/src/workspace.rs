@@ -104,6 +104,22 @@ pub(crate) fn has_image(path: &Path) -> Result<bool, WorkspaceError> {
     }
 }
 
+/// Makes a notebook's folder of checkpoints, beside its workspace; `owner` is as in [`give`], for the store's
+/// processes run as the shims do.
+///
+/// # Errors
+/// As [`make_private_dir`].
+pub(crate) fn checkpoints(
+    state: &Path,
+    notebook: &NotebookId,
+    owner: Option<u32>,
+) -> Result<PathBuf, WorkspaceError> {
+    let path = folder(state, notebook).join("checkpoints");
+    make_private_dir(&path)?;
+    give(&path, owner)?;
+    Ok(path)
+}
+
 /// Gives a folder that a worker fills to the first host id of the workers (`None` when rootless):
 /// what is made in it is of that id on the disk, so that a set-uid file in it is never host root's.
 /// Only the folder itself, which the worker cannot replace; the shim maps the id to its worker.

@@ -1,9 +1,10 @@
-//! `cellblock-shim`: one binary, four jobs, all of them started by other programs of cellblock.
+//! `cellblock-shim`: one binary, five jobs, all of them started by other programs of cellblock.
 //!
 //! - `--worker` makes it a **shim**: standard input is the supervisor's socket, descriptor 3 the outer
 //!   user namespace (and 4 the mount namespace that goes with it, when rootless), then its cgroups. The
 //!   first command says whether it is a worker's or a zygote's;
 //! - `--anchor` makes it the **anchor**, which outlives the supervisor and starts shims;
+//! - `--store` makes it a **store process**, which writes or opens one checkpoint (see `store.rs`);
 //! - `--unpack DIR` writes the worker's Python and native code, which this binary carries, so that
 //!   versions cannot be mixed, to a folder below DIR and prints the folder's name;
 //! - `--probe-quota DIR` prints what the host can do to bound the workspaces below DIR.
@@ -18,6 +19,7 @@ mod payload;
 mod pump;
 mod sandbox;
 mod shim;
+mod store;
 mod sys;
 mod wire;
 mod zygote;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
             let rest: Vec<_> = arguments.collect();
             match verb.to_str() {
                 Some("--worker") => shim::run(&rest),
+                Some("--store") => store::run(&rest),
                 Some("--anchor") => anchor_arguments(&rest).and_then(|anchor| anchor::run(&anchor)),
                 Some("--unpack") if rest.len() == 1 => payload::unpack(Path::new(&rest[0])),
                 Some("--probe-quota") if rest.len() == 1 => {

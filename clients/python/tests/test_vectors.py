@@ -309,6 +309,7 @@ WRITTEN: dict[str, tuple[object, bytes]] = {
             allow_stdin=True,
             echo=False,
             user_expressions={"n": "len(df)", "bad": "1/0"},
+            checkpoint="wait",
             cell="cell-3",
         ),
         "print('héllo 🐍')\n".encode(),

@@ -36,10 +36,11 @@ variants!(query, QUERIES, Query: Complete Inspect IsComplete History Variables);
 variants!(answer, ANSWERS, Answer: Complete Inspect IsComplete History Variables Busy);
 variants!(command, COMMANDS, Command: Start Zygote Claim Resume Taken Execute Interrupt Cancel Input Query End Leave);
 variants!(event, EVENTS, EventBody: Ready StartFailed Accepted Started Output Finished Returned WorkerEnded Answer
-    State Spare ZygoteUp Refused);
+    State Spare ZygoteUp Refused Checkpoint Restored);
 variants!(failure, FAILURES, StartFailure: Step Warm Interpreter);
-variants!(worker_command, WORKER_COMMANDS, WorkerCommand: Execute Input Query);
-variants!(worker_event, WORKER_EVENTS, WorkerEventBody: Ready Unfit Switch Output Finished Answer);
+variants!(worker_command, WORKER_COMMANDS, WorkerCommand: Execute Input Query Checkpoints Snapshot Restore);
+variants!(worker_event, WORKER_EVENTS, WorkerEventBody: Ready Unfit Switch Output Finished Answer
+    Snapshot Restored);
 variants!(anchor_request, ANCHOR_REQUESTS, AnchorRequest: Hello Spawn List Kill Shutdown);
 variants!(anchor_reply, ANCHOR_REPLIES, AnchorReply: Hello Started Shims Done Failed);
 

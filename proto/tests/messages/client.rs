@@ -6,9 +6,9 @@ use cellblock_proto::client::{
 };
 use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::{
-    Bundle, Cause, Death, Echo, End, ErrorFrame, ErrorReport, ExecuteOptions, ExpressionResult,
-    ExpressionValue, Limit, NameChanges, NameInfo, NoticeTopic, Outcome, Output, OutputFrame, Part, Span,
-    StreamName, Task, Usage, ValueFormat, Variables,
+    Bundle, Cause, Checkpoint, Checkpointing, Death, Echo, End, ErrorFrame, ErrorReport, ExecuteOptions,
+    ExpressionResult, ExpressionValue, Limit, NameChanges, NameInfo, NotRestored, NoticeTopic, Outcome,
+    Output, OutputFrame, Part, Span, StreamName, Task, Usage, ValueFormat, Variables,
 };
 use cellblock_proto::frame::FLAG_LAST;
 use cellblock_proto::query::{Answer, Completeness, Match, Query, VariableInfo};
@@ -173,7 +173,13 @@ pub(super) fn every_option() -> ExecuteOptions {
         wall_ms: Some(2_500),
         cell: Some("cell-3".into()),
         task: Task::Get { name: "df".into(), format: ValueFormat::Arrow },
+        checkpoint: Some(Checkpointing::Wait),
     }
+}
+
+/// What was in a checkpoint's place, or could not be had back.
+pub(super) fn losses() -> Vec<NotRestored> {
+    vec![NotRestored { path: "d['lock']".into(), kind: "_thread.lock".into(), reason: "a lock".into() }]
 }
 
 /// Every kind of Output, with its payload.
@@ -276,6 +282,7 @@ pub(super) fn ends() -> [(&'static str, End); 11] {
 }
 
 pub(super) fn outcome(end: End) -> Outcome {
+    let end_is_ok = end == End::Ok;
     let variables = match end {
         End::WorkerDied(_) | End::LimitHit { .. } => Variables::Lost { names: vec!["df".into(), "x".into()] },
         _ => Variables::Kept,
@@ -289,6 +296,10 @@ pub(super) fn outcome(end: End) -> Outcome {
         names: NameChanges::default(),
         expressions: Vec::new(),
         usage: Usage { cpu_us: 1_204_000, memory_peak_bytes: 48 << 20, written_bytes: 4096 },
+        checkpoint: Some(match end_is_ok {
+            true => Checkpoint::Saved { id: 7, written_bytes: 276_214, pause_us: 2_700 },
+            false => Checkpoint::Pending,
+        }),
     }
 }
 

@@ -1,13 +1,15 @@
 //! The hop between cellblockd and a shim.
 
-use cellblock_proto::execution::{Death, End, ExecuteOptions, NoticeTopic, OutputFrame};
+use cellblock_proto::execution::{
+    Checkpoint, Checkpointing, Death, End, ExecuteOptions, NoticeTopic, OutputFrame,
+};
 use cellblock_proto::query::Query;
 use cellblock_proto::shim::{
-    Claim, Command, Event, EventBody, ShimState, StartFailure, StartSpec, ZygoteSpec,
+    Checkpoints, Claim, Command, Event, EventBody, ShimState, StartFailure, StartSpec, ZygoteSpec,
 };
 use sandbox_profiles::{Action, Actor, Barrier, Limits, Namespace, Need, Resource, Step};
 
-use super::client::{answers, ends, every_option, name, notice, outcome, outputs, report};
+use super::client::{answers, ends, every_option, losses, name, notice, outcome, outputs, report};
 use super::{Message, Sample, id};
 
 pub(super) fn commands() -> Vec<Sample> {
@@ -65,6 +67,19 @@ pub(super) fn events() -> Vec<Sample> {
                 lost: vec![name("df", Some(96))],
             },
         ),
+        make(
+            "checkpoint",
+            82,
+            EventBody::Checkpoint {
+                execution: id("e-1"),
+                checkpoint: Checkpoint::Failed { reason: "no space left on the disk".into() },
+            },
+        ),
+        make(
+            "restored",
+            1,
+            EventBody::Restored { names: vec![name("df", Some(96))], losses: losses(), failed: None },
+        ),
         make("state", 0, EventBody::State(state())),
         make("spare", 0, EventBody::Spare),
         make(
@@ -109,6 +124,13 @@ fn start() -> StartSpec {
         retain_bytes: 64 << 20,
         retain_grace_ms: 30_000,
         orphan_ms: 600_000,
+        checkpoints: Some(Checkpoints {
+            folder: "/var/lib/cellblock/notebooks/analysis/checkpoints".into(),
+            when: Checkpointing::Background,
+            restore: true,
+            quota_bytes: 1 << 34,
+            seconds: 120,
+        }),
         zygote: Some("/run/cellblock/workers/zygote.sock".into()),
         no_zygote: Some("the zygote is still starting".into()),
         spare: true,

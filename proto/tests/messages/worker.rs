@@ -8,7 +8,7 @@ use cellblock_proto::frame::FLAG_MEMFD;
 use cellblock_proto::query::Query;
 use cellblock_proto::worker::{WorkerCommand, WorkerEvent, WorkerEventBody};
 
-use super::client::{answers, bundle, name, outputs};
+use super::client::{answers, bundle, losses, name, outputs};
 use super::{Message, Sample, id};
 
 pub(super) fn samples() -> Vec<Sample> {
@@ -47,6 +47,9 @@ fn commands() -> Vec<Sample> {
         )
         .payload(b"df"),
         make("input", WorkerCommand::Input { value: "blue".into() }),
+        make("checkpoints", WorkerCommand::Checkpoints),
+        make("snapshot", WorkerCommand::Snapshot { execution: "e-1".into() }),
+        make("restore", WorkerCommand::Restore),
         query("query_complete", Query::Complete { cursor: 6 }),
         query("query_inspect", Query::Inspect { cursor: 2, detail: 0 }),
         query("query_is_complete", Query::IsComplete),
@@ -73,7 +76,15 @@ fn events() -> Vec<Sample> {
     let names =
         NameChanges { added: vec![name("df", Some(96))], changed: vec![], removed: vec!["tmp".into()] };
     let error = End::Error { name: "KeyError".into(), value: "'x'".into() };
+    let restored = |losses, failed| WorkerEventBody::Restored {
+        names: NameChanges { added: vec![name("df", Some(96))], ..NameChanges::default() },
+        losses,
+        failed,
+    };
     let mut all = vec![
+        make("snapshot", 81, WorkerEventBody::Snapshot { pause_us: 2_700 }),
+        make("restored", 1, restored(losses(), None)),
+        make("restored_not", 1, restored(vec![], Some("there is no checkpoint".into()))),
         make("ready", 0, ready),
         make("unfit", 0, WorkerEventBody::Unfit { detail: "IPython is missing: pip install ipython".into() }),
         make("switch", 1, WorkerEventBody::Switch { execution: id("e-1") }),

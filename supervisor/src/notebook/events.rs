@@ -32,6 +32,7 @@ impl Notebook {
             EventBody::Ready { worker_pid, python, report } => {
                 tracing::info!(worker_pid, python, "worker is up");
                 self.ready = Some((worker_pid, python, report));
+                self.restore = true;
                 self.decide(Input::Ready);
                 for (query, code, responder) in std::mem::take(&mut self.questions) {
                     self.ask(&Command::Query(query), &code, Asked::Question(responder));
@@ -41,6 +42,13 @@ impl Notebook {
                         let _ = visitor.send(Ok(worker));
                     }
                 }
+            }
+            EventBody::Restored { names, losses, failed } => {
+                tracing::info!(names = names.len(), losses = losses.len(), failed, "variables loaded");
+                self.decide(Input::Restored { names, losses, failed });
+            }
+            EventBody::Checkpoint { execution, checkpoint } => {
+                tracing::info!(%execution, ?checkpoint, "checkpoint");
             }
             EventBody::StartFailed { failure: StartFailure::Warm { why } } if self.start_cold(&why) => {}
             EventBody::StartFailed { failure } => {
@@ -115,7 +123,8 @@ impl Notebook {
     pub(super) fn start(&mut self, launch: Option<Launch>) {
         (self.place, self.launch) = (None, launch);
         let daemon = Arc::clone(&self.daemon);
-        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), None);
+        let start =
+            launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), None, self.restore);
         self.launching = Some(tokio::spawn(start.in_current_span()));
     }
 
@@ -131,7 +140,8 @@ impl Notebook {
             self.kill(live.worker);
         }
         let (daemon, cold) = (Arc::clone(&self.daemon), Some(Cold { zygote, why: why.to_owned() }));
-        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), cold);
+        let start =
+            launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), cold, self.restore);
         self.launching = Some(tokio::spawn(start.in_current_span()));
         true
     }

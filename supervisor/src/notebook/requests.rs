@@ -43,6 +43,7 @@ impl Notebook {
             Message::Restart { responder } => {
                 tracing::info!("restart");
                 self.restarts.push(responder);
+                self.restore = false;
                 self.decide(Input::Restart { reason: "the worker was restarted".to_owned() });
             }
             Message::Close { delete, responder } => {

@@ -7,6 +7,7 @@ mod bad_input;
 mod barriers;
 mod bench;
 mod browser;
+mod checkpoints;
 mod cli;
 mod concurrency;
 mod endings;

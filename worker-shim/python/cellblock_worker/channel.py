@@ -46,6 +46,8 @@ class Command:
     request: int
     body: Any
     payload: bytes
+    # A descriptor that came along; whoever takes the command has it.
+    fd: int | None = None
 
 
 class Channel:
@@ -164,13 +166,14 @@ def _decode(message: bytes, control: list[tuple[int, int, bytes]]) -> Command:
         _die(f"not a command for a worker: {message[:16]!r}")
     meta_end = _HEADER.size + meta_bytes
     payload = message[meta_end : meta_end + payload_bytes]
-    if flags & _FLAG_MEMFD:
-        memfd = struct.unpack("i", control[0][2][:4])[0]
+    fd = struct.unpack("i", control[0][2][:4])[0] if control else None
+    if flags & _FLAG_MEMFD and fd is not None:
         try:
-            payload = _read_memfd(memfd, payload_bytes)
+            payload = _read_memfd(fd, payload_bytes)
         finally:
-            os.close(memfd)
-    return Command(request, json.loads(message[_HEADER.size : meta_end]), payload)
+            os.close(fd)
+        fd = None
+    return Command(request, json.loads(message[_HEADER.size : meta_end]), payload, fd)
 
 
 def _read_memfd(memfd: int, size: int) -> bytes:

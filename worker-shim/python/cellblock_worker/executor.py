@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import attribution, bundle, errors, names, queries, values
 from .channel import META_BYTES, Channel, Command
@@ -25,6 +25,9 @@ from .plugins import Plugins, Refused
 from .shell import Shell
 from .stdin import Stdin
 from .text import Text
+
+if TYPE_CHECKING:
+    from .saving import Saver
 
 
 class Executor:
@@ -46,6 +49,7 @@ class Executor:
         self._stdin = Stdin(shell.outputs, self._receive_input)
         self._stdin.install()
         self._plugins = Plugins(shell, self._stdin)
+        self._saver: Saver | None = None
         self._waiting: deque[Command] = deque()
         self._running: Command | None = None
         self._task: asyncio.Task[None] | None = None
@@ -79,7 +83,27 @@ class Executor:
         elif "execute" in command.body:
             self._waiting.append(command)
             self._start_next()
+        elif "checkpoints" in command.body:
+            self._begin_checkpoints()
+        elif command.fd is not None:
+            self._save_or_restore(command, command.fd)
         # An `input` nobody waits for any more: the cell was interrupted while it asked.
+
+    def _begin_checkpoints(self) -> None:
+        # Imported here: most workers never do.
+        from .saving import Saver
+
+        self._saver = Saver(self._channel, self._shell, self._loop)
+
+    def _save_or_restore(self, command: Command, fd: int) -> None:
+        """Between two cells, which wait meanwhile."""
+        assert self._saver is not None
+        with self._text.muted():
+            if "snapshot" in command.body:
+                self._saver.save(command.body["snapshot"]["execution"], fd)
+            else:
+                self._saver.restore(fd)
+                self._names = names.snapshot(self._shell.user_ns, self._shell.user_ns_hidden)
 
     def _answer(self, command: Command) -> tuple[Any, bytes]:
         if self._running is not None:

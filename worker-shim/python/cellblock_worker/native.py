@@ -24,6 +24,7 @@ class Native:
     """The loaded library. Raises `OSError` when it cannot be loaded, or a call fails."""
 
     def __init__(self, path: str) -> None:
+        self.path = path
         library = ctypes.CDLL(path)
         self._write_mark = library.cellblock_write_mark
         self._write_mark.argtypes = [ctypes.c_void_p]

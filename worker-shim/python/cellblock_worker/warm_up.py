@@ -24,7 +24,12 @@ from .publish import Outputs
 from .shell import Shell
 
 # What the worker itself imports where it first needs it.
-_OURS = ("cellblock_worker.execution_service", "IPython.core.async_helpers", "IPython.utils.capture")
+_OURS = (
+    "cellblock_worker.execution_service",
+    "cellblock_worker.saving",
+    "IPython.core.async_helpers",
+    "IPython.utils.capture",
+)
 
 # For a package that the zygote has imported, what notebooks begin with.
 _CELLS = {

@@ -52,11 +52,14 @@ impl Shim {
             names,
             expressions,
             usage,
+            checkpoint: None,
         };
         let execution = running.execution;
         let outputs = self.executions.output_count(&execution);
         self.executions.ended += 1;
-        self.outbox.push(EventBody::Finished { execution: execution.clone(), outputs, outcome }, payload);
+        self.conclude(execution.clone(), running.options.checkpoint, outputs, outcome, payload);
+        // Now: the next cell begins as soon as it may.
+        self.save_next();
         if failed && running.options.stop_on_error {
             let reason = format!("execution {execution} failed, which it waited for");
             // Who asked for an interrupt and then for something else wants the something else.
@@ -82,6 +85,7 @@ impl Shim {
             names: NameChanges::default(),
             expressions: Vec::new(),
             usage: Default::default(),
+            checkpoint: None,
         };
         let execution = queued.execution;
         let outputs = self.executions.output_count(&execution);
@@ -159,6 +163,7 @@ impl Shim {
             },
             None => death,
         };
+        self.give_up_saving();
         let lost: Vec<NameInfo> = std::mem::take(&mut self.names).iter().cloned().collect();
         if let Some(running) = &mut self.executions.running {
             if let Some(cause @ Cause::Limit(..)) = &self.ending {

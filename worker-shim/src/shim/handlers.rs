@@ -164,14 +164,14 @@ impl Shim {
         }
     }
 
-    fn tell_worker(&mut self, request: u32, command: &WorkerCommand, payload: Vec<u8>) {
+    pub(super) fn tell_worker(&mut self, request: u32, command: &WorkerCommand, payload: Vec<u8>) {
         let Some(worker) = &self.worker else { return };
         if let Err(detail) = worker.say(request, command, payload) {
             self.protocol_broken(detail);
         }
     }
 
-    fn protocol_broken(&mut self, detail: String) {
+    pub(super) fn protocol_broken(&mut self, detail: String) {
         if self.ending.is_none() {
             self.ending = Some(Cause::Protocol(detail));
             self.kill();
@@ -179,7 +179,7 @@ impl Shim {
     }
 
     pub(super) fn begin_next(&mut self) {
-        if self.ready.is_none() || self.over || self.ending.is_some() {
+        if self.ready.is_none() || self.over || self.ending.is_some() || self.is_restoring() {
             return;
         }
         let now = Instant::now();
@@ -304,6 +304,14 @@ impl Shim {
                 self.names.apply(&names);
                 self.finish(end, execution_count, names, Variables::Kept, expressions, payload);
             }
+            WorkerEventBody::Snapshot { pause_us } => self.snapshot_taken(pause_us),
+            WorkerEventBody::Restored { names, losses, failed } => {
+                if !self.is_restoring() {
+                    return self.protocol_broken("restored, which it was not asked for".to_owned());
+                }
+                self.names.apply(&names);
+                self.restored(names.added, losses, failed);
+            }
             WorkerEventBody::Answer(answer) => {
                 // An answer that nobody waits for would only fill our memory.
                 if !self.asked.remove(&request) {
@@ -334,10 +342,8 @@ impl Shim {
         match report::report(&facts) {
             Ok(report) => {
                 let worker_pid = worker.pid.as_raw_pid().cast_unsigned();
-                let (named, reported) = (python.clone(), report.clone());
-                self.outbox
-                    .push(EventBody::Ready { worker_pid, python: named, report: reported }, Vec::new());
-                self.ready = Some((python, report));
+                self.ready = Some((python.clone(), report.clone()));
+                self.restore(EventBody::Ready { worker_pid, python, report });
             }
             Err(error) => {
                 self.kill();

@@ -17,6 +17,7 @@ mod outbox;
 mod processes;
 mod processor;
 mod report;
+mod saver;
 mod text;
 mod walk;
 mod worker;
@@ -45,6 +46,7 @@ use self::memory::Memory;
 use self::meter::Meter;
 use self::outbox::Outbox;
 use self::processor::Processor;
+use self::saver::Saver;
 use self::text::{Gap, Text};
 use self::worker::{Joined, Worker};
 use crate::cgroup::Folder;
@@ -65,8 +67,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let socket = UnixStream::from(sys::inherited(0)?);
     let user = sys::inherited(3).context("descriptor 3 must be the outer user namespace")?;
     let mount = sys::inherited(4).context("descriptor 4 must be the outer mount namespace")?;
-    // Our own program.
-    drop(sys::inherited(PROGRAM_FD));
+    let program = sys::inherited(PROGRAM_FD).context("descriptor 5 must be our own program")?;
     let outer = Outer { user, mount: first_host_uid.is_none().then_some(mount), first_host_uid };
     let _ = rustix::thread::set_name(c"cellblock-shim");
     crate::outer::end_with_parent()?;
@@ -88,6 +89,18 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     // by whoever starts and ends shims.
     listener.set_nonblocking(true)?;
     socket.set_nonblocking(true)?;
+    let saver = match spec.checkpoints.take() {
+        Some(checkpoints) => {
+            let folder = checkpoints.folder.display().to_string();
+            let mut saver =
+                Saver::open(checkpoints, program).with_context(|| format!("failed to open {folder}"))?;
+            if outer.mount.is_none() {
+                saver.take_view().with_context(|| format!("failed to take a view of {folder}"))?;
+            }
+            Some(saver)
+        }
+        None => None,
+    };
 
     let mut shim = Shim {
         outbox: Outbox::default(),
@@ -120,11 +133,15 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         watches_memory: spec.steps.iter().any(|step| matches!(step.action, Action::WatchMemory { .. })),
         watches_processor: spec.steps.iter().any(|step| matches!(step.action, Action::WatchProcessor { .. })),
         meter: Meter::default(),
+        saver,
         alone_since: None,
         over: false,
         spec,
     };
     shim.start(&outer, &groups, zygote, nonce);
+    if let Some(saver) = shim.saver.as_mut().filter(|_| outer.mount.is_some()) {
+        saver.take_view().context("failed to take a view of the checkpoints")?;
+    }
     drop((outer, groups));
     shim.serve()
 }
@@ -222,6 +239,8 @@ struct Shim {
     watches_processor: bool,
     /// What the Execution that runs has taken.
     meter: Meter,
+    /// Its checkpoints, when it has any.
+    saver: Option<Saver>,
     /// Since when there is no supervisor.
     alone_since: Option<Instant>,
     /// The worker has ended; what remains is to have everything taken.
@@ -349,6 +368,9 @@ impl Shim {
                 return Ok(());
             }
             let woken = self.wait(deadline, now)?;
+            if woken.store {
+                self.hear_store();
+            }
             if woken.init {
                 self.hear_init();
             }
@@ -359,6 +381,7 @@ impl Shim {
                 self.accept();
             }
             self.hear_supervisor(woken.control);
+            self.save_next();
             self.begin_next();
             self.write();
         }
@@ -387,6 +410,10 @@ impl Shim {
         if let Some(sandbox) = &self.sandbox {
             polled.push(PollFd::from_borrowed_fd(sandbox.events(), listening));
         }
+        let store_at = polled.len();
+        if let Some(said) = self.saver.as_ref().and_then(Saver::readable) {
+            polled.push(PollFd::from_borrowed_fd(said, listening));
+        }
         let worker_at = polled.len();
         if let Some(worker) = self.worker.as_ref().filter(|_| !self.is_full() || self.nobody_reads) {
             polled.extend(worker.readable().map(|fd| PollFd::from_borrowed_fd(fd, listening)));
@@ -406,7 +433,8 @@ impl Shim {
         Ok(Woken {
             listener: woken(&polled[..1]),
             control: woken(&polled[1..init_at]),
-            init: woken(&polled[init_at..worker_at]),
+            init: woken(&polled[init_at..store_at]),
+            store: woken(&polled[store_at..worker_at]),
             worker: woken(&polled[worker_at..]),
         })
     }
@@ -463,5 +491,6 @@ struct Woken {
     listener: bool,
     control: bool,
     init: bool,
+    store: bool,
     worker: bool,
 }

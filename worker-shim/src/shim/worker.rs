@@ -244,6 +244,15 @@ impl Worker {
         wire::send(self.channel.as_fd(), frame, &[]).map_err(|error| format!("it does not read: {error}"))
     }
 
+    /// Tells it something, and gives it a descriptor.
+    ///
+    /// # Errors
+    /// As [`Worker::say`].
+    pub fn give(&self, command: &WorkerCommand, file: BorrowedFd<'_>) -> Result<(), String> {
+        let frame = Codec::Json.frame(Kind::WorkerCommand, 0, command).map_err(|error| error.to_string())?;
+        wire::send(self.channel.as_fd(), frame, &[file]).map_err(|error| format!("it does not read: {error}"))
+    }
+
     /// Interrupts run `run`, and no other.
     pub fn interrupt(&self, run: u64) {
         self.word.store(run);

@@ -65,6 +65,7 @@ from ._messages import (
 )
 from ._outcome import (
     Cancelled,
+    Checkpoint,
     Completed,
     End,
     ExpressionError,
@@ -117,6 +118,7 @@ __all__ = [
     "CannotCross",
     "Cause",
     "CellblockError",
+    "Checkpoint",
     "ClearOutput",
     "Client",
     "Completed",

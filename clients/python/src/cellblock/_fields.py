@@ -60,6 +60,10 @@ class Fields:
         """The name and content of an enum's variant."""
         return variant(f"{self._name}.{key}", self._value(key))
 
+    def optional_variant(self, key: str) -> tuple[str, object] | None:
+        """The same or nothing."""
+        return None if self._values.get(key) is None else self.variant(key)
+
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings."""
         items = self.items(key)

@@ -150,6 +150,22 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What became of saving the variables after an Execution."""
+
+    state: Literal["pending", "saved", "failed"]
+    """`pending`: it is being written, or waits for one that is. `failed`: the one before it is the newest."""
+    id: int | None = None
+    """Its number within the notebook, when it is saved."""
+    written_bytes: int = 0
+    """What it added to the store."""
+    pause_seconds: float = 0.0
+    """How long the worker stood still for it."""
+    reason: str | None = None
+    """Why it failed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an Execution ended."""
 
@@ -164,6 +180,8 @@ class Outcome:
     expressions: dict[str, Bundle | ExpressionError]
     """The results of `user_expressions`."""
     usage: Usage
+    checkpoint: Checkpoint | None = None
+    """The checkpoint after it; None when none was to be taken."""
 
     @property
     def ok(self) -> bool:
@@ -227,7 +245,29 @@ def parse_outcome(fields: Fields, payload: bytes) -> Outcome:
         ),
         expressions=dict(fields.structs("expressions", lambda item: _expression(item, payload))),
         usage=_usage(fields.optional_fields("usage")),
+        checkpoint=_checkpoint(fields.optional_variant("checkpoint")),
     )
+
+
+def _checkpoint(found: tuple[str, object] | None) -> Checkpoint | None:
+    if found is None:
+        return None
+    name, content = found
+    match name:
+        case "pending":
+            return Checkpoint("pending")
+        case "saved":
+            fields = Fields(name, content)
+            return Checkpoint(
+                "saved",
+                id=fields.integer("id"),
+                written_bytes=fields.integer("written_bytes"),
+                pause_seconds=fields.integer("pause_us") / 1e6,
+            )
+        case "failed":
+            return Checkpoint("failed", reason=Fields(name, content).text("reason"))
+        case _:
+            raise unknown("state of a checkpoint", name)
 
 
 def _usage(fields: Fields | None) -> Usage:

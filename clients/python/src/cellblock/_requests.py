@@ -33,6 +33,8 @@ from ._status import (
 )
 
 T = TypeVar("T")
+Checkpointing: TypeAlias = Literal["none", "background", "wait"]
+"""Whether variables are saved after an Execution: not at all, while the next ones run, before its Outcome."""
 ValueFormat: TypeAlias = Literal["json", "arrow"]
 Task: TypeAlias = Literal["code"] | dict[str, dict[str, str]]
 """What an Execution does with its payload, as the wire has it."""
@@ -70,6 +72,8 @@ class ExecuteOptions(TypedDict, total=False):
     """Whether the value of the last expression is displayed (True)."""
     user_expressions: Mapping[str, str]
     """Expressions evaluated after the code, by name; see `Outcome.expressions`."""
+    checkpoint: Checkpointing | None
+    """Whether the variables are saved afterwards; the profile's when None."""
     cell: str | None
     """What the code calls itself in tracebacks."""
     plugin: tuple[str, Mapping[str, object]]
@@ -87,6 +91,7 @@ def execute(
     allow_stdin: bool = False,
     echo: bool = True,
     user_expressions: Mapping[str, str] | None = None,
+    checkpoint: Checkpointing | None = None,
     cell: str | None = None,
     plugin: tuple[str, Mapping[str, object]] | None = None,
     task: Task = "code",
@@ -104,6 +109,7 @@ def execute(
         "wall_ms": None if wall_seconds is None else max(1, round(wall_seconds * 1000)),
         "cell": cell,
         "task": task,
+        "checkpoint": checkpoint,
     }
     return {"execute": {"notebook": notebook, "execution": execution_id, "options": options}}
 

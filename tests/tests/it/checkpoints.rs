@@ -1,0 +1,233 @@
+//! Variables that are saved, and come back in the next worker.
+
+use std::fs;
+
+use cellblock_proto::client::Request;
+use cellblock_proto::execution::{Checkpoint, Checkpointing, Death, End, ExecuteOptions};
+use cellblock_tests::daemon::Daemon;
+use cellblock_tests::notebook::Notebook;
+use cellblock_tests::ran::Ran;
+use cellblock_tests::setup::Setup;
+use cellblock_tests::{as_root_and_user, in_every_mode, in_one_mode, wait};
+
+in_every_mode!(variables_come_back_when_the_worker_has_died);
+as_root_and_user!(
+    a_restart_begins_anew_and_stays_so,
+    variables_outlive_their_daemon_and_a_closed_notebook,
+    the_snapshot_is_the_workers_as_it_was_when_the_cell_ended,
+    what_is_saved_is_out_of_the_workers_reach,
+);
+in_one_mode!(
+    an_execution_decides_for_itself,
+    a_worker_that_may_not_fork_saves_by_itself,
+    what_cannot_be_written_is_told_and_the_one_before_stays,
+    forked_workers_have_checkpoints_too,
+);
+
+fn with(setup: Setup, when: &str) -> Daemon {
+    Daemon::start(setup.profile("default", &format!("version = 1\ncheckpoints = '{when}'\n")))
+}
+
+fn die(notebook: &mut Notebook) {
+    let ran = notebook.run("import os; os._exit(7)");
+    assert_eq!(ran.outcome.end, End::WorkerDied(Death::Exited { code: 7 }));
+}
+
+fn saved(ran: &Ran) -> u64 {
+    match ran.outcome.checkpoint {
+        Some(Checkpoint::Saved { id, .. }) => id,
+        ref other => panic!("not saved: {other:?}"),
+    }
+}
+
+/// Something of each kind that must stay what it is.
+const CELL: &str = "import threading
+x, a = 41, [1, 2]
+b, lock = a, threading.Lock()
+def f(): return x + 1
+class Own:
+    def twice(self): return 2 * self.value
+own = Own(); own.value = 21";
+
+const LOOK: &str = "x += 1; b.append(3)
+print(x, f(), a, a is b, own.twice(), isinstance(own, Own), 'lock' in globals())";
+
+fn variables_come_back_when_the_worker_has_died(setup: Setup) {
+    let daemon = with(setup, "wait");
+    let mut notebook = daemon.notebook("a");
+    assert_eq!(saved(&notebook.run(CELL).ok()), 1);
+    let Some(Checkpoint::Saved { id, written_bytes, pause_us }) =
+        notebook.run("y = 1").ok().outcome.checkpoint
+    else {
+        panic!("not saved")
+    };
+    assert!(id == 2 && written_bytes < 20_000 && pause_us > 0, "{id} {written_bytes} {pause_us}");
+    die(&mut notebook);
+    let ran = notebook.run(LOOK).ok();
+    assert_eq!(ran.stdout(), "42 43 [1, 2, 3] True 42 True False\n");
+    let [(text, names)] = &ran.notices()[..] else { panic!("{ran:?}") };
+    assert!(text.contains("exited with code 7") && text.contains("back from the last checkpoint"), "{text}");
+    assert_eq!(names, &["lock"]);
+    // What has come back is known by name.
+    let added = notebook.run("z = 1").ok().outcome.names.added;
+    assert_eq!(added.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["z"]);
+}
+
+fn a_restart_begins_anew_and_stays_so(setup: Setup) {
+    let daemon = with(setup, "wait");
+    let mut notebook = daemon.notebook("a");
+    notebook.run("x = 1").ok();
+    let id = notebook.id.clone();
+    notebook.client.tell(&Request::Restart { notebook: id });
+    assert_eq!(notebook.run("print('x' in globals())").ok().stdout(), "False\n");
+    die(&mut notebook);
+    assert_eq!(notebook.run("print('x' in globals())").ok().stdout(), "False\n");
+}
+
+fn variables_outlive_their_daemon_and_a_closed_notebook(setup: Setup) {
+    let mut daemon = with(setup.lasting(), "background");
+    let mut notebook = daemon.notebook("a");
+    let ran = notebook.run("x = [1]").ok();
+    assert_eq!(ran.outcome.checkpoint, Some(Checkpoint::Pending));
+    let head = daemon.state_dir().join("notebooks/a/checkpoints/HEAD");
+    wait::until("a checkpoint", || head.exists().then_some(()));
+    daemon.kill_hard();
+    daemon.restart();
+    let mut notebook = daemon.notebook("a");
+    let ran = notebook.run_with("x.append(2)", wait_for_it());
+    assert!(saved(&ran.ok()) > 1);
+    let id = notebook.id.clone();
+    notebook.client.tell(&Request::Close { notebook: id });
+    let mut notebook = daemon.notebook("a");
+    assert_eq!(notebook.run("print(x)").ok().stdout(), "[1, 2]\n");
+    let id = notebook.id.clone();
+    notebook.client.tell(&Request::Delete { notebook: id });
+    assert!(!head.exists());
+}
+
+fn wait_for_it() -> ExecuteOptions {
+    ExecuteOptions { checkpoint: Some(Checkpointing::Wait), ..ExecuteOptions::default() }
+}
+
+fn the_snapshot_is_the_workers_as_it_was_when_the_cell_ended(setup: Setup) {
+    let daemon = with(setup, "background");
+    let mut notebook = daemon.notebook("a");
+    // Sent together: the second runs while the first is saved, and ends the worker before it is saved itself.
+    let first = notebook.start("data = [0] * 200_000; state = 'first'");
+    let second = notebook.start("state = 'second'; import time; time.sleep(1.5); import os; os._exit(7)");
+    notebook.finish(first).ok();
+    notebook.finish(second);
+    assert_eq!(notebook.run("print(state, len(data))").ok().stdout(), "first 200000\n");
+    // A cell can wait for its children, of which it has none.
+    let ran = notebook.run("import os\ntry: os.wait()\nexcept ChildProcessError: print('none')");
+    assert_eq!(ran.ok().stdout(), "none\n");
+}
+
+fn an_execution_decides_for_itself(setup: Setup) {
+    let daemon = with(setup, "wait");
+    let mut notebook = daemon.notebook("a");
+    notebook.run("x = 1").ok();
+    assert_eq!(notebook.run_with("x = 2", none()).ok().outcome.checkpoint, None);
+    die(&mut notebook);
+    assert_eq!(notebook.run("print(x)").ok().stdout(), "1\n");
+    // A cell that fails has changed things too.
+    let ran = notebook.run("x = 3; 1 / 0");
+    assert!(saved(&ran) > 1);
+    die(&mut notebook);
+    assert_eq!(notebook.run("print(x)").ok().stdout(), "3\n");
+}
+
+fn a_worker_that_may_not_fork_saves_by_itself(setup: Setup) {
+    let profile = "version = 1\ncheckpoints = 'wait'\n";
+    let daemon = Daemon::start(setup.profile("default", profile));
+    let mut notebook = daemon.notebook("a");
+    // Another thread of the user's: a fork would copy it in the middle of what it does.
+    let code =
+        "import threading\nstop = threading.Event()\nthreading.Thread(target=stop.wait).start()\nx = 5";
+    assert_eq!(saved(&notebook.run(code).ok()), 1);
+    notebook.run("stop.set()").ok();
+    die(&mut notebook);
+    assert_eq!(notebook.run("print(x)").ok().stdout(), "5\n");
+}
+
+fn what_cannot_be_written_is_told_and_the_one_before_stays(setup: Setup) {
+    let daemon = with(setup, "wait");
+    let mut notebook = daemon.notebook("a");
+    notebook.run("x = 1").ok();
+    let folder = daemon.state_dir().join("notebooks/a/checkpoints");
+    // Another version's, as after a downgrade.
+    let format = folder.join("FORMAT");
+    let before = fs::read(&format).unwrap();
+    fs::write(&format, "cellblock checkpoints 2\n").unwrap();
+    let ran = notebook.run("x = 2").ok();
+    let Some(Checkpoint::Failed { reason }) = &ran.outcome.checkpoint else { panic!("{ran:?}") };
+    assert!(reason.contains("format `2`") && reason.contains("newer cellblock"), "{reason}");
+    fs::write(&format, before).unwrap();
+    die(&mut notebook);
+    assert_eq!(notebook.run("print(x)").ok().stdout(), "1\n");
+}
+
+fn forked_workers_have_checkpoints_too(setup: Setup) {
+    let profile = "version = 1\nwarm_start = 'zygote'\npreload = []\nspares = 2\ncheckpoints = 'wait'\n";
+    let daemon = Daemon::start(setup.warm().profile("default", profile));
+    daemon.warmed("default");
+    let mut notebook = daemon.notebook("a");
+    notebook.run(CELL).ok();
+    die(&mut notebook);
+    assert_eq!(notebook.run(LOOK).ok().stdout(), "42 43 [1, 2, 3] True 42 True False\n");
+    assert_eq!(notebook.status().report.unwrap().start, sandbox_profiles::Start::Zygote);
+}
+
+fn what_is_saved_is_out_of_the_workers_reach(setup: Setup) {
+    let daemon = with(setup, "wait");
+    let mut notebook = daemon.notebook("a");
+    // Code of the user's that runs while the variables are loaded, when the packs are open. It is the worker's own
+    // variable `tried` that tells what it could do.
+    let code = "import numpy as np
+big = np.arange(300_000.0)
+def attack(*_):
+    import os, stat
+    done = []
+    for name in os.listdir('/proc/self/fd'):
+        fd = int(name)
+        try:
+            if fd < 6 or not stat.S_ISREG(os.fstat(fd).st_mode) or os.readlink(f'/proc/self/fd/{fd}').startswith('/memfd'):
+                continue
+        except OSError:
+            continue
+        for what, act in (
+            ('write', lambda: os.pwrite(fd, b'x', 4096)), ('chmod', lambda: os.fchmod(fd, 0o666)),
+            ('truncate', lambda: os.ftruncate(fd, 0)), ('times', lambda: os.utime(fd)),
+            ('again', lambda: os.open(f'/proc/self/fd/{fd}', os.O_RDWR)),
+        ):
+            try:
+                act()
+                done.append(what)
+            except OSError:
+                done.append('no')
+    return done
+class Tried:
+    def __reduce__(self): return attack, ()
+tried = Tried()";
+    if notebook.run("import numpy").raised().is_some() {
+        return cellblock_tests::setup::skip("this Python has no numpy");
+    }
+    notebook.run(code).ok();
+    let folder = daemon.state_dir().join("notebooks/a/checkpoints/packs");
+    let sizes = || -> Vec<u64> {
+        let mut found: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
+        found.sort_unstable();
+        found
+    };
+    let before = sizes();
+    die(&mut notebook);
+    let told =
+        notebook.run_with("print(sorted(set(tried)), len(tried) > 0, big.sum())", none()).ok().stdout();
+    assert_eq!(told, "['no'] True 44999850000.0\n");
+    assert_eq!(sizes(), before);
+}
+
+fn none() -> ExecuteOptions {
+    ExecuteOptions { checkpoint: Some(Checkpointing::None), ..ExecuteOptions::default() }
+}

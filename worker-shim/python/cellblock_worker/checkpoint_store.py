@@ -1,0 +1,106 @@
+"""Between the worker and the store process: a saved namespace is offered, an opened one is loaded.
+
+The store trusts nothing that is offered to it. What it opens it has verified, but for the bytes of buffers,
+which are mapped as they lie; a buffer that it cannot give is a loss of what needs it, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from . import checkpoint
+from .checkpoint_native import CheckpointError, CheckpointNative, Extent, Saved
+
+# As the store: what is longer it would cut or refuse.
+_VERSION_CHARACTERS = 100
+_MOST_FDS = 252
+
+
+def offer(
+    native: CheckpointNative, saved: checkpoint.Saved, to: socket.socket, execution: str, *, forked: bool
+) -> Saved:
+    """Has a namespace written; `forked` as in `CheckpointNative.save`."""
+    part = {
+        "execution": execution,
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "names": saved.names,
+        "left_out": saved.left_out,
+    }
+    return native.save(to.fileno(), saved.stream, saved.buffers, json.dumps(part).encode(), forked=forked)
+
+
+def _packages() -> dict[str, str]:
+    """Those that have been imported and say their version."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        # Not through `getattr`: a module may have a hook that imports.
+        version = vars(module).get("__version__") if isinstance(module, ModuleType) else None
+        if "." not in name and type(version) is str:
+            found[name] = version[:_VERSION_CHARACTERS]
+    return found
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint as the store has opened it."""
+
+    # Number, `manifest`, `passed_over`; and `buffers`, see worker-shim/src/store.rs.
+    description: dict[str, Any]
+    # In normalised form.
+    stream: bytes
+    packs: list[int]
+
+    @classmethod
+    @contextlib.contextmanager
+    def receive(cls, from_store: socket.socket) -> Iterator[Opened]:
+        """What the store hands over; its files are open within the block.
+
+        # Errors
+        `CheckpointError`: the store has gone without a checkpoint; its stderr says why.
+        """
+        message, files, _, _ = socket.recv_fds(from_store, 16, _MOST_FDS)
+        try:
+            if message != b"opened" or len(files) < 2:
+                raise CheckpointError("the store gave no checkpoint")
+            description, stream, *packs = files
+            yield cls(json.loads(_whole(description)), _whole(stream), packs)
+        finally:
+            for fd in files:
+                os.close(fd)
+
+    def load(self, native: CheckpointNative, namespace: dict[str, Any], shell: Any) -> checkpoint.Loaded:
+        """Binds what is in it."""
+        places = [placed.get("Ok") for placed in self.description["buffers"]]
+        mapped = iter(
+            native.map_extents(
+                self.packs,
+                [
+                    (length, [Extent(*extent) for extent in extents])
+                    for length, extents in filter(None, places)
+                ],
+            )
+        )
+        buffers = [_Lost() if place is None else next(mapped) for place in places]
+        with native.denormalise(self.stream) as stream:
+            return checkpoint.load(stream.read(), buffers, namespace, shell)
+
+
+class _Lost:
+    """In the place of a buffer that is not there. Nothing takes it for one."""
+
+
+def _whole(memfd: int) -> bytes:
+    # It stands where the store has stopped writing.
+    os.lseek(memfd, 0, os.SEEK_SET)
+    with open(memfd, "rb", closefd=False) as file:
+        return file.read()

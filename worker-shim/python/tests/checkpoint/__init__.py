@@ -1,0 +1,1 @@
+"""Tests of saving and loading variables, each with a fresh process for the load."""
