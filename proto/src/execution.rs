@@ -1,9 +1,9 @@
 //! One run of code: how it is asked for, what it puts out, how it ends. These types are the same
 //! on all three hops.
 
-pub use sandbox_profiles::Checkpointing;
 use serde::{Deserialize, Serialize};
 
+pub use crate::checkpoint::{Checkpoint, Checkpointing, NotRestored};
 use crate::id::ExecutionId;
 
 /// How code is to be run. The code itself is the frame's payload, UTF-8.
@@ -318,40 +318,6 @@ pub struct Outcome {
     /// What became of the checkpoint after it; absent when none was to be taken.
     #[serde(default)]
     pub checkpoint: Option<Checkpoint>,
-}
-
-/// What became of a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Checkpoint {
-    /// It is being written, or waits for one that is.
-    Pending,
-    /// It will be found after a crash of the machine.
-    Saved {
-        /// Its number within the notebook.
-        id: u64,
-        /// What it added to the store, in bytes.
-        written_bytes: u64,
-        /// How long the worker stood still for it, in microseconds.
-        pause_us: u64,
-    },
-    /// There is none; the one before it is the newest.
-    Failed {
-        /// Why, one sentence.
-        reason: String,
-    },
-}
-
-/// A value that could not be had back from a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotRestored {
-    /// Where it was, as Python writes it, e.g. `d['lock']`.
-    pub path: String,
-    /// Its type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// What an Execution took of the machine, all processes of the sandbox together, measured from

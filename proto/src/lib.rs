@@ -15,6 +15,7 @@
 //! `serde_json::Value`: bincode cannot carry them. Free JSON travels as payload bytes.
 
 pub mod anchor;
+pub mod checkpoint;
 pub mod client;
 pub mod codec;
 pub mod execution;
