@@ -16,6 +16,7 @@ as_root_and_user!(
     variables_outlive_their_daemon_and_a_closed_notebook,
     the_snapshot_is_the_workers_as_it_was_when_the_cell_ended,
     what_is_saved_is_out_of_the_workers_reach,
+    an_outcome_that_waits_for_its_checkpoint_outlives_the_daemon,
 );
 in_one_mode!(
     an_execution_decides_for_itself,
@@ -230,4 +231,25 @@ tried = Tried()";
 
 fn none() -> ExecuteOptions {
     ExecuteOptions { checkpoint: Some(Checkpointing::None), ..ExecuteOptions::default() }
+}
+
+fn an_outcome_that_waits_for_its_checkpoint_outlives_the_daemon(setup: Setup) {
+    let mut daemon = with(setup.lasting(), "wait");
+    let mut notebook = daemon.notebook("a");
+    notebook.run("import os").ok();
+    let mut sent = notebook.start("data = os.urandom(150_000_000)");
+    notebook.until_accepted(&mut sent);
+    let packs = daemon.state_dir().join("notebooks/a/checkpoints/packs");
+    let being_written = || {
+        let mut names = fs::read_dir(&packs).unwrap().map(|file| file.unwrap().file_name());
+        names.any(|name| name.to_string_lossy().starts_with('.')).then_some(())
+    };
+    wait::until("a pack that is being written", being_written);
+    daemon.kill_hard();
+    daemon.restart();
+    let mut notebook = daemon.notebook("a");
+    let again = notebook.attach(&sent.execution, 0);
+    assert!(saved(&notebook.finish(again).ok()) > 1);
+    die(&mut notebook);
+    assert_eq!(notebook.run("print(len(data))").ok().stdout(), "150000000\n");
 }

@@ -12,6 +12,7 @@ use cellblock_proto::worker::{WorkerCommand, WorkerEventBody};
 use super::disk::Disk;
 use super::executions::{Cause, Queued};
 use super::memory::Memory;
+use super::saver::Saver;
 use super::text::{Gap, Ready};
 use super::{Shim, report};
 use crate::pump::{Pending, Piece};
@@ -113,12 +114,18 @@ impl Shim {
             slot: self.spec.slot,
             ready: self.ready.clone().map(|(python, report)| (pid, python, report)),
             running: self.executions.running.as_ref().map(|running| running.execution.clone()),
-            queue: self.executions.queue.iter().map(|queued| queued.execution.clone()).collect(),
+            queue: self.withheld_and_queued(),
             leave: self.executions.with_leave(),
             names: self.names.iter().cloned().collect(),
             executions: self.executions.ended,
             spare: self.is_nobodys,
         }
+    }
+
+    /// What has no end yet that was told, but for what runs.
+    fn withheld_and_queued(&self) -> Vec<ExecutionId> {
+        let withheld = self.saver.iter().flat_map(Saver::withheld);
+        withheld.chain(self.executions.queue.iter().map(|queued| &queued.execution)).cloned().collect()
     }
 
     pub(super) fn interrupt(&mut self, cause: Cause, now: Instant) {

@@ -123,6 +123,12 @@ impl Saver {
         })
     }
 
+    /// Executions whose end is told when their checkpoint is over.
+    pub fn withheld(&self) -> impl Iterator<Item = &ExecutionId> {
+        let now = self.now.iter().flat_map(|saving| &saving.of);
+        now.chain(&self.next).filter(|awaiting| awaiting.end.is_some()).map(|awaiting| &awaiting.execution)
+    }
+
     /// Where a store process says what became of a checkpoint, for poll.
     pub fn readable(&self) -> Option<BorrowedFd<'_>> {
         self.now.as_ref().map(|saving| saving.said.as_fd())
