@@ -20,6 +20,8 @@ pub(crate) enum Input {
     Ready,
     /// It has, or has not, what was saved of the one before it; said before it is up.
     Restored { names: Vec<NameInfo>, losses: Vec<NotRestored>, failed: Option<String> },
+    /// A checkpoint that was taken in the background has failed.
+    NotSaved { reason: String },
     /// There is no worker.
     StartFailed { code: ErrorCode, message: String },
     /// The shim holds an Execution.

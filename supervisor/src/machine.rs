@@ -14,13 +14,12 @@
 
 mod adoption;
 mod leave;
+mod saving;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use cellblock_proto::client::{ErrorCode, WorkerState};
-use cellblock_proto::execution::{
-    Death, End, ExecuteOptions, NameChanges, NameInfo, Outcome, Output, Variables,
-};
+use cellblock_proto::execution::{Death, End, ExecuteOptions, NameInfo, Outcome, Output, Variables};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::Command;
@@ -167,11 +166,8 @@ impl Machine {
                     self.send_held(out);
                 }
             }
-            Input::Restored { names, losses, failed } => {
-                let back = NameChanges { added: names, ..NameChanges::default() };
-                self.names.apply(&back);
-                self.notice = loss::restored(self.notice.take(), &back.added, &losses, failed);
-            }
+            Input::Restored { names, losses, failed } => self.restored(names, &losses, failed),
+            Input::NotSaved { reason } => self.not_saved(&reason),
             Input::StartFailed { code, message } => self.start_failed(code, &message, out),
             Input::Accepted { execution, position } => self.accepted(execution, position, out),
             Input::Started { execution } => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cellblock_proto::client::{ErrorCode, Reply, WorkerState};
+use cellblock_proto::execution::Checkpoint;
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::{Command, EventBody, StartFailure};
 use tokio::time::Instant;
@@ -49,6 +50,9 @@ impl Notebook {
             }
             EventBody::Checkpoint { execution, checkpoint } => {
                 tracing::info!(%execution, ?checkpoint, "checkpoint");
+                if let Checkpoint::Failed { reason } = checkpoint {
+                    self.decide(Input::NotSaved { reason });
+                }
             }
             EventBody::StartFailed { failure: StartFailure::Warm { why } } if self.start_cold(&why) => {}
             EventBody::StartFailed { failure } => {

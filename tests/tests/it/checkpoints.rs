@@ -23,6 +23,8 @@ in_one_mode!(
     a_worker_that_may_not_fork_saves_by_itself,
     what_cannot_be_written_is_told_and_the_one_before_stays,
     forked_workers_have_checkpoints_too,
+    what_ends_the_worker_that_loads_it_is_told_with_the_way_out,
+    who_asks_for_a_checkpoint_where_there_is_none_is_told,
 );
 
 fn with(setup: Setup, when: &str) -> Daemon {
@@ -57,12 +59,11 @@ fn variables_come_back_when_the_worker_has_died(setup: Setup) {
     let daemon = with(setup, "wait");
     let mut notebook = daemon.notebook("a");
     assert_eq!(saved(&notebook.run(CELL).ok()), 1);
-    let Some(Checkpoint::Saved { id, written_bytes, pause_us }) =
-        notebook.run("y = 1").ok().outcome.checkpoint
+    let Some(Checkpoint::Saved { id, written_bytes, .. }) = notebook.run("y = 1").ok().outcome.checkpoint
     else {
         panic!("not saved")
     };
-    assert!(id == 2 && written_bytes < 20_000 && pause_us > 0, "{id} {written_bytes} {pause_us}");
+    assert!(id == 2 && written_bytes < 20_000, "{id} {written_bytes}");
     die(&mut notebook);
     let ran = notebook.run(LOOK).ok();
     assert_eq!(ran.stdout(), "42 43 [1, 2, 3] True 42 True False\n");
@@ -115,8 +116,13 @@ fn the_snapshot_is_the_workers_as_it_was_when_the_cell_ended(setup: Setup) {
     let mut notebook = daemon.notebook("a");
     // Sent together: the second runs while the first is saved, and ends the worker before it is saved itself.
     let first = notebook.start("data = [0] * 200_000; state = 'first'");
-    let second = notebook.start("state = 'second'; import time; time.sleep(1.5); import os; os._exit(7)");
+    let end = "import os, time\nstate = 'second'\ntry: print('up'); time.sleep(60)\nexcept KeyboardInterrupt: os._exit(7)";
+    let mut second = notebook.start(end);
     notebook.finish(first).ok();
+    notebook.until_stdout(&mut second, "up");
+    let head = daemon.state_dir().join("notebooks/a/checkpoints/HEAD");
+    wait::until("the first's checkpoint", || head.exists().then_some(()));
+    notebook.interrupt();
     notebook.finish(second);
     assert_eq!(notebook.run("print(state, len(data))").ok().stdout(), "first 200000\n");
     // A cell can wait for its children, of which it has none.
@@ -163,6 +169,15 @@ fn what_cannot_be_written_is_told_and_the_one_before_stays(setup: Setup) {
     let ran = notebook.run("x = 2").ok();
     let Some(Checkpoint::Failed { reason }) = &ran.outcome.checkpoint else { panic!("{ran:?}") };
     assert!(reason.contains("format `2`") && reason.contains("newer cellblock"), "{reason}");
+    // Where nobody waits for it, the next cell is told.
+    let background =
+        ExecuteOptions { checkpoint: Some(Checkpointing::Background), ..ExecuteOptions::default() };
+    notebook.run_with("x = 3", background).ok();
+    let told = wait::within(wait::PATIENCE, || {
+        notebook.run_with("pass", none()).ok().notices().into_iter().next().map(|(text, _)| text)
+    });
+    let told = told.expect("a notice");
+    assert!(told.starts_with("the variables were not saved") && told.contains("newer cellblock"), "{told}");
     fs::write(&format, before).unwrap();
     die(&mut notebook);
     assert_eq!(notebook.run("print(x)").ok().stdout(), "1\n");
@@ -252,4 +267,25 @@ fn an_outcome_that_waits_for_its_checkpoint_outlives_the_daemon(setup: Setup) {
     assert!(saved(&notebook.finish(again).ok()) > 1);
     die(&mut notebook);
     assert_eq!(notebook.run("print(len(data))").ok().stdout(), "150000000\n");
+}
+
+fn what_ends_the_worker_that_loads_it_is_told_with_the_way_out(setup: Setup) {
+    let daemon = with(setup, "wait");
+    let mut notebook = daemon.notebook("a");
+    let code = "def end(): import os; os._exit(9)\nclass Trap:\n    def __reduce__(self): return end, ()\ntrap = Trap()";
+    notebook.run(code).ok();
+    die(&mut notebook);
+    let refused = notebook.refused("1");
+    let told = "load the saved variables: the worker ended (exit code 9); restart the notebook to begin without them";
+    assert!(refused.message.contains(told), "{}", refused.message);
+    let id = notebook.id.clone();
+    notebook.client.tell(&Request::Restart { notebook: id });
+    assert_eq!(notebook.run("print('trap' in globals())").ok().stdout(), "False\n");
+}
+
+fn who_asks_for_a_checkpoint_where_there_is_none_is_told(setup: Setup) {
+    let daemon = Daemon::start(setup);
+    let ran = daemon.notebook("a").run_with("x = 1", wait_for_it()).ok();
+    let Some(Checkpoint::Failed { reason }) = &ran.outcome.checkpoint else { panic!("{ran:?}") };
+    assert!(reason.contains("set `checkpoints`"), "{reason}");
 }

@@ -54,9 +54,7 @@ class Generators:
             with contextlib.suppress(Exception):
                 generator.seed()
         for generator in self._numpy:
-            bits = (
-                generator.bit_generator if hasattr(generator, "bit_generator") else generator._bit_generator
-            )
+            bits = _bits(generator)
             bits.state = type(bits)().state
 
 

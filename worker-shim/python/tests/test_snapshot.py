@@ -43,9 +43,10 @@ def test_it_has_what_was_there_at_the_fork_and_not_what_comes_after() -> None:
 value = [1, 2]
 snapshot = forks.aside(theirs.fileno())
 if snapshot is None:
-    time.sleep(0.2)
+    theirs.recv(1)
     tell(value)
 value.append(3)
+ours.send(b"x")
 print(json.dumps([told(snapshot), value]))
 """
     assert _run(body) == [[1, 2], [1, 2, 3]]

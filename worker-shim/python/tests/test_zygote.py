@@ -225,6 +225,17 @@ print(gone())"""
     worker.close()
 
 
+def _drawn_by_two(zygote: Zygote, home: Path, look: str) -> list[list[float]]:
+    """What two workers of a zygote print."""
+    found = []
+    for _ in range(2):
+        worker = Worker(cwd=home, zygote=zygote)
+        found.append(json.loads(worker.run(look).stream("stdout")))
+        worker.close()
+    zygote.close()
+    return found
+
+
 def test_generators_that_imports_have_made_are_drawn_anew_unless_they_were_seeded(tmp_path: Path) -> None:
     package = """
 import random
@@ -236,13 +247,7 @@ own = Own()
 """
     zygote = _zygote(tmp_path, "extra", package)
     look = "import extra\nprint([g.random() for g in (extra.drawn, extra.own, extra.seeded, extra.late)])"
-    found = []
-    for _ in range(2):
-        worker = Worker(cwd=tmp_path, zygote=zygote)
-        found.append(json.loads(worker.run(look).stream("stdout")))
-        worker.close()
-    zygote.close()
-    first, second = found
+    first, second = _drawn_by_two(zygote, tmp_path, look)
     assert [one != other for one, other in zip(first, second, strict=True)] == [True, True, False, False]
     assert first[2:] == [random.Random(5).random(), random.Random(7).random()]
 
@@ -257,13 +262,7 @@ old, old_seeded = np.random.RandomState(), np.random.RandomState(5)
     zygote = _zygote(tmp_path, "numpy,extra", package)
     look = """import extra, numpy as np
 print([float(g.random()) for g in (extra.drawn, extra.old, np.random, extra.seeded, extra.old_seeded)])"""
-    found = []
-    for _ in range(2):
-        worker = Worker(cwd=tmp_path, zygote=zygote)
-        found.append(json.loads(worker.run(look).stream("stdout")))
-        worker.close()
-    zygote.close()
-    first, second = found
+    first, second = _drawn_by_two(zygote, tmp_path, look)
     assert [one != other for one, other in zip(first, second, strict=True)] == [True] * 3 + [False] * 2
 
 

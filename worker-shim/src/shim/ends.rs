@@ -140,6 +140,9 @@ impl Shim {
         if self.over {
             return;
         }
+        if self.is_restoring() && self.ending.is_none() {
+            return self.fail_to_load(format!("the worker ended ({})", describe(&death)));
+        }
         if self.ready.is_none() && self.ending.is_none() && self.is_warm() {
             let error = std::io::Error::other(format!("it ended before it was ready ({})", describe(&death)));
             return self.fail_warm(&StepError::new(&"start the worker", &error));

@@ -89,18 +89,10 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     // by whoever starts and ends shims.
     listener.set_nonblocking(true)?;
     socket.set_nonblocking(true)?;
-    let saver = match spec.checkpoints.take() {
-        Some(checkpoints) => {
-            let folder = checkpoints.folder.display().to_string();
-            let mut saver =
-                Saver::open(checkpoints, program).with_context(|| format!("failed to open {folder}"))?;
-            if outer.mount.is_none() {
-                saver.take_view().with_context(|| format!("failed to take a view of {folder}"))?;
-            }
-            Some(saver)
-        }
-        None => None,
-    };
+    // With rights on the host still, but for an ordinary user, who takes a view of it later.
+    let opened =
+        spec.checkpoints.take().map(|spec| Saver::open(spec, program, outer.mount.is_none())).transpose();
+    let (saver, unsaved) = opened.map_or_else(|error| (None, Some(error)), |saver| (saver, None));
 
     let mut shim = Shim {
         outbox: Outbox::default(),
@@ -138,9 +130,13 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         over: false,
         spec,
     };
-    shim.start(&outer, &groups, zygote, nonce);
-    if let Some(saver) = shim.saver.as_mut().filter(|_| outer.mount.is_some()) {
-        saver.take_view().context("failed to take a view of the checkpoints")?;
+    if unsaved.is_none() {
+        shim.start(&outer, &groups, zygote, nonce);
+    }
+    let late = shim.saver.as_mut().filter(|_| outer.mount.is_some()).map_or(Ok(()), Saver::take_view);
+    if let Some(error) = unsaved.or(late.err()) {
+        let step = "open the notebook's checkpoints".to_owned();
+        shim.fail_to_start(StartFailure::Step { step, error: error.to_string(), cure: None });
     }
     drop((outer, groups));
     shim.serve()
@@ -368,14 +364,14 @@ impl Shim {
                 return Ok(());
             }
             let woken = self.wait(deadline, now)?;
-            if woken.store {
-                self.hear_store();
-            }
             if woken.init {
                 self.hear_init();
             }
             if woken.worker {
                 self.hear_worker();
+            }
+            if woken.store {
+                self.hear_store();
             }
             if woken.listener {
                 self.accept();

@@ -8,10 +8,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cellblock_proto::execution::{Checkpoint, Checkpointing, NameInfo, NotRestored, Outcome};
 use cellblock_proto::id::ExecutionId;
-use cellblock_proto::shim::{Checkpoints, EventBody};
+use cellblock_proto::shim::{Checkpoints, EventBody, StartFailure};
 use cellblock_proto::worker::WorkerCommand;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
@@ -40,6 +41,8 @@ pub struct Saver {
     next: Vec<Awaiting>,
     /// The worker loads what it is to begin with; what is told when it has.
     restoring: Option<(Process, EventBody)>,
+    /// When it has to have them.
+    restored_by: Option<Instant>,
     /// What was saved is to be no more, before anything is lost.
     anew: bool,
 }
@@ -82,11 +85,11 @@ enum Said {
 }
 
 impl Saver {
-    /// Opens the folder, while there are rights to.
-    pub fn open(spec: Checkpoints, program: OwnedFd) -> io::Result<Saver> {
+    /// Opens the folder, while there are rights to; and takes the view of it, when `view` says so.
+    pub fn open(spec: Checkpoints, program: OwnedFd, view: bool) -> io::Result<Saver> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&spec.folder, flags, Mode::empty())?;
-        Ok(Saver {
+        let mut saver = Saver {
             spec,
             folder,
             read_only: None,
@@ -94,8 +97,13 @@ impl Saver {
             now: None,
             next: Vec::new(),
             restoring: None,
+            restored_by: None,
             anew: false,
-        })
+        };
+        if view {
+            saver.take_view()?;
+        }
+        Ok(saver)
     }
 
     /// Makes the read-only view of the folder. To be called where trees can be taken: as host root before it has
@@ -167,6 +175,10 @@ impl Shim {
         payload: Vec<u8>,
     ) {
         let alive = self.worker.is_some() && self.ending.is_none();
+        if self.saver.is_none() && asked.is_some_and(|asked| asked != Checkpointing::None) {
+            let reason = "the profile has no checkpoints: set `checkpoints` in it".to_owned();
+            outcome.checkpoint = Some(Checkpoint::Failed { reason });
+        }
         let Some(saver) = self.saver.as_mut().filter(|_| alive) else {
             return self.outbox.push(EventBody::Finished { execution, outputs, outcome }, payload);
         };
@@ -278,6 +290,7 @@ impl Shim {
         match view.and_then(|view| saver.start(&["open".to_owned()], view.as_fd())) {
             Ok((process, socket, _)) => {
                 saver.restoring = Some((process, ready));
+                saver.restored_by = Some(Instant::now() + Duration::from_secs(saver.spec.seconds));
                 self.tell_worker_with(&WorkerCommand::Restore, socket.as_fd());
             }
             Err(error) => {
@@ -292,6 +305,26 @@ impl Shim {
     /// Whether cells have to wait for the variables.
     pub(super) fn is_restoring(&self) -> bool {
         self.saver.as_ref().is_some_and(|saver| saver.restoring.is_some())
+    }
+
+    /// Gives up a worker that does not come to an end with loading: code of the user's runs then.
+    pub(super) fn restore_clock(&mut self, now: Instant) -> Option<Instant> {
+        let by = self.saver.as_ref().filter(|saver| saver.restoring.is_some())?.restored_by?;
+        if now < by {
+            return Some(by);
+        }
+        self.fail_to_load("it did not come to an end in time".to_owned());
+        None
+    }
+
+    /// There is no worker because of what it was to begin with, and there is a way to begin without.
+    pub(super) fn fail_to_load(&mut self, error: String) {
+        if let Some(saver) = &mut self.saver {
+            saver.restoring = None;
+        }
+        let cure = Some("restart the notebook to begin without them".to_owned());
+        self.kill();
+        self.fail_to_start(StartFailure::Step { step: "load the saved variables".to_owned(), error, cure });
     }
 
     /// The worker has them, or has not.
