@@ -231,10 +231,7 @@ fn join_holds_before_and_after_a_restart_of_the_daemon(setup: Setup) {
 }
 
 fn join_holds_without_cgroups(setup: Setup) {
-    let daemon = Daemon::start(warm(setup, 1).argument("--cgroup").argument("none"));
-    daemon.warmed("default");
-    check_join(&daemon, "spare");
-    check_join(&daemon, "another");
+    join_holds_before_and_after_a_restart_of_the_daemon(setup.argument("--cgroup").argument("none"));
 }
 
 fn join_holds_where_the_outer_proc_is_masked(setup: Setup) {
@@ -242,10 +239,8 @@ fn join_holds_where_the_outer_proc_is_masked(setup: Setup) {
         return cellblock_tests::setup::skip("only root has a way around a masked /proc");
     }
     for cgroup in ["auto", "none"] {
-        let setup = warm(setup.clone(), 1).masked_proc().argument("--cgroup").argument(cgroup);
-        let daemon = Daemon::start(setup);
-        daemon.warmed("default");
-        check_join(&daemon, "a");
+        let setup = setup.clone().masked_proc().argument("--cgroup").argument(cgroup);
+        join_holds_before_and_after_a_restart_of_the_daemon(setup);
     }
 }
 
