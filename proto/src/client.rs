@@ -4,6 +4,9 @@
 use sandbox_profiles::{SandboxReport, Step};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{
+    Checkpoint, CheckpointContent, CheckpointInfo, Collected, Keep, NotRestored, NotebookEvent, Verified,
+};
 use crate::codec::Codec;
 use crate::execution::{ExecuteOptions, NameInfo, Outcome, OutputFrame};
 use crate::id::{ExecutionId, NotebookId};
@@ -153,6 +156,91 @@ pub enum Request {
         /// What, relative to the workspace.
         path: String,
     },
+    /// Saves the variables now, or when the cell that runs has ended. Answer: [`Reply::Checkpoint`], when it is saved.
+    Checkpoint {
+        /// Whose.
+        notebook: NotebookId,
+    },
+    /// The checkpoints kept. Answer: [`Reply::Checkpoints`].
+    Checkpoints {
+        /// Whose.
+        notebook: NotebookId,
+    },
+    /// What is in a checkpoint. Answer: [`Reply::CheckpointContent`].
+    CheckpointContent {
+        /// Whose.
+        notebook: NotebookId,
+        /// Which; the current one when absent.
+        #[serde(default)]
+        checkpoint: Option<u64>,
+    },
+    /// Ends the worker, and starts one with the variables as they were. What has been saved since stays in the store.
+    /// Answer: [`Reply::Restored`], when it is up.
+    Restore {
+        /// Whose.
+        notebook: NotebookId,
+        /// Which; the current one when absent.
+        #[serde(default)]
+        checkpoint: Option<u64>,
+    },
+    /// Makes a new notebook that begins with the variables of a checkpoint; its workspace is empty.
+    /// Answer: [`Reply::Notebook`].
+    Fork {
+        /// Whose.
+        notebook: NotebookId,
+        /// Which; the current one when absent.
+        #[serde(default)]
+        checkpoint: Option<u64>,
+        /// The new notebook, of which there must be nothing yet. It has the profile of the old one.
+        to: NotebookId,
+    },
+    /// A checkpoint as one file. Answers: [`Reply::Part`]s, their payloads are the file; then [`Reply::Done`].
+    ExportCheckpoint {
+        /// Whose.
+        notebook: NotebookId,
+        /// Which; the current one when absent.
+        #[serde(default)]
+        checkpoint: Option<u64>,
+    },
+    /// Takes over an exported checkpoint, which comes in parts as payloads. It becomes the current one where there was
+    /// none, else it is for `Restore`. Answer: [`Reply::Done`], to the last part [`Reply::Imported`].
+    ImportCheckpoint {
+        /// Whose it is to be.
+        notebook: NotebookId,
+        /// Where the part begins in the file; 0 begins it anew.
+        offset: u64,
+        /// Nothing follows it.
+        last: bool,
+    },
+    /// Reads every byte of a checkpoint. Answer: [`Reply::Verified`].
+    VerifyCheckpoints {
+        /// Whose.
+        notebook: NotebookId,
+        /// Which; all when absent.
+        #[serde(default)]
+        checkpoint: Option<u64>,
+    },
+    /// Removes the checkpoints that the rule does not keep, and all that none refers to any more. The current one and
+    /// the newest stay in any case. Answer: [`Reply::Collected`].
+    CollectCheckpoints {
+        /// Whose.
+        notebook: NotebookId,
+        /// The rule; the profile's when absent.
+        #[serde(default)]
+        keep: Option<Keep>,
+    },
+    /// Ends the worker and removes all its checkpoints; files and profile stay. Answer: [`Reply::Done`].
+    Clear {
+        /// Whose.
+        notebook: NotebookId,
+    },
+    /// Tells from now on what happens, until the connection ends. Answers: [`Reply::Listening`], then
+    /// [`Reply::Event`]s.
+    Events {
+        /// In which notebook; in all of the caller's when absent.
+        #[serde(default)]
+        notebook: Option<NotebookId>,
+    },
 }
 
 /// What opens a connection.
@@ -256,6 +344,46 @@ pub enum Reply {
         /// The whole file's size in bytes.
         bytes: u64,
     },
+    /// To `Checkpoint`.
+    Checkpoint(Checkpoint),
+    /// To `Checkpoints`, oldest first.
+    Checkpoints {
+        /// Them; the newest thousand.
+        checkpoints: Vec<CheckpointInfo>,
+        /// What all of them take of the disk, in bytes.
+        used_bytes: u64,
+        /// Damaged files that were found on the way, one sentence each.
+        damage: Vec<String>,
+    },
+    /// To `CheckpointContent`.
+    CheckpointContent(CheckpointContent),
+    /// To `Restore`.
+    Restored {
+        /// Which checkpoint it is.
+        checkpoint: u64,
+        /// The names that are there.
+        names: Vec<NameInfo>,
+        /// What is not; at most 100.
+        losses: Vec<NotRestored>,
+    },
+    /// To `ExportCheckpoint`: a part of the file, as payload.
+    Part,
+    /// To the last `ImportCheckpoint`.
+    Imported {
+        /// Its number in this notebook.
+        checkpoint: u64,
+    },
+    /// To `VerifyCheckpoints`.
+    Verified {
+        /// Those that were read.
+        checkpoints: Vec<Verified>,
+    },
+    /// To `CollectCheckpoints`.
+    Collected(Collected),
+    /// To `Events`: nothing that happens from now on is missed.
+    Listening,
+    /// Something happened.
+    Event(NotebookEvent),
 }
 
 /// Why a request was not done.
@@ -293,6 +421,8 @@ pub enum ErrorCode {
     Internal,
     /// No such file in the workspace, or it is no file, or no folder, or a link.
     File,
+    /// No such checkpoint, or it is damaged, or the profile has none.
+    Checkpoint,
 }
 
 /// A notebook in one line.

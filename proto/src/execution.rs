@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::checkpoint::{Checkpoint, Checkpointing, NotRestored};
+pub use crate::checkpoint::{Checkpoint, Checkpointing, Keep, NotRestored};
 use crate::id::ExecutionId;
 
 /// How code is to be run. The code itself is the frame's payload, UTF-8.
@@ -42,6 +42,10 @@ pub struct ExecuteOptions {
     /// Whether the variables are saved afterwards; as the profile says when absent.
     #[serde(default)]
     pub checkpoint: Option<Checkpointing>,
+    /// When the code fails, the variables are as they were before it: a new worker loads them from a checkpoint,
+    /// which is taken first where what there is has not been saved.
+    #[serde(default)]
+    pub transactional: bool,
 }
 
 fn yes() -> bool {
@@ -61,6 +65,7 @@ impl Default for ExecuteOptions {
             cell: None,
             task: Task::Code,
             checkpoint: None,
+            transactional: false,
         }
     }
 }
@@ -425,6 +430,9 @@ pub enum Variables {
         /// The names, sorted.
         names: Vec<String>,
     },
+    /// As they were before the code, which was transactional and failed. What could not be saved of them is told
+    /// to the next Execution.
+    RolledBack,
 }
 
 /// A name in the notebook's namespace.

@@ -10,7 +10,8 @@ use sandbox_profiles::{Limits, SandboxReport, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::execution::{
-    Checkpoint, Checkpointing, Death, ExecuteOptions, NameInfo, NotRestored, Outcome, Output, OutputFrame,
+    Checkpoint, Checkpointing, Death, ExecuteOptions, Keep, NameInfo, NotRestored, Outcome, Output,
+    OutputFrame,
 };
 use crate::id::{ExecutionId, NotebookId, WorkerId};
 use crate::query::{Answer, Query};
@@ -75,6 +76,8 @@ pub enum Command {
         /// Which.
         execution: ExecutionId,
     },
+    /// Save the variables when no cell runs; the frame's request id comes back with what became of it.
+    Save,
 }
 
 /// Everything a shim needs to know, said once.
@@ -125,8 +128,8 @@ pub struct Checkpoints {
     pub when: Checkpointing,
     /// Whether the worker begins with what is saved; else it begins anew, and so does what is saved.
     pub restore: bool,
-    /// What all of them together may take, in bytes.
-    pub quota_bytes: u64,
+    /// Which are kept.
+    pub keep: Keep,
     /// How long one may take, in seconds.
     pub seconds: u64,
 }
@@ -140,6 +143,8 @@ pub struct Claim {
     pub attach: Vec<Step>,
     /// The whole plan, these included: what it is held to.
     pub steps: Vec<Step>,
+    /// Where its checkpoints are; absent when there are none.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 /// Everything about a zygote, said once.
@@ -235,15 +240,21 @@ pub enum EventBody {
     },
     /// The new worker has loaded what the one before it had saved, or could not.
     Restored {
+        /// Which checkpoint it is; 0 when nothing is loaded.
+        checkpoint: u64,
         /// The names that are there.
         names: Vec<NameInfo>,
         /// What is not; at most 100.
         losses: Vec<NotRestored>,
         /// Why there is nothing at all.
         failed: Option<String>,
+        /// Damage, because of which it is not the checkpoint that was the current one; one sentence each.
+        passed_over: Vec<String>,
     },
     /// The answer to the `Query` with the same request id.
     Answer(Answer),
+    /// The answer to the `Save` with the same request id.
+    Saved(Checkpoint),
     /// After `Resume`: how things stand at this moment.
     State(ShimState),
     /// A command that cannot be done, by request id.

@@ -7,6 +7,7 @@
 
 mod barriers;
 mod builtin;
+mod checkpoints;
 mod error;
 mod explain;
 mod host;
@@ -22,14 +23,13 @@ mod without;
 mod words;
 
 pub use builtin::{BUILTINS, text as builtin_text};
+pub use checkpoints::{CheckpointPolicy, Checkpointing, Keep, Serializer};
 pub use error::{Fault, ProfileError};
 pub use explain::explain;
 pub use host::{Host, Interpreter, Quota, Tree, Workspace, proc_covers};
 pub use limits::{LIMITS, LimitKey, Limits, Unit};
 pub use plan::{PATH_IN_SANDBOX, plan, unplanned};
-pub use profile::{
-    Bases, Checkpointing, MAX_CHAIN, Mount, Network, Preload, Profile, WarmStart, is_profile_name,
-};
+pub use profile::{Bases, MAX_CHAIN, Mount, Network, Preload, Profile, WarmStart, is_profile_name};
 pub use report::{BarrierReport, BarrierState, SandboxReport, Start};
 pub use step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
 pub use warm::{SparePlan, early, spare_plan, zygote_plan};

@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::builtin;
+use crate::checkpoints::CheckpointPolicy;
 use crate::error::{Fault, ProfileError};
 use crate::limits::Limits;
 use crate::reader::{self, Layer};
@@ -69,21 +68,8 @@ pub struct Profile {
     pub preload: Vec<Preload>,
     /// How many ready workers are kept for notebooks to come; a zygote's only.
     pub spares: u32,
-    /// When variables are saved, where an Execution does not say.
-    pub checkpoints: Checkpointing,
-}
-
-/// When the variables are saved after an Execution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Checkpointing {
-    /// Not at all.
-    #[default]
-    None,
-    /// While the next ones run; the Outcome says `Pending`.
-    Background,
-    /// Before the Outcome, which says how it went.
-    Wait,
+    /// When and how variables are saved.
+    pub checkpoints: CheckpointPolicy,
 }
 
 /// How a worker's interpreter comes to be.
@@ -195,7 +181,7 @@ impl Profile {
         self.barriers.extend(layer.barriers);
         self.warm_start = layer.warm_start.unwrap_or(self.warm_start);
         self.spares = layer.spares.unwrap_or(self.spares);
-        self.checkpoints = layer.checkpoints.unwrap_or(self.checkpoints);
+        self.checkpoints.apply(layer.checkpoints);
         if let Some(preload) = layer.preload {
             self.preload = preload;
         }

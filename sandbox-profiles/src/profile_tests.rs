@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::checkpoints::{CheckpointPolicy, Checkpointing, Keep, Serializer};
 use crate::limits::LIMITS;
 
 fn alone(text: &str) -> Result<Profile, ProfileError> {
@@ -179,12 +180,13 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
                 [[mounts]]\nsource = '/srv/a'\n[[mounts]]\nsource = '/srv/b'\ntarget = '/data'\n\
                 [limits]\nwall_ms = 7\n[environment]\nA = '1'\nB = '1'\n[barriers]\nlandlock = 'required'\n";
     let team = &format!(
-        "warm_start = 'zygote'\npreload = ['numpy', 'a.b?']\nspares = 3\ncheckpoints = 'wait'\n{team}"
+        "warm_start = 'zygote'\npreload = ['numpy', 'a.b?']\nspares = 3\n{team}\
+         [checkpoints]\nwhen = 'wait'\nkeep_last = 5\nkeep_daily = 0\nserializer = 'dill'\n"
     );
     let mine = "version = 1\nbase = 'team'\npass_environment = ['LANG']\n[[mounts]]\nsource = '/srv/c'\n\
                 target = '/data'\n[limits]\nprocesses = 9\n[environment]\nB = '2'\n\
                 [barriers]\nlandlock = 'best_effort'\ncgroup = 'required'\n";
-    let mine = &format!("spares = 1\n{mine}");
+    let mine = &format!("spares = 1\n{mine}[checkpoints]\nkeep_last = 6\nmax_bytes = 1048576\nseconds = 9\n");
     let profile = among(&[("team", team), ("mine", mine)], "mine").unwrap();
     let limits = Limits { wall_ms: 7, processes: 9, ..Limits::default() };
     assert_eq!(
@@ -208,7 +210,12 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
                 Preload { module: "a.b".to_owned(), optional: true },
             ],
             spares: 1,
-            checkpoints: Checkpointing::Wait,
+            checkpoints: CheckpointPolicy {
+                when: Checkpointing::Wait,
+                serializer: Serializer::Dill,
+                seconds: 9,
+                keep: Keep { last: 6, daily: 0, max_bytes: 1 << 20 },
+            },
         }
     );
 }
@@ -219,7 +226,12 @@ fn what_is_said_of_a_warm_start_is_checked() {
         Profile::parse("team", &format!("version = 1\n{text}\n"), &|_| Ok(None)).unwrap_err().to_string()
     };
     for (text, word) in [
-        ("checkpoints = 'always'", "\"none\", \"background\" or \"wait\""),
+        ("checkpoints = 'wait'", "must be a table"),
+        ("checkpoints.when = 'always'", "\"none\", \"background\" or \"wait\""),
+        ("checkpoints.serializer = 'json'", "\"cellblock\" or \"dill\""),
+        ("checkpoints.keep_last = 0", "it can be 1 to 10000"),
+        ("checkpoints.max_bytes = -1", "it can be 1048576 to"),
+        ("checkpoints.keep = 3", "keep_last, keep_daily"),
         ("warm_start = 'fork'", "\"zygote\" or \"exec\""),
         ("preload = ['../x']", "no name of a module"),
         ("preload = ['a..b']", "no name of a module"),

@@ -5,15 +5,16 @@
 //! faults of a file are told at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::checkpoints::{CHECKPOINT_KEYS, CheckpointLayer};
 use crate::error::{Fault, quoted};
 use crate::limits::{LIMITS, LimitKey};
-use crate::profile::{Checkpointing, KEYS, MOUNT_KEYS, Mount, Network, Preload, WarmStart, is_profile_name};
+use crate::profile::{KEYS, MOUNT_KEYS, Mount, Network, Preload, WarmStart, is_profile_name};
 use crate::step::{Barrier, Need};
 use crate::words;
 
@@ -22,6 +23,16 @@ const VERSION: &str = "1";
 
 /// Each costs a sandbox and some megabytes, used or not.
 const MOST_SPARES: u32 = 64;
+
+/// A day.
+const MOST_SECONDS: u64 = 86_400;
+
+/// Each is a file that is read at every checkpoint.
+const MOST_KEPT: u64 = 10_000;
+
+/// What an empty notebook's checkpoints take, many times over; and more than a disk has.
+const LEAST_BYTES: u64 = 1 << 20;
+const MOST_BYTES: u64 = 1 << 50;
 
 /// More cells than a machine has workers.
 const MOST_RUNNING: usize = 65_536;
@@ -41,7 +52,7 @@ pub(crate) struct Layer {
     pub(crate) pass_environment: BTreeSet<String>,
     pub(crate) barriers: BTreeMap<Barrier, Need>,
     pub(crate) warm_start: Option<WarmStart>,
-    pub(crate) checkpoints: Option<Checkpointing>,
+    pub(crate) checkpoints: CheckpointLayer,
     pub(crate) preload: Option<Vec<Preload>>,
     pub(crate) spares: Option<u32>,
 }
@@ -98,7 +109,7 @@ impl Reader<'_> {
                 "pass_environment" => self.pass_environment(value, &mut layer),
                 "barriers" => self.barriers(value, &mut layer),
                 "warm_start" => layer.warm_start = self.checked("warm_start", value, words::warm_start),
-                "checkpoints" => layer.checkpoints = self.checked("checkpoints", value, words::checkpoints),
+                "checkpoints" => layer.checkpoints = self.checkpoints(value),
                 "preload" => layer.preload = self.preload(value),
                 "spares" => layer.spares = self.spares(value),
                 _ => self.unknown(key, "a profile", &KEYS),
@@ -262,6 +273,44 @@ impl Reader<'_> {
             }
             layer.barriers.insert(barrier, need);
         }
+    }
+
+    fn checkpoints(&mut self, value: &Value) -> CheckpointLayer {
+        let mut layer = CheckpointLayer::default();
+        let Some(table) = self.table("checkpoints", value) else { return layer };
+        for (key, value) in table.iter() {
+            match key.get_ref().as_ref() {
+                "when" => layer.when = self.checked("checkpoints.when", value, words::checkpoints),
+                "serializer" => {
+                    layer.serializer = self.checked("checkpoints.serializer", value, words::serializer);
+                }
+                "seconds" => layer.seconds = self.whole("checkpoints.seconds", value, 1..=MOST_SECONDS),
+                "keep_last" => layer.keep_last = self.whole("checkpoints.keep_last", value, 1..=MOST_KEPT),
+                "keep_daily" => layer.keep_daily = self.whole("checkpoints.keep_daily", value, 0..=MOST_KEPT),
+                "max_bytes" => {
+                    layer.max_bytes = self.whole("checkpoints.max_bytes", value, LEAST_BYTES..=MOST_BYTES);
+                }
+                _ => self.unknown(key, "[checkpoints]", &CHECKPOINT_KEYS),
+            }
+        }
+        layer
+    }
+
+    fn whole(&mut self, key: &str, value: &Value, allowed: RangeInclusive<u64>) -> Option<u64> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            return self.wrong_type(key, "a whole number", value.get_ref(), value.span());
+        };
+        let found = u64::from_str_radix(number.as_str(), number.radix()).ok();
+        if found.is_none_or(|found| !allowed.contains(&found)) {
+            let (least, most) = allowed.into_inner();
+            let message = format!(
+                "{key} is {}, it can be {least} to {most}",
+                quoted(number.as_str()).trim_matches('"')
+            );
+            self.fault(value.span(), message);
+            return None;
+        }
+        found
     }
 
     fn preload(&mut self, value: &Value) -> Option<Vec<Preload>> {

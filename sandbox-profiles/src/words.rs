@@ -3,8 +3,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::checkpoints::{Checkpointing, Serializer};
 use crate::error::quoted;
-use crate::profile::{Checkpointing, Network, Preload, WarmStart};
+use crate::profile::{Network, Preload, WarmStart};
 use crate::step::Need;
 
 /// PATH_MAX with its final zero.
@@ -50,6 +51,14 @@ pub(crate) fn checkpoints(text: &str) -> Result<Checkpointing, String> {
         "background" => Ok(Checkpointing::Background),
         "wait" => Ok(Checkpointing::Wait),
         other => Err(format!("is {}; it can be \"none\", \"background\" or \"wait\"", quoted(other))),
+    }
+}
+
+pub(crate) fn serializer(text: &str) -> Result<Serializer, String> {
+    match text {
+        "cellblock" => Ok(Serializer::Cellblock),
+        "dill" => Ok(Serializer::Dill),
+        other => Err(format!("is {}; it can be \"cellblock\" or \"dill\"", quoted(other))),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -130,6 +130,11 @@ impl Anchor {
     /// How much of cgroups there is, and why no more.
     pub(crate) fn cgroup(&self) -> (CgroupTier, String) {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).cgroup.clone()
+    }
+
+    /// The shim's program, as long as this lives.
+    pub(crate) fn program(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.shim.as_raw_fd()))
     }
 
     /// Starts a shim whose standard input is `stdin`.
@@ -335,12 +340,17 @@ fn send(socket: BorrowedFd<'_>, request: &AnchorRequest, fds: &[BorrowedFd<'_>])
     let frame = Codec::Json.frame(Kind::AnchorRequest, 1, request).map_err(io::Error::other)?;
     let mut bytes = Vec::new();
     frame.write_to(&mut bytes);
+    send_with(socket, &bytes, fds)
+}
+
+/// Sends one message with at most two descriptors.
+pub(crate) fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("no room for the descriptors"));
     }
-    let parts = [IoSlice::new(&bytes)];
+    let parts = [IoSlice::new(bytes)];
     rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;
     Ok(())
 }

@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::time::{Instant, timeout_at};
 
+use crate::checkpoints::{self, Ask};
 use crate::daemon::Daemon;
 use crate::doctor;
 use crate::files::{self, What};
@@ -380,6 +381,41 @@ impl Connection {
                     }
                 });
             }
+            Request::Checkpoint { notebook } => {
+                self.ask(&notebook, responder, |responder| Message::Save { responder }).await;
+            }
+            Request::Clear { notebook } => {
+                self.ask(&notebook, responder, |responder| Message::Clear { responder }).await;
+            }
+            Request::Checkpoints { notebook } => self.checkpoints(notebook, Ask::List, responder),
+            Request::CheckpointContent { notebook, checkpoint } => {
+                self.checkpoints(notebook, Ask::Content(checkpoint), responder);
+            }
+            Request::Restore { notebook, checkpoint } => {
+                self.checkpoints(notebook, Ask::Restore(checkpoint), responder);
+            }
+            Request::Fork { notebook, checkpoint, to } => {
+                self.checkpoints(notebook, Ask::Fork(checkpoint, to), responder);
+            }
+            Request::ExportCheckpoint { notebook, checkpoint } => {
+                self.checkpoints(notebook, Ask::Export(checkpoint), responder);
+            }
+            Request::VerifyCheckpoints { notebook, checkpoint } => {
+                self.checkpoints(notebook, Ask::Verify(checkpoint), responder);
+            }
+            Request::CollectCheckpoints { notebook, keep } => {
+                self.checkpoints(notebook, Ask::Collect(keep), responder);
+            }
+            // In their order: the parts of one file come one after the other.
+            Request::ImportCheckpoint { notebook, offset, last } => {
+                match checkpoints::import(&self.daemon, &notebook, offset, last, payload).await {
+                    Ok(reply) => responder.answer(&reply, None),
+                    Err((code, message)) => responder.refuse(code, message),
+                }
+            }
+            Request::Events { notebook } => {
+                checkpoints::listen(self.daemon.events.subscribe(), notebook, responder);
+            }
             Request::ListFiles { notebook, path } => {
                 self.look_into(notebook, What::List { path }, responder);
             }
@@ -414,6 +450,11 @@ impl Connection {
             return refuse_unknown(&notebook, responder);
         }
         self.files.put(&self.daemon, notebook, what, responder);
+    }
+
+    /// Nobody waits for it here: a store may have gigabytes.
+    fn checkpoints(&self, notebook: NotebookId, ask: Ask, responder: Responder) {
+        tokio::spawn(checkpoints::serve(Arc::clone(&self.daemon), notebook, ask, responder));
     }
 
     /// Also removes the files of a notebook that is not open.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cellblock_proto::checkpoint::NotebookEvent;
 use cellblock_proto::id::NotebookId;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::anchor::Anchor;
 use crate::host::System;
@@ -60,6 +61,8 @@ pub(crate) struct Daemon {
     pub(crate) system: System,
     /// How many threads may be at work in workspaces.
     pub(crate) file_threads: Arc<Semaphore>,
+    /// What happens, for whoever listens.
+    pub(crate) events: broadcast::Sender<NotebookEvent>,
     /// Open notebooks.
     pub(crate) notebooks: Notebooks,
     /// Becomes true when the daemon is to end.

@@ -1,10 +1,11 @@
 //! The words between a notebook's task and its [`crate::machine::Machine`].
 
 use cellblock_proto::client::ErrorCode;
-use cellblock_proto::execution::{Death, ExecuteOptions, NameInfo, NotRestored, Outcome};
+use cellblock_proto::execution::{Death, ExecuteOptions, NameInfo, Outcome};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::Command;
 
+use crate::loss::Restoration;
 use crate::outbox::Payload;
 
 /// What happened.
@@ -19,7 +20,7 @@ pub(crate) enum Input {
     /// The worker is up.
     Ready,
     /// It has, or has not, what was saved of the one before it; said before it is up.
-    Restored { names: Vec<NameInfo>, losses: Vec<NotRestored>, failed: Option<String> },
+    Restored { names: Vec<NameInfo>, told: Restoration },
     /// A checkpoint that was taken in the background has failed.
     NotSaved { reason: String },
     /// There is no worker.

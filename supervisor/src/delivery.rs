@@ -206,8 +206,8 @@ pub(crate) fn deliver(execution: &ExecutionId, record: &mut Record, wake: &Arc<N
 fn shortened(outcome: &Outcome) -> Outcome {
     const NAMES: usize = 1000;
     let variables = match &outcome.variables {
-        Variables::Kept => Variables::Kept,
         Variables::Lost { names } => Variables::Lost { names: names.iter().take(NAMES).cloned().collect() },
+        other => other.clone(),
     };
     Outcome { variables, names: NameChanges::default(), expressions: Vec::new(), ..outcome.clone() }
 }

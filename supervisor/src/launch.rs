@@ -11,9 +11,10 @@ use cellblock_proto::BUILD;
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::id::{NotebookId, WorkerId};
 use cellblock_proto::shim::{Checkpoints, Claim, Command, StartFailure, StartSpec, ZygoteSpec};
+use cellblock_proto::store::StoreOrder;
 use sandbox_profiles::{
-    Barrier, Checkpointing, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan, spare_plan, unplanned,
-    zygote_plan,
+    Barrier, CheckpointPolicy, Checkpointing, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan,
+    spare_plan, unplanned, zygote_plan,
 };
 use tokio::net::UnixStream;
 
@@ -28,6 +29,7 @@ use crate::profiles::{self, ProfilesError};
 use crate::quota;
 use crate::removal;
 use crate::slots::SlotLease;
+use crate::store::{self, StoreError};
 use crate::warm::{self, Spare, Taken};
 use crate::workspace::{self, WorkspaceError};
 
@@ -45,12 +47,6 @@ const PRIVATE_ORPHAN_MS: u64 = 30_000;
 
 /// A notebook's name in its worker's: enough to recognise it in a process list.
 const NAME_BYTES: usize = 40;
-
-/// What all checkpoints of a notebook together may take.
-const CHECKPOINT_BYTES: u64 = 16 << 30;
-
-/// How long one may take.
-const CHECKPOINT_SECONDS: u64 = 120;
 
 /// Whose zygotes and unclaimed spares are, in lists and logs.
 const NOBODY: &str = "nobody";
@@ -105,6 +101,17 @@ pub(crate) struct Order {
     pub(crate) restore: bool,
 }
 
+/// What variables a notebook's worker begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Those of the current checkpoint.
+    Saved,
+    /// Those of this one, which becomes the current one.
+    At(u64),
+    /// None.
+    Anew,
+}
+
 /// How a worker is to come to be.
 #[derive(Clone, Debug)]
 pub(crate) enum Beginning {
@@ -142,6 +149,8 @@ pub(crate) enum LaunchError {
     Anchor(#[from] AnchorError),
     #[error("failed to connect to a new shim")]
     Socket(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl LaunchError {
@@ -152,6 +161,7 @@ impl LaunchError {
             LaunchError::Interpreter(_) | LaunchError::NotText { .. } => ErrorCode::Interpreter,
             LaunchError::Workspace(_) => ErrorCode::Storage,
             LaunchError::NoSlot => ErrorCode::Busy,
+            LaunchError::Store(error) => error.for_client().0,
             LaunchError::Barriers { .. } | LaunchError::Anchor(_) | LaunchError::Socket(_) => {
                 ErrorCode::Sandbox
             }
@@ -194,11 +204,16 @@ pub(crate) async fn notebook_worker(
     notebook: NotebookId,
     profile_name: String,
     cold: Option<Cold>,
-    restore: bool,
+    begin: Begin,
 ) -> Result<Launched, LaunchError> {
     // Read anew for each worker: an operator's edit holds from the next one on.
-    let profile = load(&daemon, &profile_name).inspect_err(|_| warm::forget(&daemon, &profile_name))?;
+    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)
+        .inspect_err(|_| warm::forget(&daemon, &profile_name))?;
     daemon.runners.set_most(&profile_name, profile.max_running);
+    if let Begin::At(checkpoint) = begin {
+        store::run(&daemon, &notebook, &StoreOrder::SetCurrent { checkpoint }, None).await?;
+    }
+    let restore = begin != Begin::Anew;
     let workspace = quota::prepare(&daemon, &notebook, profile.limits.workspace_bytes).await?;
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;
@@ -221,23 +236,12 @@ pub(crate) async fn notebook_worker(
     start(&daemon, order, beginning).await
 }
 
-/// A profile, as workers are made of it.
-fn load(daemon: &Daemon, name: &str) -> Result<Profile, ProfilesError> {
-    let mut profile = profiles::load(daemon.profiles.as_deref(), name)?;
-    if profile.checkpoints != Checkpointing::None {
-        // A shim opens the folder of checkpoints when it starts: a spare's does not know whose, and has given
-        // up the right to when it is claimed.
-        profile.spares = 0;
-    }
-    Ok(profile)
-}
-
 /// What workers of a profile have in common: an order for a notebook that nobody has.
 ///
 /// # Errors
 /// A profile or a Python that cannot be used.
 pub(crate) async fn nobodys(daemon: &Daemon, profile_name: String) -> Result<Order, LaunchError> {
-    let profile = load(daemon, &profile_name)?;
+    let profile = profiles::load(daemon.profiles.as_deref(), &profile_name)?;
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;
     let cache = prepare::cache(daemon, &profile, &python).await;
@@ -267,7 +271,8 @@ async fn claim(daemon: &Daemon, spare: Spare, order: &Order) -> Result<Launched,
     let number = slot.as_ref().map_or(0, SlotLease::slot);
     let steps = steps(daemon, order, number).map_err(ClaimError::Launch)?;
     let attach = spare_plan(&steps).claim;
-    let claim = Claim { notebook: order.notebook.clone(), attach, steps };
+    let checkpoints = checkpoints(daemon, order).map_err(ClaimError::Launch)?;
+    let claim = Claim { notebook: order.notebook.clone(), attach, steps, checkpoints };
     writer.push(&Command::Claim(Box::new(claim)), 0, &[]);
     if writer.flush_all().await.is_err() {
         return Err(ClaimError::Gone(zygote));
@@ -366,13 +371,12 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
 
 /// Where a notebook's variables are saved, if its profile says that they are.
 fn checkpoints(daemon: &Daemon, order: &Order) -> Result<Option<Checkpoints>, LaunchError> {
-    let when = order.profile.checkpoints;
+    let CheckpointPolicy { when, seconds, keep, .. } = order.profile.checkpoints;
     if when == Checkpointing::None || order.program != Program::Main || order.notebook.as_str() == NOBODY {
         return Ok(None);
     }
     let folder = workspace::checkpoints(&daemon.state, &order.notebook, daemon.anchor.first_uid())?;
-    let (quota_bytes, seconds) = (CHECKPOINT_BYTES, CHECKPOINT_SECONDS);
-    Ok(Some(Checkpoints { folder, when, restore: order.restore, quota_bytes, seconds }))
+    Ok(Some(Checkpoints { folder, when, restore: order.restore, keep, seconds }))
 }
 
 /// The plan of a sandbox: the one place where what is asked for and what this host is come together.
@@ -460,6 +464,7 @@ fn environment(order: &Order, ours: impl Fn(&str) -> Option<OsString>) -> Vec<(S
         ("CELLBLOCK_NATIVE", "/cellblock/libcellblock_native.so"),
         ("CELLBLOCK_CACHE", "/cellblock/cache"),
         ("CELLBLOCK_PROFILE", order.profile_name.as_str()),
+        ("CELLBLOCK_SERIALIZER", order.profile.checkpoints.serializer.key()),
     ];
     let preload: Vec<String> = order.profile.preload.iter().map(ToString::to_string).collect();
     let preload = Some(("CELLBLOCK_PRELOAD".to_owned(), preload.join(",")));

@@ -21,14 +21,23 @@ pub(crate) fn notice(death: &Death, mut lost: Vec<String>, untold: Option<Output
     Output::Notice { topic: NoticeTopic::VariablesLost, text, names: lost }
 }
 
+/// How the loading of a checkpoint has gone.
+#[derive(Debug, Default)]
+pub(crate) struct Restoration {
+    /// Which; 0 for none.
+    pub(crate) checkpoint: u64,
+    /// What is not there.
+    pub(crate) losses: Vec<NotRestored>,
+    /// Why nothing is.
+    pub(crate) failed: Option<String>,
+    /// Why it is not the newest.
+    pub(crate) passed_over: Vec<String>,
+}
+
 /// What the next Execution is told when a new worker has loaded what was saved of the one before; `untold` is what
 /// went with that.
-pub(crate) fn restored(
-    untold: Option<Output>,
-    back: &[NameInfo],
-    losses: &[NotRestored],
-    failed: Option<String>,
-) -> Option<Output> {
+pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restoration) -> Option<Output> {
+    let Restoration { checkpoint, losses, failed, passed_over } = told;
     let (cause, mut gone) = match untold {
         Some(Output::Notice { text, names, .. }) => (text, names),
         _ => (String::new(), Vec::new()),
@@ -40,10 +49,19 @@ pub(crate) fn restored(
     }
     gone.retain(|name| !back.iter().any(|info| info.name == *name));
     let missing: Vec<String> = losses.iter().map(|loss| format!("{} ({})", loss.path, loss.reason)).collect();
+    if let Some(damage) = passed_over.first() {
+        let but = if missing.is_empty() { String::new() } else { format!(", but for {}", list(&missing)) };
+        let text = format!(
+            "variables are back from checkpoint {checkpoint}{but}; newer ones are damaged ({damage}), and what \
+             had changed since is lost"
+        );
+        return Some(Output::Notice { topic: NoticeTopic::VariablesLost, text, names: gone });
+    }
     if gone.is_empty() && missing.is_empty() {
         return None;
     }
-    let head = cause.split_once(": ").map_or("", |(head, _)| head);
+    // The cause may have any words.
+    let head = cause.rsplit_once("): ").map_or(String::new(), |(head, _)| format!("{head})"));
     let text = match (gone.is_empty(), missing.is_empty()) {
         (false, _) => {
             format!("{head}: its variables are back from the last checkpoint, but for {}", list(&gone))
@@ -144,7 +162,8 @@ mod tests {
         };
         let back: Vec<_> = back.iter().map(info).collect();
         let losses: Vec<_> = losses.iter().map(loss).collect();
-        restored(untold, &back, &losses, failed.map(str::to_owned)).map(|output| match output {
+        let told = Restoration { losses, failed: failed.map(str::to_owned), ..Restoration::default() };
+        restored(untold, &back, told).map(|output| match output {
             Output::Notice { text, names, .. } => format!("{text} {names:?}"),
             other => panic!("{other:?}"),
         })

@@ -166,7 +166,7 @@ impl Machine {
                     self.send_held(out);
                 }
             }
-            Input::Restored { names, losses, failed } => self.restored(names, &losses, failed),
+            Input::Restored { names, told } => self.restored(names, told),
             Input::NotSaved { reason } => self.not_saved(&reason),
             Input::StartFailed { code, message } => self.start_failed(code, &message, out),
             Input::Accepted { execution, position } => self.accepted(execution, position, out),
@@ -457,8 +457,12 @@ impl Machine {
         lost: &[String],
         out: &mut Vec<Action>,
     ) {
-        let outcome =
-            loss::unmeasured(End::WorkerDied(death.clone()), Variables::Lost { names: lost.to_vec() });
+        let options = self.jobs.get(execution).and_then(|job| job.options.as_ref());
+        let variables = match options {
+            Some(options) if options.transactional => Variables::RolledBack,
+            _ => Variables::Lost { names: lost.to_vec() },
+        };
+        let outcome = loss::unmeasured(End::WorkerDied(death.clone()), variables);
         self.conclude(execution, None, outcome, Payload::default(), out);
     }
 

@@ -10,6 +10,7 @@
 mod adopt;
 mod anchor;
 mod args;
+mod checkpoints;
 mod connection;
 #[cfg(test)]
 mod connection_tests;
@@ -44,6 +45,7 @@ mod runners;
 mod runtime_dir;
 mod server;
 mod slots;
+mod store;
 mod taken;
 mod warm;
 #[cfg(debug_assertions)]

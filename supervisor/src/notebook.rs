@@ -7,6 +7,7 @@
 
 mod events;
 mod requests;
+mod travel;
 mod waits;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cellblock_proto::client::{ErrorCode, NotebookInfo, WorkerState};
+use cellblock_proto::client::{ErrorCode, NotebookInfo, Reply, WorkerState};
 use cellblock_proto::execution::ExecuteOptions;
 use cellblock_proto::id::{ExecutionId, NotebookId, WorkerId};
 use cellblock_proto::query::Query;
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::daemon::Daemon;
 use crate::decision::Input;
-use crate::launch::{LaunchError, Launched, RETAIN_GRACE_MS};
+use crate::launch::{Begin, LaunchError, Launched, RETAIN_GRACE_MS};
 use crate::launches::{self, Launch, Place};
 use crate::link::{Arrival, LinkError, LinkReader, LinkWriter};
 use crate::log::chain;
@@ -77,6 +78,12 @@ pub(crate) enum Message {
     Query { query: Query, code: Payload, responder: Responder },
     /// End the worker.
     Restart { responder: Responder },
+    /// Save the variables.
+    Save { responder: Responder },
+    /// End the worker, and start one at this checkpoint.
+    Restore { checkpoint: u64, responder: Responder },
+    /// End the worker, and remove all checkpoints.
+    Clear { responder: Responder },
     /// End the worker and the task, and remove the files if asked to.
     Close { delete: bool, responder: Responder },
     /// The worker, which is started when there is none.
@@ -174,8 +181,13 @@ pub(crate) struct Notebook {
     end_by: Option<Instant>,
     say_at: Option<Instant>,
     give_up_at: Option<Instant>,
-    /// The next worker begins with what was saved: nobody has asked for a new beginning.
-    restore: bool,
+    /// What the next worker begins with.
+    begin: Begin,
+    /// Who waits for it to have that, and what it has.
+    travels: Vec<Responder>,
+    came_back: Option<Reply>,
+    /// Who waits for the checkpoints to be gone.
+    clears: Vec<Responder>,
 }
 
 #[derive(Debug)]
@@ -230,7 +242,10 @@ impl Notebook {
             end_by: None,
             say_at: None,
             give_up_at: None,
-            restore: true,
+            begin: Begin::Saved,
+            travels: Vec::new(),
+            came_back: None,
+            clears: Vec::new(),
         }
     }
 

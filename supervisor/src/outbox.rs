@@ -345,6 +345,12 @@ impl Responder {
         Responder { client, request, answered: false }
     }
 
+    /// For what nobody asked for.
+    pub(crate) fn to_nobody() -> Self {
+        let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json };
+        Responder { client, request: 0, answered: false }
+    }
+
     /// Answers.
     pub(crate) fn answer(mut self, reply: &Reply, payload: Option<Payload>) {
         self.answered = true;

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Checking and growing an image that is full takes minutes on a slow disk, and must not be cut short.
 const IMAGE_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Reading and writing as many gigabytes as a notebook may have, on a slow disk.
+const STORE_PATIENCE: Duration = Duration::from_secs(1_800);
 
 /// How much of a program's complaint goes into our own.
 const COMPLAINT_BYTES: u64 = 4096;
@@ -78,6 +82,16 @@ pub(crate) async fn probe_quota(shim: &Path, folder: &Path) -> Result<String, Pr
     let mut command = command(shim);
     command.arg("--probe-quota").arg(folder);
     run(shim, "--probe-quota", command, PATIENCE).await
+}
+
+/// Has the shim do something with checkpoints, as `owner`; returns what it said. `orders` is its standard input.
+pub(crate) async fn store(shim: &Path, owner: Option<u32>, orders: OwnedFd) -> Result<String, ProcessError> {
+    let mut command = command(shim);
+    command.arg("--store").stdin(orders);
+    if let Some(owner) = owner {
+        command.uid(owner).gid(owner);
+    }
+    run(shim, "--store", command, STORE_PATIENCE).await
 }
 
 /// Runs a program of e2fsprogs on an image. It keeps `lock` open for as long as it runs, even when this

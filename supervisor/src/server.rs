@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use crate::anchor::Anchor;
 use crate::args::{Args, Switch};
+use crate::checkpoints;
 use crate::daemon::{Daemon, Notebooks};
 use crate::interpreter::{self, Search};
 use crate::launches::Launches;
@@ -142,6 +143,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         search: Search::from_environment(),
         system: host::system(),
         file_threads: Arc::new(Semaphore::new(files::MAX_THREADS)),
+        events: broadcast::Sender::new(checkpoints::EVENTS),
         notebooks: Notebooks::default(),
         ending: watch::Sender::new(false),
     }))

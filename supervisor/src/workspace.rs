@@ -120,6 +120,23 @@ pub(crate) fn checkpoints(
     Ok(path)
 }
 
+/// Where a file that is to be imported is put together.
+pub(crate) fn staged_import(state: &Path, notebook: &NotebookId) -> PathBuf {
+    folder(state, notebook).join("import")
+}
+
+/// Removes a notebook's checkpoints. Nobody may be writing one.
+///
+/// # Errors
+/// What the disk says, with the path.
+pub(crate) fn remove_checkpoints(state: &Path, notebook: &NotebookId) -> Result<(), WorkspaceError> {
+    let path = folder(state, notebook).join("checkpoints");
+    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    removal::remove_tree(&path).map_err(failed("remove", &path))
+}
+
 /// Gives a folder that a worker fills to the first host id of the workers (`None` when rootless):
 /// what is made in it is of that id on the disk, so that a set-uid file in it is never host root's.
 /// Only the folder itself, which the worker cannot replace; the shim maps the id to its worker.

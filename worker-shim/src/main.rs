@@ -4,7 +4,7 @@
 //!   user namespace (and 4 the mount namespace that goes with it, when rootless), then its cgroups. The
 //!   first command says whether it is a worker's or a zygote's;
 //! - `--anchor` makes it the **anchor**, which outlives the supervisor and starts shims;
-//! - `--store` makes it a **store process**, which writes or opens one checkpoint (see `store.rs`);
+//! - `--store` makes it a **store process**, which does one thing with checkpoints (see `store/`);
 //! - `--unpack DIR` writes the worker's Python and native code, which this binary carries, so that
 //!   versions cannot be mixed, to a folder below DIR and prints the folder's name;
 //! - `--probe-quota DIR` prints what the host can do to bound the workspaces below DIR.
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             let rest: Vec<_> = arguments.collect();
             match verb.to_str() {
                 Some("--worker") => shim::run(&rest),
-                Some("--store") => store::run(&rest),
+                Some("--store") if rest.is_empty() => store::run(),
                 Some("--anchor") => anchor_arguments(&rest).and_then(|anchor| anchor::run(&anchor)),
                 Some("--unpack") if rest.len() == 1 => payload::unpack(Path::new(&rest[0])),
                 Some("--probe-quota") if rest.len() == 1 => {

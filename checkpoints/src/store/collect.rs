@@ -11,7 +11,7 @@ use super::chunks::{ChunkError, Place, read_stored, verified};
 use super::damage::Damage;
 use super::folder::FileError;
 use super::pack_writer::PackWriter;
-use super::reader::ReadError;
+use super::reader::{ReadError, Reader};
 use super::retention::{Candidate, Retention};
 use super::verify::Loss;
 use crate::hash::Hash;
@@ -43,32 +43,16 @@ pub enum CollectError {
     File(#[from] FileError),
 }
 
-impl Store {
-    /// Removes the checkpoints that `rule` does not keep, and returns their numbers. Their chunks go with
-    /// [`Store::collect`]. Checkpoints whose manifest is damaged count as taken in 1970.
-    ///
-    /// # Errors
-    /// A manifest that cannot be read or removed.
-    pub fn retain(&mut self, rule: &Retention) -> Result<Vec<u64>, CollectError> {
-        let removable = rule.removable(self.head, &self.candidates()?);
-        for id in &removable {
-            self.reader.manifests.remove(&id.to_string())?;
-        }
-        if !removable.is_empty() {
-            self.reader.manifests.sync()?;
-            self.look()?;
-        }
-        Ok(removable)
-    }
-
+impl Reader {
     /// What a [`Retention`] looks at, oldest first. A chunk counts for the one checkpoint that goes last of those that
     /// have it: the current one before all others, then the newer before the older.
     ///
     /// # Errors
     /// A file that cannot be read, though it may be there.
     pub fn candidates(&self) -> Result<Vec<Candidate>, CollectError> {
-        let mut ids = self.reader.manifests.numbers()?;
-        ids.sort_by_key(|id| std::cmp::Reverse((Some(*id) == self.head, *id)));
+        let head = self.head()?.manifest.map(|manifest| manifest.id);
+        let mut ids = self.manifests.numbers()?;
+        ids.sort_by_key(|id| std::cmp::Reverse((Some(*id) == head, *id)));
         let mut counted = HashSet::new();
         let mut candidates = Vec::new();
         for id in ids {
@@ -87,18 +71,37 @@ impl Store {
 
     /// Tells `each` of all chunks of a checkpoint and returns when it was taken; `None` when its manifest is damaged.
     fn references(&self, id: u64, each: &mut dyn FnMut(Place)) -> Result<Option<u64>, CollectError> {
-        let manifest = match self.reader.manifest(id) {
+        let manifest = match self.manifest(id) {
             Ok(manifest) => manifest,
             Err(ReadError::Manifest { .. }) => return Ok(None),
             Err(error) => return Err(CollectError::Unreadable(error)),
         };
-        for (part, source) in self.reader.walk(&manifest, &mut |_, place| each(place)) {
+        for (part, source) in self.walk(&manifest, &mut |_, place| each(place)) {
             // What is damaged or gone keeps nothing alive; what cannot be read just now might.
             if matches!(source, ChunkError::File(_)) {
                 return Err(CollectError::Unreadable(ReadError::Lost { id, part, source }));
             }
         }
         Ok(Some(manifest.created_ms))
+    }
+}
+
+impl Store {
+    /// Removes the checkpoints that `rule` does not keep, and returns their numbers. Their chunks go with
+    /// [`Store::collect`]. Checkpoints whose manifest is damaged count as taken in 1970.
+    ///
+    /// # Errors
+    /// A manifest that cannot be read or removed.
+    pub fn retain(&mut self, rule: &Retention) -> Result<Vec<u64>, CollectError> {
+        let removable = rule.removable(self.head, &self.reader.candidates()?);
+        for id in &removable {
+            self.reader.manifests.remove(&id.to_string())?;
+        }
+        if !removable.is_empty() {
+            self.reader.manifests.sync()?;
+            self.look()?;
+        }
+        Ok(removable)
     }
 
     /// Removes all chunks that no checkpoint refers to: packs without any other at once; packs that have more of them
@@ -153,7 +156,7 @@ impl Store {
     fn live(&self) -> Result<HashSet<Hash>, CollectError> {
         let mut live = HashSet::new();
         for id in self.reader.manifests.numbers()? {
-            self.references(id, &mut |place| {
+            self.reader.references(id, &mut |place| {
                 live.insert(place.entry.hash);
             })?;
         }

@@ -255,6 +255,22 @@ impl Reader {
             .ok_or(Damage { file: HEAD_FILE.into(), what: "it is not a number and a hash".into() })
     }
 
+    /// Whether the checkpoint is complete, see [`Reader::head`].
+    ///
+    /// # Errors
+    /// It is not there, or what of it is lost.
+    pub fn check(&self, id: u64) -> Result<(), ReadError> {
+        self.complete(id).map(drop)
+    }
+
+    /// What packs and manifests take of the disk, in bytes.
+    ///
+    /// # Errors
+    /// The folders cannot be read.
+    pub fn used_bytes(&self) -> Result<u64, FileError> {
+        Ok(self.manifests.used_bytes()? + self.packs.folder().used_bytes()?)
+    }
+
     /// The manifest of a checkpoint of which no chunk is missing, and the hash of its file.
     pub(crate) fn complete(&self, id: u64) -> Result<(Manifest, Hash), ReadError> {
         let (manifest, hash) = self.manifest_file(id)?;

@@ -26,17 +26,21 @@ macro_rules! variants {
 }
 
 variants!(request, REQUESTS, Request: Hello OpenNotebook Execute Attach Interrupt Cancel Input Query Restart Close
-    Delete Notebooks Status Doctor Comm Shutdown Profiles Warm Plan ListFiles ReadFile WriteFile RemoveFile);
+    Delete Notebooks Status Doctor Comm Shutdown Profiles Warm Plan ListFiles ReadFile WriteFile RemoveFile
+    Checkpoint Checkpoints CheckpointContent Restore Fork ExportCheckpoint ImportCheckpoint VerifyCheckpoints
+    CollectCheckpoints Clear Events);
 variants!(reply, REPLIES, Reply: Hello Error Notebook Accepted Output Outcome Answer Notebooks Status Doctor Done
-    Profiles Warm Plan Files File);
+    Profiles Warm Plan Files File Checkpoint Checkpoints CheckpointContent Restored Part Imported Verified Collected
+    Listening Event);
 variants!(output, OUTPUTS, Output: Stream Display Result Error ClearOutput InputRequest Truncated Notice);
 variants!(end, ENDS, End: Ok Error TimedOut Interrupted LimitHit WorkerDied Cancelled);
 variants!(death, DEATHS, Death: Exited Signalled Ended ShimLost Protocol);
 variants!(query, QUERIES, Query: Complete Inspect IsComplete History Variables);
 variants!(answer, ANSWERS, Answer: Complete Inspect IsComplete History Variables Busy);
-variants!(command, COMMANDS, Command: Start Zygote Claim Resume Taken Execute Interrupt Cancel Input Query End Leave);
+variants!(command, COMMANDS, Command: Start Zygote Claim Resume Taken Execute Interrupt Cancel Input Query End Leave
+    Save);
 variants!(event, EVENTS, EventBody: Ready StartFailed Accepted Started Output Finished Returned WorkerEnded Answer
-    State Spare ZygoteUp Refused Checkpoint Restored);
+    State Spare ZygoteUp Refused Checkpoint Restored Saved);
 variants!(failure, FAILURES, StartFailure: Step Warm Interpreter);
 variants!(worker_command, WORKER_COMMANDS, WorkerCommand: Execute Input Query Checkpoints Snapshot Restore);
 variants!(worker_event, WORKER_EVENTS, WorkerEventBody: Ready Unfit Switch Output Finished Answer

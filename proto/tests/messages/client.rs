@@ -174,6 +174,7 @@ pub(super) fn every_option() -> ExecuteOptions {
         cell: Some("cell-3".into()),
         task: Task::Get { name: "df".into(), format: ValueFormat::Arrow },
         checkpoint: Some(Checkpointing::Wait),
+        transactional: true,
     }
 }
 
@@ -282,8 +283,13 @@ pub(super) fn ends() -> [(&'static str, End); 11] {
 }
 
 pub(super) fn outcome(end: End) -> Outcome {
-    let end_is_ok = end == End::Ok;
+    let checkpoint = match end {
+        End::Ok => Checkpoint::Saved { id: 7, written_bytes: 276_214, pause_us: 2_700 },
+        End::Interrupted => super::checkpoints::partial(),
+        _ => Checkpoint::Pending,
+    };
     let variables = match end {
+        End::Error { .. } => Variables::RolledBack,
         End::WorkerDied(_) | End::LimitHit { .. } => Variables::Lost { names: vec!["df".into(), "x".into()] },
         _ => Variables::Kept,
     };
@@ -296,10 +302,7 @@ pub(super) fn outcome(end: End) -> Outcome {
         names: NameChanges::default(),
         expressions: Vec::new(),
         usage: Usage { cpu_us: 1_204_000, memory_peak_bytes: 48 << 20, written_bytes: 4096 },
-        checkpoint: Some(match end_is_ok {
-            true => Checkpoint::Saved { id: 7, written_bytes: 276_214, pause_us: 2_700 },
-            false => Checkpoint::Pending,
-        }),
+        checkpoint: Some(checkpoint),
     }
 }
 
@@ -460,7 +463,7 @@ fn refusal(code: ErrorCode) -> Reply {
     Reply::Error { code, message: "which thing, and the cure".into() }
 }
 
-fn error_codes() -> [(&'static str, ErrorCode); 15] {
+fn error_codes() -> [(&'static str, ErrorCode); 16] {
     [
         ("error_bad_request", ErrorCode::BadRequest),
         ("error_version", ErrorCode::Version),
@@ -477,5 +480,6 @@ fn error_codes() -> [(&'static str, ErrorCode); 15] {
         ("error_shutting_down", ErrorCode::ShuttingDown),
         ("error_internal", ErrorCode::Internal),
         ("error_file", ErrorCode::File),
+        ("error_checkpoint", ErrorCode::Checkpoint),
     ]
 }

@@ -1,6 +1,7 @@
 //! One message of every variant, and the golden files made of them. The example `vectors` writes
 //! those files, the test `golden` holds the code against them.
 
+mod checkpoints;
 mod client;
 mod malformed;
 mod shim;
@@ -108,7 +109,9 @@ impl Sample {
 
 /// All of them, hop by hop.
 pub(crate) fn samples() -> Vec<Sample> {
-    [client::requests(), client::replies(), shim::commands(), shim::events(), worker::samples()].concat()
+    let client = [client::requests(), client::replies(), checkpoints::requests(), checkpoints::replies()];
+    let rest = [shim::commands(), shim::events(), worker::samples()];
+    client.into_iter().chain(rest).flatten().collect()
 }
 
 /// The golden file of whole frames: a JSON array, an element per line so that a diff shows what changed.

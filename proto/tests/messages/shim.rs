@@ -1,7 +1,7 @@
 //! The hop between cellblockd and a shim.
 
 use cellblock_proto::execution::{
-    Checkpoint, Checkpointing, Death, End, ExecuteOptions, NoticeTopic, OutputFrame,
+    Checkpoint, Checkpointing, Death, End, ExecuteOptions, Keep, NoticeTopic, OutputFrame,
 };
 use cellblock_proto::query::Query;
 use cellblock_proto::shim::{
@@ -9,6 +9,7 @@ use cellblock_proto::shim::{
 };
 use sandbox_profiles::{Action, Actor, Barrier, Limits, Namespace, Need, Resource, Step};
 
+use super::checkpoints::partial;
 use super::client::{answers, ends, every_option, losses, name, notice, outcome, outputs, report};
 use super::{Message, Sample, id};
 
@@ -36,6 +37,7 @@ pub(super) fn commands() -> Vec<Sample> {
             .payload(b"df.mea"),
         make("end", Command::End { reason: "restart was asked for".into() }),
         make("leave", Command::Leave { execution: id("e-2") }),
+        Sample::new("save", Message::Command(Command::Save), 10),
     ]
 }
 
@@ -78,8 +80,15 @@ pub(super) fn events() -> Vec<Sample> {
         make(
             "restored",
             1,
-            EventBody::Restored { names: vec![name("df", Some(96))], losses: losses(), failed: None },
+            EventBody::Restored {
+                checkpoint: 42,
+                names: vec![name("df", Some(96))],
+                losses: losses(),
+                failed: None,
+                passed_over: vec!["`manifests/43`: it is cut off".into()],
+            },
         ),
+        Sample::new("saved", Message::Event(Event { seq: 0, body: EventBody::Saved(partial()) }), 10),
         make("state", 0, EventBody::State(state())),
         make("spare", 0, EventBody::Spare),
         make(
@@ -128,7 +137,7 @@ fn start() -> StartSpec {
             folder: "/var/lib/cellblock/notebooks/analysis/checkpoints".into(),
             when: Checkpointing::Background,
             restore: true,
-            quota_bytes: 1 << 34,
+            keep: Keep { last: 20, daily: 7, max_bytes: 1 << 34 },
             seconds: 120,
         }),
         zygote: Some("/run/cellblock/workers/zygote.sock".into()),
@@ -138,7 +147,7 @@ fn start() -> StartSpec {
 }
 
 fn claim() -> Claim {
-    Claim { notebook: id("analysis"), attach: steps(), steps: steps() }
+    Claim { notebook: id("analysis"), attach: steps(), steps: steps(), checkpoints: start().checkpoints }
 }
 
 fn zygote() -> ZygoteSpec {

@@ -1,16 +1,16 @@
 //! What the next Execution is told of saved variables.
 
-use cellblock_proto::execution::{NameChanges, NameInfo, NotRestored, NoticeTopic, Output};
+use cellblock_proto::execution::{NameChanges, NameInfo, NoticeTopic, Output};
 
 use super::Machine;
-use crate::loss;
+use crate::loss::{self, Restoration};
 
 impl Machine {
     /// The new worker has what was saved of the one before it, or has not.
-    pub(super) fn restored(&mut self, names: Vec<NameInfo>, losses: &[NotRestored], failed: Option<String>) {
+    pub(super) fn restored(&mut self, names: Vec<NameInfo>, told: Restoration) {
         let back = NameChanges { added: names, ..NameChanges::default() };
         self.names.apply(&back);
-        self.notice = loss::restored(self.notice.take(), &back.added, losses, failed);
+        self.notice = loss::restored(self.notice.take(), &back.added, told);
     }
 
     /// A checkpoint has failed whose Execution has ended already. What is told already is worse.

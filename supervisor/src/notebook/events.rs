@@ -11,9 +11,10 @@ use tracing::Instrument;
 
 use super::{Asked, CLOSE_PATIENCE, END_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
 use crate::decision::{Action, Input};
-use crate::launch::{self, Cold};
+use crate::launch::{self, Begin, Cold};
 use crate::launches::Launch;
 use crate::link::Arrival;
+use crate::loss::Restoration;
 use crate::outbox::Payload;
 use crate::records::Hold;
 
@@ -33,8 +34,9 @@ impl Notebook {
             EventBody::Ready { worker_pid, python, report } => {
                 tracing::info!(worker_pid, python, "worker is up");
                 self.ready = Some((worker_pid, python, report));
-                self.restore = true;
+                self.begin = Begin::Saved;
                 self.decide(Input::Ready);
+                self.arrived_there();
                 for (query, code, responder) in std::mem::take(&mut self.questions) {
                     self.ask(&Command::Query(query), &code, Asked::Question(responder));
                 }
@@ -44,12 +46,18 @@ impl Notebook {
                     }
                 }
             }
-            EventBody::Restored { names, losses, failed } => {
-                tracing::info!(names = names.len(), losses = losses.len(), failed, "variables loaded");
-                self.decide(Input::Restored { names, losses, failed });
+            EventBody::Restored { checkpoint, names, losses, failed, passed_over } => {
+                let told = Restoration { checkpoint, losses, failed, passed_over };
+                self.came_back(names, told);
+            }
+            EventBody::Saved(checkpoint) => {
+                if let Some(Asked::Question(responder)) = self.asked.remove(&request) {
+                    responder.answer(&Reply::Checkpoint(checkpoint), None);
+                }
             }
             EventBody::Checkpoint { execution, checkpoint } => {
-                tracing::info!(%execution, ?checkpoint, "checkpoint");
+                tracing::debug!(%execution, ?checkpoint, "checkpoint");
+                self.publish(&execution, &checkpoint);
                 if let Checkpoint::Failed { reason } = checkpoint {
                     self.decide(Input::NotSaved { reason });
                 }
@@ -120,6 +128,7 @@ impl Notebook {
         for visitor in std::mem::take(&mut self.visitors) {
             let _ = visitor.send(Err((code, message.clone())));
         }
+        self.did_not_arrive(code, &message);
         self.decide(Input::StartFailed { code, message });
     }
 
@@ -127,8 +136,7 @@ impl Notebook {
     pub(super) fn start(&mut self, launch: Option<Launch>) {
         (self.place, self.launch) = (None, launch);
         let daemon = Arc::clone(&self.daemon);
-        let start =
-            launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), None, self.restore);
+        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), None, self.begin);
         self.launching = Some(tokio::spawn(start.in_current_span()));
     }
 
@@ -144,8 +152,7 @@ impl Notebook {
             self.kill(live.worker);
         }
         let (daemon, cold) = (Arc::clone(&self.daemon), Some(Cold { zygote, why: why.to_owned() }));
-        let start =
-            launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), cold, self.restore);
+        let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), cold, self.begin);
         self.launching = Some(tokio::spawn(start.in_current_span()));
         true
     }
@@ -238,6 +245,7 @@ impl Notebook {
         for responder in std::mem::take(&mut self.restarts) {
             responder.done();
         }
+        self.gone_for();
         self.close_soon();
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{Asked, CLOSE_PATIENCE, Closing, END_PATIENCE, LiveWorker, Message, Notebook};
 use crate::decision::Input;
 use crate::delivery::Attachment;
+use crate::launch::Begin;
 use crate::outbox::{Payload, Responder};
 
 impl Notebook {
@@ -43,9 +44,12 @@ impl Notebook {
             Message::Restart { responder } => {
                 tracing::info!("restart");
                 self.restarts.push(responder);
-                self.restore = false;
+                self.begin = Begin::Anew;
                 self.decide(Input::Restart { reason: "the worker was restarted".to_owned() });
             }
+            Message::Save { responder } => self.save(responder),
+            Message::Restore { checkpoint, responder } => self.travel(checkpoint, responder),
+            Message::Clear { responder } => self.clear(responder),
             Message::Close { delete, responder } => {
                 let until = Instant::now() + END_PATIENCE + CLOSE_PATIENCE;
                 self.closing = Some(Closing { delete, responder, until });

@@ -28,7 +28,7 @@ in_one_mode!(
 );
 
 fn with(setup: Setup, when: &str) -> Daemon {
-    Daemon::start(setup.profile("default", &format!("version = 1\ncheckpoints = '{when}'\n")))
+    Daemon::start(setup.profile("default", &format!("version = 1\ncheckpoints.when = '{when}'\n")))
 }
 
 fn die(notebook: &mut Notebook) {
@@ -38,7 +38,7 @@ fn die(notebook: &mut Notebook) {
 
 fn saved(ran: &Ran) -> u64 {
     match ran.outcome.checkpoint {
-        Some(Checkpoint::Saved { id, .. }) => id,
+        Some(Checkpoint::Saved { id, .. } | Checkpoint::Partial { id, .. }) => id,
         ref other => panic!("not saved: {other:?}"),
     }
 }
@@ -59,7 +59,7 @@ fn variables_come_back_when_the_worker_has_died(setup: Setup) {
     let daemon = with(setup, "wait");
     let mut notebook = daemon.notebook("a");
     assert_eq!(saved(&notebook.run(CELL).ok()), 1);
-    let Some(Checkpoint::Saved { id, written_bytes, .. }) = notebook.run("y = 1").ok().outcome.checkpoint
+    let Some(Checkpoint::Partial { id, written_bytes, .. }) = notebook.run("y = 1").ok().outcome.checkpoint
     else {
         panic!("not saved")
     };
@@ -145,7 +145,7 @@ fn an_execution_decides_for_itself(setup: Setup) {
 }
 
 fn a_worker_that_may_not_fork_saves_by_itself(setup: Setup) {
-    let profile = "version = 1\ncheckpoints = 'wait'\n";
+    let profile = "version = 1\ncheckpoints.when = 'wait'\n";
     let daemon = Daemon::start(setup.profile("default", profile));
     let mut notebook = daemon.notebook("a");
     // Another thread of the user's: a fork would copy it in the middle of what it does.
@@ -184,7 +184,7 @@ fn what_cannot_be_written_is_told_and_the_one_before_stays(setup: Setup) {
 }
 
 fn forked_workers_have_checkpoints_too(setup: Setup) {
-    let profile = "version = 1\nwarm_start = 'zygote'\npreload = []\nspares = 2\ncheckpoints = 'wait'\n";
+    let profile = "version = 1\nwarm_start = 'zygote'\npreload = []\nspares = 2\ncheckpoints.when = 'wait'\n";
     let daemon = Daemon::start(setup.warm().profile("default", profile));
     daemon.warmed("default");
     let mut notebook = daemon.notebook("a");
@@ -276,7 +276,7 @@ fn what_ends_the_worker_that_loads_it_is_told_with_the_way_out(setup: Setup) {
     notebook.run(code).ok();
     die(&mut notebook);
     let refused = notebook.refused("1");
-    let told = "load the saved variables: the worker ended (exit code 9); restart the notebook to begin without them";
+    let told = "load the saved variables: the worker ended (exit code 9); restore another checkpoint, or";
     assert!(refused.message.contains(told), "{}", refused.message);
     let id = notebook.id.clone();
     notebook.client.tell(&Request::Restart { notebook: id });
@@ -287,5 +287,5 @@ fn who_asks_for_a_checkpoint_where_there_is_none_is_told(setup: Setup) {
     let daemon = Daemon::start(setup);
     let ran = daemon.notebook("a").run_with("x = 1", wait_for_it()).ok();
     let Some(Checkpoint::Failed { reason }) = &ran.outcome.checkpoint else { panic!("{ran:?}") };
-    assert!(reason.contains("set `checkpoints`"), "{reason}");
+    assert!(reason.contains("set `when`"), "{reason}");
 }

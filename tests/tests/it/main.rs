@@ -27,4 +27,5 @@ mod slow_reader;
 mod survival;
 mod terminal;
 mod tiers;
+mod time_travel;
 mod warm;

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cellblock_proto::shim::StartSpec;
+use cellblock_proto::shim::{Checkpoints, StartSpec};
 use cellblock_steps::talk::{hear, say};
 use cellblock_steps::{StepError, execute_steps};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Making, Taken, host};
 use crate::outer::Outer;
+use crate::shim::Places;
 use crate::sys::{self, Forked};
 
 /// How long a hand may take; mounting an image takes a millisecond.
@@ -37,11 +38,12 @@ pub struct Hand {
 #[derive(Serialize, Deserialize)]
 struct Order {
     steps: Vec<Step>,
+    checkpoints: Option<Checkpoints>,
 }
 
 #[derive(Serialize, Deserialize)]
 enum Done {
-    /// The trees for these targets came along.
+    /// The trees for these targets came along, and behind them the folder of checkpoints and its view.
     Taken(Vec<PathBuf>),
     Failed(StepError),
 }
@@ -67,15 +69,23 @@ impl Hand {
         }
     }
 
-    /// Has the shim's steps among these done; returns the trees taken.
+    /// Has the shim's steps among these done, and the checkpoints opened; returns the trees taken, and these.
     ///
     /// # Errors
     /// A step failed, or the hand has ended.
-    pub fn take(self, steps: &[Step]) -> Result<BTreeMap<PathBuf, OwnedFd>, StepError> {
+    pub fn take(
+        self,
+        steps: &[Step],
+        checkpoints: Option<&Checkpoints>,
+    ) -> Result<(BTreeMap<PathBuf, OwnedFd>, Option<Places>), StepError> {
         let lost = |error: &io::Error| StepError::new(&"take the workspace", error);
-        say(self.channel.as_fd(), &Order { steps: steps.to_vec() }, &[]).map_err(|error| lost(&error))?;
+        let order = Order { steps: steps.to_vec(), checkpoints: checkpoints.cloned() };
+        say(self.channel.as_fd(), &order, &[]).map_err(|error| lost(&error))?;
         match hear(self.channel.as_fd()).map_err(|error| lost(&error))? {
-            Some((Done::Taken(targets), trees)) => Ok(targets.into_iter().zip(trees).collect()),
+            Some((Done::Taken(targets), mut trees)) => {
+                let places = Places::from_files(trees.split_off(targets.len().min(trees.len())));
+                Ok((targets.into_iter().zip(trees).collect(), places))
+            }
             Some((Done::Failed(error), _)) => Err(error),
             None => Err(lost(&io::Error::other("the shim's hand has ended"))),
         }
@@ -98,12 +108,23 @@ impl Drop for Hand {
 fn serve(spec: &StartSpec, outer: &Outer, channel: BorrowedFd<'_>) -> io::Result<()> {
     // The shim has one thread, so its end is the end of the thread that this is bound to.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let Some((Order { steps }, _)) = hear(channel)? else { return Ok(()) };
+    let Some((Order { steps, checkpoints }, _)) = hear(channel)? else { return Ok(()) };
     let mut making = Making { outer, groups: &[], taken: Taken::default(), sandbox: None, hand: None };
     match execute_steps(&steps, Actor::Shim, |step| host::execute(step, spec, &mut making)) {
         Ok(_) => {
+            let opened = checkpoints.as_ref().map(|spec| {
+                let mut places = Places::open(spec)?;
+                places.take_view(spec).map(|()| places.into_files())
+            });
+            let opened = match opened.transpose() {
+                Ok(files) => files.unwrap_or_default(),
+                Err(error) => {
+                    let failed = StepError::new(&"open the notebook's checkpoints", &error);
+                    return say(channel, &Done::Failed(failed), &[]);
+                }
+            };
             let trees = making.taken.trees;
-            let files: Vec<BorrowedFd<'_>> = trees.values().map(AsFd::as_fd).collect();
+            let files: Vec<BorrowedFd<'_>> = trees.values().chain(&opened).map(AsFd::as_fd).collect();
             say(channel, &Done::Taken(trees.keys().cloned().collect()), &files)
         }
         Err(error) => say(channel, &Done::Failed(error), &[]),

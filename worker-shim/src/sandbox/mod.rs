@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cellblock_proto::shim::StartSpec;
+use cellblock_proto::shim::{Checkpoints, StartSpec};
 use cellblock_steps::talk::{hear, say};
 use cellblock_steps::{StepError, execute_steps};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -30,6 +30,7 @@ pub use inside::{attach_at, init_step};
 
 use crate::cgroup::{Folder, Group};
 use crate::outer::Outer;
+use crate::shim::Places;
 
 /// How long the end of a sandbox may take; measured: 2.4 ms, 23 ms with 201 busy processes.
 const END_SECONDS: i64 = 5;
@@ -209,9 +210,14 @@ impl Sandbox {
 
     /// Executes the steps by which a spare gets its workspace: the shim's are its hand's, which has the
     /// rights that the shim has given up and ends with this; what it has taken, init attaches.
-    pub fn attach(&mut self, steps: &[Step]) -> Result<(), StepError> {
+    /// With them it opens the notebook's checkpoints, when there are any.
+    pub fn attach(
+        &mut self,
+        steps: &[Step],
+        checkpoints: Option<&Checkpoints>,
+    ) -> Result<Option<Places>, StepError> {
         let hand = self.hand.take().ok_or_else(|| lost("there is no hand to attach a workspace with"))?;
-        let mut trees = hand.take(steps)?;
+        let (mut trees, places) = hand.take(steps, checkpoints)?;
         for step in steps.iter().filter(|step| step.actor == Actor::Init) {
             let Action::Attach { target } = &step.action else { continue };
             let failed = |error: &io::Error| StepError::new(step, error);
@@ -223,7 +229,7 @@ impl Sandbox {
                 (other, _) => return Err(failed(&io::Error::other(format!("init said {other:?}")))),
             }
         }
-        Ok(())
+        Ok(places)
     }
 
     fn ask(&self, command: &InitCommand, files: &[BorrowedFd<'_>]) -> io::Result<(InitEvent, Vec<OwnedFd>)> {

@@ -51,6 +51,7 @@ impl Shim {
         next.extend(self.disk_clock(now));
         next.extend(self.retention_clock(now));
         next.extend(self.restore_clock(now));
+        next.extend(self.end_clock(now));
         if self.ready.is_none() && self.worker.is_some() {
             let end = self.started + START_TIME;
             if now >= end {

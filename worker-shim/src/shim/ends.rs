@@ -43,6 +43,19 @@ impl Shim {
         }
         let end = self.disk.end(running.end(said, &self.spec.limits));
         let failed = end != End::Ok;
+        let transactional = failed && running.options.transactional;
+        let alive = self.worker.is_some() && self.ending.is_none();
+        if transactional && alive {
+            // The next worker has what was saved before it.
+            let reason = format!("execution {} failed and was rolled back", running.execution);
+            self.ending = Some(Cause::Ended(reason));
+            self.kill();
+        }
+        let (names, variables) = match transactional {
+            true => (NameChanges::default(), Variables::RolledBack),
+            false => (names, variables),
+        };
+        self.names.apply(&names);
         let outcome = Outcome {
             end,
             execution_count,

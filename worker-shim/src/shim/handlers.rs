@@ -84,12 +84,8 @@ impl Shim {
             Command::Cancel { execution } => self.cancel(request, &execution, now),
             Command::Input { execution, value } => self.input(request, &execution, value, now),
             Command::Query(query) => self.query(request, query, frame.payload),
-            Command::End { reason } => {
-                if self.ending.is_none() && !self.over {
-                    self.ending = Some(Cause::Ended(reason));
-                    self.kill();
-                }
-            }
+            Command::End { reason } => self.end(reason),
+            Command::Save => self.save_for(request),
         }
     }
 
@@ -189,6 +185,9 @@ impl Shim {
         if self.ready.is_none() || self.over || self.ending.is_some() || self.is_restoring() {
             return;
         }
+        if self.is_to_end() || !self.transaction_may_begin() {
+            return;
+        }
         let now = Instant::now();
         let Some((queued, run)) = self.executions.begin(now) else { return };
         let Queued { execution, options, notice, code, .. } = queued;
@@ -213,6 +212,25 @@ impl Shim {
             task: options.task,
         };
         self.tell_worker(0, &command, code);
+    }
+
+    /// Whether the first that waits is not transactional, or can be.
+    fn transaction_may_begin(&mut self) -> bool {
+        let first = self.executions.queue.front();
+        let due = first.filter(|queued| queued.leave && queued.options.transactional);
+        if due.is_none() || self.executions.running.is_some() {
+            return true;
+        }
+        match self.may_begin_transaction() {
+            Ok(may) => may,
+            Err(reason) => {
+                if let Some(queued) = self.executions.queue.pop_front() {
+                    self.cancelled(queued, &format!("it was to be transactional, and cannot be: {reason}"));
+                }
+                self.begin_next();
+                false
+            }
+        }
     }
 
     pub(super) fn hear_worker(&mut self) {
@@ -308,7 +326,6 @@ impl Shim {
                     // Its end comes with the sandbox's.
                     return;
                 }
-                self.names.apply(&names);
                 self.finish(end, execution_count, names, Variables::Kept, expressions, payload);
             }
             WorkerEventBody::Snapshot { pause_us } => self.snapshot_taken(pause_us),

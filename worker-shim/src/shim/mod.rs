@@ -46,6 +46,7 @@ use self::memory::Memory;
 use self::meter::Meter;
 use self::outbox::Outbox;
 use self::processor::Processor;
+pub use self::saver::Places;
 use self::saver::Saver;
 use self::text::{Gap, Text};
 use self::worker::{Joined, Worker};
@@ -90,9 +91,13 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     socket.set_nonblocking(true)?;
     // With rights on the host still, but for an ordinary user, who takes a view of it later.
-    let opened =
-        spec.checkpoints.take().map(|spec| Saver::open(spec, program, outer.mount.is_none())).transpose();
-    let (saver, unsaved) = opened.map_or_else(|error| (None, Some(error)), |saver| (saver, None));
+    let opened = spec.checkpoints.take().map(|spec| {
+        let mut places = Places::open(&spec)?;
+        let view = if outer.mount.is_none() { places.take_view(&spec) } else { Ok(()) };
+        view.map(|()| (spec, places))
+    });
+    let (opened, unsaved) =
+        opened.transpose().map_or_else(|error| (None, Some(error)), |opened| (opened, None));
 
     let mut shim = Shim {
         outbox: Outbox::default(),
@@ -125,7 +130,8 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         watches_memory: spec.steps.iter().any(|step| matches!(step.action, Action::WatchMemory { .. })),
         watches_processor: spec.steps.iter().any(|step| matches!(step.action, Action::WatchProcessor { .. })),
         meter: Meter::default(),
-        saver,
+        saver: None,
+        program,
         alone_since: None,
         over: false,
         spec,
@@ -133,7 +139,11 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     if unsaved.is_none() {
         shim.start(&outer, &groups, zygote, nonce);
     }
-    let late = shim.saver.as_mut().filter(|_| outer.mount.is_some()).map_or(Ok(()), Saver::take_view);
+    let late = opened.map_or(Ok(()), |(spec, mut places)| {
+        let view = if outer.mount.is_some() { places.take_view(&spec) } else { Ok(()) };
+        shim.saver = Some(Saver::new(spec, places));
+        view
+    });
     if let Some(error) = unsaved.or(late.err()) {
         let step = "open the notebook's checkpoints".to_owned();
         shim.fail_to_start(StartFailure::Step { step, error: error.to_string(), cure: None });
@@ -237,6 +247,8 @@ struct Shim {
     meter: Meter,
     /// Its checkpoints, when it has any.
     saver: Option<Saver>,
+    /// Our own, which is the store processes' too.
+    program: OwnedFd,
     /// Since when there is no supervisor.
     alone_since: Option<Instant>,
     /// The worker has ended; what remains is to have everything taken.
@@ -334,8 +346,11 @@ impl Shim {
         self.spec.notebook = claim.notebook;
         self.spec.steps = claim.steps;
         self.started = Instant::now();
-        match sandbox.attach(&claim.attach) {
-            Ok(()) => self.seal(joined),
+        match sandbox.attach(&claim.attach, claim.checkpoints.as_ref()) {
+            Ok(places) => {
+                self.saver = claim.checkpoints.zip(places).map(|(spec, places)| Saver::new(spec, places));
+                self.seal(joined);
+            }
             Err(error) => self.fail_warm(&error),
         }
     }
@@ -370,9 +385,7 @@ impl Shim {
             if woken.worker {
                 self.hear_worker();
             }
-            if woken.store {
-                self.hear_store();
-            }
+            self.hear_stores(&woken.stores);
             if woken.listener {
                 self.accept();
             }
@@ -407,9 +420,8 @@ impl Shim {
             polled.push(PollFd::from_borrowed_fd(sandbox.events(), listening));
         }
         let store_at = polled.len();
-        if let Some(said) = self.saver.as_ref().and_then(Saver::readable) {
-            polled.push(PollFd::from_borrowed_fd(said, listening));
-        }
+        let stores = self.saver.iter().flat_map(Saver::readable);
+        polled.extend(stores.map(|said| PollFd::from_borrowed_fd(said, listening)));
         let worker_at = polled.len();
         if let Some(worker) = self.worker.as_ref().filter(|_| !self.is_full() || self.nobody_reads) {
             polled.extend(worker.readable().map(|fd| PollFd::from_borrowed_fd(fd, listening)));
@@ -430,7 +442,7 @@ impl Shim {
             listener: woken(&polled[..1]),
             control: woken(&polled[1..init_at]),
             init: woken(&polled[init_at..store_at]),
-            store: woken(&polled[store_at..worker_at]),
+            stores: polled[store_at..worker_at].iter().map(|fd| !fd.revents().is_empty()).collect(),
             worker: woken(&polled[worker_at..]),
         })
     }
@@ -487,6 +499,6 @@ struct Woken {
     listener: bool,
     control: bool,
     init: bool,
-    store: bool,
+    stores: Vec<bool>,
     worker: bool,
 }

@@ -99,14 +99,16 @@ impl Model {
                 let removed = open.retain(&rule).unwrap();
                 prop_assert!(self.head.is_none_or(|head| !removed.contains(&head)));
                 self.kept.retain(|id, _| !removed.contains(id));
-                let bytes: u64 = open.candidates().unwrap().iter().map(|candidate| candidate.bytes).sum();
+                let bytes: u64 =
+                    open.reader.candidates().unwrap().iter().map(|candidate| candidate.bytes).sum();
                 prop_assert!(max_bytes.is_none_or(|max| bytes <= max) || self.kept.len() <= 2);
             }
             Act::Collect => {
                 open.collect().unwrap();
                 let again = open.collect().unwrap();
                 prop_assert_eq!(again.packs, 0, "a collection leaves nothing for the next");
-                let needed: u64 = open.candidates().unwrap().iter().map(|candidate| candidate.bytes).sum();
+                let needed: u64 =
+                    open.reader.candidates().unwrap().iter().map(|candidate| candidate.bytes).sum();
                 let packs: u64 = home
                     .files()
                     .iter()

@@ -205,7 +205,7 @@ fn what_nobody_refers_to_is_collected_and_what_is_mapped_stays() {
     let early = home.reader();
     let mapped = early.pack(1).unwrap();
     assert_eq!(store.collect().unwrap(), Default::default(), "all is needed");
-    let candidates = store.candidates().unwrap();
+    let candidates = store.reader.candidates().unwrap();
     assert!(candidates[0].bytes > 7 * CHUNK_BYTES as u64 && candidates[0].bytes < 8 * CHUNK_BYTES as u64);
 
     let rule = Retention { keep_last: 1, keep_daily: 0, max_bytes: None };

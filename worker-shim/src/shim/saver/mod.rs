@@ -1,0 +1,372 @@
+//! Checkpoints, the shim's part: it starts a store process for each, gives worker and store the two ends of a
+//! socket, and tells what became of it. It never sees a byte of what is saved.
+//!
+//! One is taken at a time. An Execution that ends meanwhile is covered by the next, which begins when this one is
+//! over and no cell runs: the newest wins.
+
+mod process;
+mod restoring;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use cellblock_proto::execution::{Checkpoint, Checkpointing, Outcome};
+use cellblock_proto::id::ExecutionId;
+use cellblock_proto::shim::{Checkpoints, EventBody};
+use cellblock_proto::store::{StoreOrder, StoreReply};
+use cellblock_proto::worker::WorkerCommand;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+
+use self::process::Store;
+use self::restoring::Restoring;
+use super::Shim;
+use super::executions::Cause;
+use crate::sys;
+
+/// How long the end of a worker waits for what is being saved. Whoever ends workers waits a little longer.
+const END_PATIENCE: Duration = Duration::from_secs(8);
+
+/// The folder of checkpoints, and a read-only view of it.
+pub struct Places {
+    folder: OwnedFd,
+    /// What a worker gets a descriptor of it could otherwise make writable (fchmod through a descriptor that only
+    /// reads), where it has the files' owner's id.
+    view: Option<OwnedFd>,
+}
+
+impl Places {
+    /// Opens the folder, while there are rights to.
+    pub fn open(spec: &Checkpoints) -> io::Result<Places> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Places { folder: rustix::fs::open(&spec.folder, flags, Mode::empty())?, view: None })
+    }
+
+    /// Makes the view. To be called where trees can be taken: as host root before it has entered Z, as an ordinary
+    /// user after.
+    pub fn take_view(&mut self, spec: &Checkpoints) -> io::Result<()> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let view = rustix::mount::open_tree(rustix::fs::CWD, &spec.folder, flags)?;
+        let attributes = libc::MOUNT_ATTR_RDONLY
+            | libc::MOUNT_ATTR_NOSUID
+            | libc::MOUNT_ATTR_NODEV
+            | libc::MOUNT_ATTR_NOEXEC;
+        sys::mount_setattr(view.as_fd(), false, attributes, None)?;
+        self.view = Some(view);
+        Ok(())
+    }
+
+    /// Both, to be given away.
+    pub fn into_files(self) -> Vec<OwnedFd> {
+        [self.folder].into_iter().chain(self.view).collect()
+    }
+
+    /// From what [`Places::into_files`] gave.
+    pub fn from_files(files: impl IntoIterator<Item = OwnedFd>) -> Option<Places> {
+        let mut files = files.into_iter();
+        Some(Places { folder: files.next()?, view: files.next() })
+    }
+}
+
+/// The notebook's folder of checkpoints, and what is going on in it.
+pub struct Saver {
+    spec: Checkpoints,
+    places: Places,
+    now: Option<Saving>,
+    /// Those that have ended since: the next checkpoint is theirs.
+    next: Vec<Awaiting>,
+    /// A store process that has replied, and removes what is not kept any more.
+    tidying: Option<Store>,
+    restoring: Option<Restoring>,
+    /// Every byte of what the worker has mapped is being read.
+    mending: Option<Store>,
+    /// What was saved is to be no more, before anything is lost.
+    anew: bool,
+    /// Something has run since the last checkpoint.
+    dirty: bool,
+    /// Why the last one failed, for what waits for one.
+    failed: Option<String>,
+    /// The worker is to end when nothing is being saved any more, or by then.
+    end: Option<(String, Instant)>,
+}
+
+/// A checkpoint that is being written.
+struct Saving {
+    store: Store,
+    pause_us: u64,
+    of: Vec<Awaiting>,
+}
+
+/// Whoever is told of a checkpoint.
+enum Awaiting {
+    /// An Execution that has ended, and been told so.
+    Ended(ExecutionId),
+    /// One whose end is told with it: outputs, Outcome, payload.
+    Withheld(ExecutionId, u64, Box<Outcome>, Vec<u8>),
+    /// A request of the supervisor's.
+    Asked(u32),
+    /// A transactional Execution that is to begin.
+    Transaction,
+}
+
+impl Awaiting {
+    fn execution(&self) -> Option<&ExecutionId> {
+        match self {
+            Awaiting::Ended(execution) | Awaiting::Withheld(execution, ..) => Some(execution),
+            Awaiting::Asked(_) | Awaiting::Transaction => None,
+        }
+    }
+}
+
+impl Saver {
+    /// Of a notebook's folder.
+    pub fn new(spec: Checkpoints, places: Places) -> Saver {
+        Saver {
+            spec,
+            places,
+            now: None,
+            next: Vec::new(),
+            tidying: None,
+            restoring: None,
+            mending: None,
+            anew: false,
+            dirty: false,
+            failed: None,
+            end: None,
+        }
+    }
+
+    /// Executions whose end is told when their checkpoint is over.
+    pub fn withheld(&self) -> impl Iterator<Item = &ExecutionId> {
+        let now = self.now.iter().flat_map(|saving| &saving.of);
+        now.chain(&self.next).filter_map(|awaiting| match awaiting {
+            Awaiting::Withheld(execution, ..) => Some(execution),
+            _ => None,
+        })
+    }
+
+    /// Where store processes reply, for poll.
+    pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let saving = self.now.iter().map(|saving| saving.store.readable());
+        saving.chain(self.mending.iter().map(Store::readable))
+    }
+
+    fn is_saving(&self) -> bool {
+        self.now.is_some() || !self.next.is_empty() || self.anew
+    }
+}
+
+impl Shim {
+    /// Tells an end, with the checkpoint that is to be taken after it.
+    pub(super) fn conclude(
+        &mut self,
+        execution: ExecutionId,
+        asked: Option<Checkpointing>,
+        outputs: u64,
+        mut outcome: Outcome,
+        payload: Vec<u8>,
+    ) {
+        let alive = self.worker.is_some() && self.ending.is_none();
+        if self.saver.is_none() && asked.is_some_and(|asked| asked != Checkpointing::None) {
+            outcome.checkpoint = Some(Checkpoint::Failed { reason: no_checkpoints() });
+        }
+        let Some(saver) = self.saver.as_mut().filter(|_| alive) else {
+            return self.outbox.push(EventBody::Finished { execution, outputs, outcome }, payload);
+        };
+        saver.dirty = true;
+        match asked.unwrap_or(saver.spec.when) {
+            Checkpointing::None => {
+                self.outbox.push(EventBody::Finished { execution, outputs, outcome }, payload);
+            }
+            Checkpointing::Background => {
+                outcome.checkpoint = Some(Checkpoint::Pending);
+                saver.next.push(Awaiting::Ended(execution.clone()));
+                self.outbox.push(EventBody::Finished { execution, outputs, outcome }, payload);
+            }
+            Checkpointing::Wait => {
+                saver.next.push(Awaiting::Withheld(execution, outputs, Box::new(outcome), payload));
+            }
+        }
+    }
+
+    /// Saves because the supervisor asks for it.
+    pub(super) fn save_for(&mut self, request: u32) {
+        let checkpoint = match &mut self.saver {
+            Some(saver) if !self.over && self.ending.is_none() => {
+                return saver.next.push(Awaiting::Asked(request));
+            }
+            Some(_) => Checkpoint::Failed { reason: ENDED.to_owned() },
+            None => Checkpoint::Failed { reason: no_checkpoints() },
+        };
+        self.outbox.push_loose(request, EventBody::Saved(checkpoint), Vec::new());
+    }
+
+    /// Whether a transactional Execution may begin: what there is can be had back. Has it saved first where it cannot,
+    /// and gives the reason when that has failed.
+    pub(super) fn may_begin_transaction(&mut self) -> Result<bool, String> {
+        let Some(saver) = &mut self.saver else { return Err(no_checkpoints()) };
+        if let Some(reason) = saver.failed.take() {
+            return Err(reason);
+        }
+        if saver.is_saving() {
+            return Ok(false);
+        }
+        if saver.dirty {
+            saver.next.push(Awaiting::Transaction);
+            self.save_next();
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Begins a checkpoint when one is due: none is being written, and no cell runs.
+    pub(super) fn save_next(&mut self) {
+        let idle = self.executions.running.is_none() && self.ready.is_some() && self.ending.is_none();
+        let restoring = self.is_restoring();
+        let Some(saver) = self.saver.as_mut().filter(|saver| idle && !restoring && saver.now.is_none())
+        else {
+            return;
+        };
+        if !saver.is_saving() {
+            return;
+        }
+        let of = std::mem::take(&mut saver.next);
+        (saver.anew, saver.dirty) = (false, false);
+        let execution = of.iter().rev().find_map(Awaiting::execution);
+        let execution = execution.map_or_else(String::new, ToString::to_string);
+        let order = StoreOrder::Save { keep: saver.spec.keep, seconds: saver.spec.seconds };
+        match Store::start(&order, saver.places.folder.as_fd(), self.program.as_fd()) {
+            Ok((store, socket)) => {
+                saver.now = Some(Saving { store, pause_us: 0, of });
+                self.tell_worker_with(&WorkerCommand::Snapshot { execution }, socket.as_fd());
+            }
+            Err(error) => {
+                let reason = format!("no store process could be started: {error}");
+                self.saved(of, &Checkpoint::Failed { reason });
+            }
+        }
+    }
+
+    /// The worker has forked, or has written all itself.
+    pub(super) fn snapshot_taken(&mut self, pause_us: u64) {
+        if let Some(saving) = self.saver.as_mut().and_then(|saver| saver.now.as_mut()) {
+            saving.pause_us = pause_us;
+        }
+    }
+
+    /// Store processes have replied, or ended.
+    pub(super) fn hear_stores(&mut self, ready: &[bool]) {
+        let Some(saver) = &self.saver else { return };
+        let saving = usize::from(saver.now.is_some());
+        if saving == 1 && ready.first() == Some(&true) {
+            self.hear_saving();
+        }
+        if ready.get(saving) == Some(&true) {
+            self.hear_mending();
+        }
+    }
+
+    fn hear_saving(&mut self) {
+        let Some(saver) = &mut self.saver else { return };
+        let Some(Saving { store, pause_us, of }) = saver.now.take() else { return };
+        let checkpoint = match store.reply() {
+            StoreReply::Saved { checkpoint: id, written_bytes, left_out, left_out_count } => {
+                saver.tidying = Some(store);
+                match left_out_count {
+                    0 => Checkpoint::Saved { id, written_bytes, pause_us },
+                    _ => Checkpoint::Partial { id, written_bytes, pause_us, left_out, left_out_count },
+                }
+            }
+            StoreReply::Failed { reason } => Checkpoint::Failed { reason },
+            _ => Checkpoint::Failed { reason: "the store process said something else".to_owned() },
+        };
+        self.saved(of, &checkpoint);
+    }
+
+    fn saved(&mut self, of: Vec<Awaiting>, checkpoint: &Checkpoint) {
+        if let (Checkpoint::Failed { reason }, Some(saver)) = (checkpoint, &mut self.saver) {
+            saver.dirty = true;
+            let is_waited_for = of.iter().any(|awaiting| matches!(awaiting, Awaiting::Transaction));
+            saver.failed = is_waited_for.then(|| reason.clone());
+        }
+        for awaiting in of {
+            let checkpoint = checkpoint.clone();
+            match awaiting {
+                Awaiting::Withheld(execution, outputs, mut outcome, payload) => {
+                    outcome.checkpoint = Some(checkpoint);
+                    self.outbox.push(EventBody::Finished { execution, outputs, outcome: *outcome }, payload);
+                }
+                Awaiting::Ended(execution) => {
+                    self.outbox.push(EventBody::Checkpoint { execution, checkpoint }, Vec::new());
+                }
+                Awaiting::Asked(request) => {
+                    self.outbox.push_loose(request, EventBody::Saved(checkpoint), Vec::new());
+                }
+                Awaiting::Transaction => {}
+            }
+        }
+    }
+
+    /// The worker is to end. What is being saved is saved first, unless something runs: that may never end.
+    pub(super) fn end(&mut self, reason: String) {
+        if self.ending.is_some() || self.over {
+            return;
+        }
+        let idle = self.executions.running.is_none() && self.ready.is_some() && !self.is_restoring();
+        match self.saver.as_mut().filter(|saver| idle && saver.is_saving()) {
+            Some(saver) => {
+                saver.end.get_or_insert((reason, Instant::now() + END_PATIENCE));
+            }
+            None => self.end_now(reason),
+        }
+    }
+
+    fn end_now(&mut self, reason: String) {
+        self.ending = Some(Cause::Ended(reason));
+        self.kill();
+    }
+
+    /// Whether it is to end, so that nothing begins any more.
+    pub(super) fn is_to_end(&self) -> bool {
+        self.saver.as_ref().is_some_and(|saver| saver.end.is_some())
+    }
+
+    /// Ends it when that has been waited for.
+    pub(super) fn end_clock(&mut self, now: Instant) -> Option<Instant> {
+        let saver = self.saver.as_mut()?;
+        let (_, until) = saver.end.as_ref()?;
+        if self.ending.is_none() && saver.is_saving() && now < *until {
+            return Some(*until);
+        }
+        if let Some((reason, _)) = saver.end.take()
+            && self.ending.is_none()
+        {
+            self.end_now(reason);
+        }
+        None
+    }
+
+    /// The worker is gone, and with it whatever was not saved yet.
+    pub(super) fn give_up_saving(&mut self) {
+        // What the store has got whole it publishes: its reply says so.
+        self.hear_saving();
+        let Some(saver) = &mut self.saver else { return };
+        (saver.restoring, saver.mending, saver.end) = (None, None, None);
+        let of = std::mem::take(&mut saver.next);
+        self.saved(of, &Checkpoint::Failed { reason: ENDED.to_owned() });
+    }
+
+    fn tell_worker_with(&mut self, command: &WorkerCommand, socket: BorrowedFd<'_>) {
+        let Some(worker) = &self.worker else { return };
+        if let Err(detail) = worker.give(command, socket) {
+            self.protocol_broken(detail);
+        }
+    }
+}
+
+const ENDED: &str = "the worker ended before its variables were saved";
+
+fn no_checkpoints() -> String {
+    "the profile has no checkpoints: set `when` in its table [checkpoints]".to_owned()
+}
