@@ -76,6 +76,11 @@ pub enum Command {
         /// Which.
         execution: ExecutionId,
     },
+    /// An Execution that was given back is somebody else's, or has ended: it need not be given back again.
+    Settled {
+        /// Which.
+        execution: ExecutionId,
+    },
     /// Save the variables when no cell runs; the frame's request id comes back with what became of it.
     Save,
 }
@@ -242,12 +247,16 @@ pub enum EventBody {
     Restored {
         /// Which checkpoint it is; 0 when nothing is loaded.
         checkpoint: u64,
+        /// After which Execution it was taken; empty for none.
+        execution: String,
         /// The names that are there.
         names: Vec<NameInfo>,
         /// What is not; at most 100.
         losses: Vec<NotRestored>,
         /// Why there is nothing at all.
         failed: Option<String>,
+        /// Versions that are others than when it was saved, e.g. `numpy 2.3, now 2.4`.
+        differences: Vec<String>,
         /// Damage, because of which it is not the checkpoint that was the current one; one sentence each.
         passed_over: Vec<String>,
     },
@@ -313,4 +322,6 @@ pub struct ShimState {
     pub executions: u64,
     /// It is nobody's yet.
     pub spare: bool,
+    /// Executions that have ended since the last checkpoint, in order.
+    pub unsaved: Vec<ExecutionId>,
 }

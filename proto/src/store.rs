@@ -81,6 +81,8 @@ pub enum StoreReply {
     Opened {
         /// Its number.
         checkpoint: u64,
+        /// After which Execution it was taken; empty for none.
+        execution: String,
         /// What had to be passed over to find it.
         passed_over: Vec<String>,
     },

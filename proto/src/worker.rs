@@ -139,6 +139,9 @@ pub enum WorkerEventBody {
     Snapshot {
         /// How long the worker stood still, in microseconds.
         pause_us: u64,
+        /// Why nothing could be handed over.
+        #[serde(default)]
+        failed: Option<String>,
     },
     /// The answer to `Restore`.
     Restored {
@@ -148,6 +151,9 @@ pub enum WorkerEventBody {
         losses: Vec<NotRestored>,
         /// Why there is nothing at all.
         failed: Option<String>,
+        /// Versions that are others than when it was saved, e.g. `numpy 2.3, now 2.4`; at most 100.
+        #[serde(default)]
+        differences: Vec<String>,
     },
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::checkpoints::Checkpointing;
 use crate::ids;
 use crate::profile::Network;
 use crate::step::{Action, Actor, Barrier, Namespace, Need, Resource, Step};
@@ -200,8 +201,7 @@ impl<'a> From<&'a crate::Tree> for Tree<'a> {
 
 fn shim_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planned]) {
     let shim = Actor::Shim;
-    let cgroup =
-        Action::Cgroup { memory_bytes: profile.limits.memory_bytes, processes: profile.limits.processes };
+    let cgroup = Action::Cgroup { memory_bytes: profile.limits.memory_bytes, processes: processes(profile) };
     let sum = "the kernel's own account of all processes together, which nobody inside can escape";
     steps.push(shim, Barrier::Cgroup, Need::BestEffort, cgroup, sum);
     if let Some(Quota::Project { id }) = host.workspace.quota {
@@ -352,6 +352,12 @@ fn init_steps(steps: &mut Steps, profile: &Profile, host: &Host, trees: &[Planne
 }
 
 /// Read-only folders that no other of them lies above.
+/// Processes and threads that there may be: the one that saves variables while the next cell runs is not the cell's.
+fn processes(profile: &Profile) -> u64 {
+    let saves = profile.checkpoints.when != Checkpointing::None;
+    profile.limits.processes.saturating_add(u64::from(saves))
+}
+
 fn covered(trees: &[Planned]) -> Vec<PathBuf> {
     trees
         .iter()
@@ -391,7 +397,7 @@ fn worker_steps(steps: &mut Steps, profile: &Profile, host: &Host) {
             limits.memory_bytes.saturating_add(limits.memory_bytes / 4).saturating_add(512 << 20),
             "an absurd request is a MemoryError at once; the shim's watch ends what grows",
         ),
-        (Processes, limits.processes, "counted in the nested user namespace, so it is this sandbox's own"),
+        (Processes, processes(profile), "counted in the nested user namespace, so it is this sandbox's own"),
     ] {
         steps.require(worker, Barrier::ResourceLimits, Action::Limit { resource, value }, reason);
     }

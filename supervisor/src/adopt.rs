@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::anchor::AnchorError;
 use crate::daemon::Daemon;
 use crate::launch::Launched;
-use crate::link::{self, LinkError};
+use crate::link::{self, Arrival, LinkError};
 use crate::log::chain;
 use crate::notebook::Survivor;
 use crate::prepare;
@@ -77,7 +77,7 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
     let _hold = daemon.runners.hold();
     for (notebook, mut survivors) in survivors {
         // What has ended comes before what lives.
-        survivors.sort_by_key(|survivor| !has_ended(survivor));
+        survivors.sort_by_key(|survivor| !has_ended(&survivor.arrivals));
         tracing::info!(%notebook, shims = survivors.len(), "notebook taken over");
         registry::adopt(daemon, notebook, survivors);
     }
@@ -105,17 +105,17 @@ async fn resume(daemon: &Daemon, worker: &WorkerId) -> Result<Survivor, AdoptErr
     if state.spare {
         return Err(AdoptError::Spare);
     }
-    let slot = daemon.slots.claim(state.slot);
+    // The ids of one that has ended may be another's by now.
+    let slot = match has_ended(&arrivals) {
+        true => None,
+        false => Some(daemon.slots.claim(state.slot).ok_or(AdoptError::Slot)?),
+    };
     let launched = Launched { worker: worker.clone(), reader, writer, slot, zygote: None };
-    let survivor = Survivor { launched, arrivals, state };
-    if survivor.launched.slot.is_none() && !has_ended(&survivor) {
-        return Err(AdoptError::Slot);
-    }
-    Ok(survivor)
+    Ok(Survivor { launched, arrivals, state })
 }
 
-fn has_ended(survivor: &Survivor) -> bool {
-    survivor.arrivals.iter().any(|arrival| {
+fn has_ended(arrivals: &[Arrival]) -> bool {
+    arrivals.iter().any(|arrival| {
         matches!(arrival.event.body, EventBody::WorkerEnded { .. } | EventBody::StartFailed { .. })
     })
 }

@@ -1,6 +1,8 @@
 //! One client: who it is, what it says, where it goes. Every request is answered, by whoever holds
 //! its [`Responder`]; nothing a client sends can do more than end its own connection.
 
+mod reader;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +10,10 @@ use std::time::Duration;
 use cellblock_proto::client::{ErrorCode, Hello, Reply, Request};
 use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::Task;
-use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
+use cellblock_proto::frame::{Frame, FrameError, Kind, Limits};
 use cellblock_proto::id::NotebookId;
 use cellblock_proto::{BUILD, PROTOCOL_MAX, PROTOCOL_MIN};
-use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
-use tokio::time::{Instant, timeout_at};
 
 use crate::checkpoints::{self, Ask};
 use crate::daemon::Daemon;
@@ -27,6 +26,8 @@ use crate::outbox::{BeginError, Client, Outbox, Payload, Responder};
 use crate::places::is_operator;
 use crate::profiles;
 use crate::registry;
+
+use self::reader::Reader;
 
 /// How long a new connection may be silent.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
@@ -45,9 +46,6 @@ const WORKER_META_BYTES: usize = 128 << 10;
 
 /// How long a frame may take to come, once it has begun: what has come of it is held all the while.
 const FRAME_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Read at once.
-const READ_BYTES: usize = 64 << 10;
 
 /// Why a connection ends before its client ends it.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +98,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
         uid,
         client: Client { outbox: Arc::clone(&outbox), codec: Codec::Json },
         files: files::Queue::default(),
-        reader: Reader { half: read, frames: FrameReader::new(LIMITS), buffer: vec![0; READ_BYTES] },
+        reader: Reader::new(read),
     };
     let mut is_refused = false;
     match connection.run().await {
@@ -134,7 +132,7 @@ pub(crate) async fn turn_away(socket: UnixStream, reason: String) {
     client.refuse(0, ErrorCode::Busy, reason);
     client.outbox.close();
     let (half, write) = socket.into_split();
-    let mut reader = Reader { half, frames: FrameReader::new(LIMITS), buffer: vec![0; READ_BYTES] };
+    let mut reader = Reader::new(half);
     let farewell = async {
         let _ = client.outbox.write_to(write).await;
         // It may be saying hello first.
@@ -150,48 +148,6 @@ struct Connection {
     client: Client,
     files: files::Queue,
     reader: Reader,
-}
-
-struct Reader {
-    half: OwnedReadHalf,
-    frames: FrameReader,
-    buffer: Vec<u8>,
-}
-
-impl Reader {
-    /// The next request; `None` when the client has ended the connection, torn frame or not.
-    async fn request(&mut self) -> Result<Option<Frame>, ConnectionError> {
-        let mut patience = None;
-        loop {
-            if let Some(frame) = self.frames.next_frame()? {
-                return if frame.kind == Kind::Request {
-                    Ok(Some(frame))
-                } else {
-                    Err(ConnectionError::Kind(frame.kind))
-                };
-            }
-            // Counted while we listen: that we did not for a while is not the client's fault.
-            if self.frames.pending_bytes() > 0 {
-                patience.get_or_insert_with(|| Instant::now() + FRAME_PATIENCE);
-            }
-            let read = self.half.read(&mut self.buffer);
-            let read = match patience {
-                Some(patience) => timeout_at(patience, read).await.map_err(|_| ConnectionError::Torn)?,
-                None => read.await,
-            };
-            match read? {
-                0 => return Ok(None),
-                count => self.frames.feed(&self.buffer[..count]),
-            }
-        }
-    }
-}
-
-impl Reader {
-    /// Reads on until the client has ended the connection too; nothing is kept.
-    async fn drain(&mut self) {
-        while self.half.read(&mut self.buffer).await.is_ok_and(|count| count > 0) {}
-    }
 }
 
 impl Connection {

@@ -20,7 +20,9 @@ pub(crate) enum Input {
     /// The worker is up.
     Ready,
     /// It has, or has not, what was saved of the one before it; said before it is up.
-    Restored { names: Vec<NameInfo>, told: Restoration },
+    Restored { execution: String, names: Vec<NameInfo>, told: Restoration },
+    /// What there was after this Execution is saved.
+    Saved { execution: ExecutionId },
     /// A checkpoint that was taken in the background has failed.
     NotSaved { reason: String },
     /// There is no worker.

@@ -13,8 +13,8 @@ use cellblock_proto::id::{NotebookId, WorkerId};
 use cellblock_proto::shim::{Checkpoints, Claim, Command, StartFailure, StartSpec, ZygoteSpec};
 use cellblock_proto::store::StoreOrder;
 use sandbox_profiles::{
-    Barrier, CheckpointPolicy, Checkpointing, Host, PATH_IN_SANDBOX, Profile, Step, Workspace, plan,
-    spare_plan, unplanned, zygote_plan,
+    Barrier, CheckpointPolicy, Checkpointing, Host, PATH_IN_SANDBOX, Profile, Serializer, Step, Workspace,
+    plan, spare_plan, unplanned, zygote_plan,
 };
 use tokio::net::UnixStream;
 
@@ -464,12 +464,18 @@ fn environment(order: &Order, ours: impl Fn(&str) -> Option<OsString>) -> Vec<(S
         ("CELLBLOCK_NATIVE", "/cellblock/libcellblock_native.so"),
         ("CELLBLOCK_CACHE", "/cellblock/cache"),
         ("CELLBLOCK_PROFILE", order.profile_name.as_str()),
-        ("CELLBLOCK_SERIALIZER", order.profile.checkpoints.serializer.key()),
     ];
     let preload: Vec<String> = order.profile.preload.iter().map(ToString::to_string).collect();
     let preload = Some(("CELLBLOCK_PRELOAD".to_owned(), preload.join(",")));
     let preload = preload.filter(|_| order.program == Program::Zygote);
-    let own = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(preload);
+    let serializer = order.profile.checkpoints.serializer;
+    let serializer = Some(("CELLBLOCK_SERIALIZER".to_owned(), serializer.key().to_owned()))
+        .filter(|_| serializer != Serializer::Cellblock);
+    let own = fixed
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into_iter()
+        .chain(preload)
+        .chain(serializer);
     let venv = order.python.environment.as_ref().and_then(|root| root.to_str());
     let venv = venv.map(|root| ("VIRTUAL_ENV".to_owned(), root.to_owned()));
     let mut environment: Vec<(String, String)> = own.chain(venv).collect();

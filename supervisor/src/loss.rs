@@ -4,6 +4,7 @@ use cellblock_proto::client::ErrorCode;
 use cellblock_proto::execution::{
     Death, End, NameChanges, NameInfo, NotRestored, NoticeTopic, Outcome, Output, Variables,
 };
+use cellblock_proto::id::ExecutionId;
 
 /// What the next Execution is told, with the losses in `untold`, which nobody was told of yet.
 pub(crate) fn notice(death: &Death, mut lost: Vec<String>, untold: Option<Output>) -> Output {
@@ -30,14 +31,18 @@ pub(crate) struct Restoration {
     pub(crate) losses: Vec<NotRestored>,
     /// Why nothing is.
     pub(crate) failed: Option<String>,
+    /// Versions that are others now.
+    pub(crate) differences: Vec<String>,
     /// Why it is not the newest.
     pub(crate) passed_over: Vec<String>,
+    /// Executions that have ended since it was taken, in order.
+    pub(crate) since: Vec<ExecutionId>,
 }
 
 /// What the next Execution is told when a new worker has loaded what was saved of the one before; `untold` is what
 /// went with that.
 pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restoration) -> Option<Output> {
-    let Restoration { checkpoint, losses, failed, passed_over } = told;
+    let Restoration { checkpoint, losses, failed, differences, passed_over, since } = told;
     let (cause, mut gone) = match untold {
         Some(Output::Notice { text, names, .. }) => (text, names),
         _ => (String::new(), Vec::new()),
@@ -49,26 +54,35 @@ pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restorat
     }
     gone.retain(|name| !back.iter().any(|info| info.name == *name));
     let missing: Vec<String> = losses.iter().map(|loss| format!("{} ({})", loss.path, loss.reason)).collect();
-    if let Some(damage) = passed_over.first() {
-        let but = if missing.is_empty() { String::new() } else { format!(", but for {}", list(&missing)) };
-        let text = format!(
-            "variables are back from checkpoint {checkpoint}{but}; newer ones are damaged ({damage}), and what \
-             had changed since is lost"
-        );
-        return Some(Output::Notice { topic: NoticeTopic::VariablesLost, text, names: gone });
-    }
-    if gone.is_empty() && missing.is_empty() {
+    let since: Vec<String> = since.iter().map(ToString::to_string).collect();
+    let is_all_there = gone.is_empty() && missing.is_empty() && since.is_empty() && passed_over.is_empty();
+    if is_all_there && differences.is_empty() {
         return None;
     }
     // The cause may have any words.
-    let head = cause.rsplit_once("): ").map_or(String::new(), |(head, _)| format!("{head})"));
-    let text = match (gone.is_empty(), missing.is_empty()) {
-        (false, _) => {
-            format!("{head}: its variables are back from the last checkpoint, but for {}", list(&gone))
-        }
-        (true, _) => format!("variables are back from the last checkpoint, but for {}", list(&missing)),
+    let mut text = match cause.rsplit_once("): ").filter(|_| !gone.is_empty()) {
+        Some((head, _)) => format!("{head}): its variables are back"),
+        None => "variables are back".to_owned(),
     };
-    Some(Output::Notice { topic: NoticeTopic::VariablesLost, text, names: gone })
+    match since.is_empty() && passed_over.is_empty() {
+        true => text.push_str(" from the last checkpoint"),
+        false => text.push_str(&format!(" from checkpoint {checkpoint}")),
+    }
+    match (gone.is_empty(), missing.is_empty()) {
+        (false, _) => text.push_str(&format!(", but for {}", list(&gone))),
+        (true, false) => text.push_str(&format!(", but for {}", list(&missing))),
+        (true, true) => {}
+    }
+    if let Some(damage) = passed_over.first() {
+        text.push_str(&format!("; newer ones are damaged ({damage}), and what had changed since is lost"));
+    } else if !since.is_empty() {
+        text.push_str(&format!("; what changed since then is lost, by {}", list(&since)));
+    }
+    if !differences.is_empty() {
+        text.push_str(&format!("; versions are others than when they were saved: {}", list(&differences)));
+    }
+    let topic = if is_all_there { NoticeTopic::Degraded } else { NoticeTopic::VariablesLost };
+    Some(Output::Notice { topic, text, names: gone })
 }
 
 /// Why there is no worker, when it ended before it could say anything.

@@ -13,13 +13,14 @@
 //! did not is concluded or refused exactly once.
 
 mod adoption;
+mod ending;
 mod leave;
 mod saving;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use cellblock_proto::client::{ErrorCode, WorkerState};
-use cellblock_proto::execution::{Death, End, ExecuteOptions, NameInfo, Outcome, Output, Variables};
+use cellblock_proto::execution::{Death, ExecuteOptions, NameInfo, Outcome, Output, Variables};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::Command;
@@ -87,6 +88,8 @@ pub(crate) struct Machine {
     names: KnownNames,
     /// What the next Execution is to be told.
     notice: Option<Output>,
+    /// Executions that have ended since the last checkpoint, the newest.
+    unsaved: VecDeque<ExecutionId>,
     /// This notebook's among all that want to run something, and what it is for when it has come.
     turn: Turn,
     leave: Option<ExecutionId>,
@@ -105,6 +108,7 @@ impl Machine {
             ended_count: 0,
             names: KnownNames::default(),
             notice: None,
+            unsaved: VecDeque::new(),
             turn,
             leave: None,
             adopting: false,
@@ -166,7 +170,8 @@ impl Machine {
                     self.send_held(out);
                 }
             }
-            Input::Restored { names, told } => self.restored(names, told),
+            Input::Restored { execution, names, told } => self.restored(&execution, names, told),
+            Input::Saved { execution } => self.saved(execution.as_str()),
             Input::NotSaved { reason } => self.not_saved(&reason),
             Input::StartFailed { code, message } => self.start_failed(code, &message, out),
             Input::Accepted { execution, position } => self.accepted(execution, position, out),
@@ -319,6 +324,7 @@ impl Machine {
         }
         if outcome.variables == Variables::Kept {
             self.names.apply(&outcome.names);
+            self.changed(execution, outcome.checkpoint.as_ref());
         }
         self.ensure(execution);
         self.take_notice_back(execution);
@@ -358,6 +364,7 @@ impl Machine {
     fn restart(&mut self, reason: String, out: &mut Vec<Action>) {
         // The variables go because somebody wants it: nobody needs to be told.
         self.notice = None;
+        self.unsaved.clear();
         for execution in self.held() {
             self.end_unrun(&execution, reason.clone(), out);
         }
@@ -441,51 +448,6 @@ impl Machine {
     fn start_if_held(&mut self, out: &mut Vec<Action>) {
         if !self.held().is_empty() {
             self.want_worker(out);
-        }
-    }
-
-    fn end_unrun(&mut self, execution: &ExecutionId, reason: String, out: &mut Vec<Action>) {
-        self.take_notice_back(execution);
-        let outcome = loss::unmeasured(End::Cancelled { reason }, Variables::Kept);
-        self.conclude(execution, None, outcome, Payload::default(), out);
-    }
-
-    fn end_by_death(
-        &mut self,
-        execution: &ExecutionId,
-        death: &Death,
-        lost: &[String],
-        out: &mut Vec<Action>,
-    ) {
-        let options = self.jobs.get(execution).and_then(|job| job.options.as_ref());
-        let variables = match options {
-            Some(options) if options.transactional => Variables::RolledBack,
-            _ => Variables::Lost { names: lost.to_vec() },
-        };
-        let outcome = loss::unmeasured(End::WorkerDied(death.clone()), variables);
-        self.conclude(execution, None, outcome, Payload::default(), out);
-    }
-
-    fn conclude(
-        &mut self,
-        execution: &ExecutionId,
-        outputs: Option<u64>,
-        outcome: Outcome,
-        payload: Payload,
-        out: &mut Vec<Action>,
-    ) {
-        if self.remove(execution).is_none() {
-            return;
-        }
-        self.ended_count += 1;
-        self.ended.push_back(execution.clone());
-        self.remembered.insert(execution.clone());
-        let execution = execution.clone();
-        out.push(Action::Conclude { execution, outputs, outcome: Box::new(outcome), payload });
-        while self.ended.len() > MAX_ENDED {
-            let Some(execution) = self.ended.pop_front() else { break };
-            self.remembered.remove(&execution);
-            out.push(Action::Forget { execution });
         }
     }
 }

@@ -3,7 +3,7 @@ mod life;
 
 use super::*;
 use crate::runners::Runners;
-use cellblock_proto::execution::NameChanges;
+use cellblock_proto::execution::{End, NameChanges};
 use proptest::prelude::*;
 use std::sync::Arc;
 use tokio::sync::Notify;

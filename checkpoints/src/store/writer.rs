@@ -4,6 +4,8 @@
 //! the manifest, `HEAD`. A crash between two of them leaves the old current checkpoint, and at most a file that
 //! nothing refers to yet.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Store;
@@ -30,6 +32,8 @@ pub struct Writer<'s> {
     stream: Option<Root>,
     /// Of the buffers: they follow the last of them, so that new buffers lie one behind the other in the pack.
     recipes: Vec<Vec<u8>>,
+    /// Chunks of the stream and recipes that were there before, and whether their bytes still are what they were.
+    looked_at: RefCell<HashMap<Hash, bool>>,
 }
 
 /// A checkpoint that will be found after a crash of the machine.
@@ -86,12 +90,28 @@ pub enum WriteError {
 impl<'s> Writer<'s> {
     pub(crate) fn new(store: &'s mut Store, quota_bytes: u64) -> Self {
         let (layout, recipes) = (Vec::new(), Vec::new());
-        Writer { store, quota_bytes, pack: None, layout, buffer_bytes: 0, stream: None, recipes }
+        let looked_at = RefCell::default();
+        Writer { store, quota_bytes, pack: None, layout, buffer_bytes: 0, stream: None, recipes, looked_at }
     }
 
     /// The length in bytes of a chunk that need not be added: the store has it in a form that serves as `kind`.
+    ///
+    /// What is not a buffer's is read: a checkpoint that counts on a damaged stream could not be loaded at all. To read
+    /// all buffers would cost as much as to write them; that is done when a worker has mapped them.
     pub fn knows(&self, hash: &Hash, kind: Kind) -> Option<u32> {
-        self.find(hash, kind).map(|place| place.entry.length)
+        let place = self.find(hash, kind)?;
+        if kind == Kind::Other && !self.is_as_it_was(&place) {
+            return None;
+        }
+        Some(place.entry.length)
+    }
+
+    fn is_as_it_was(&self, place: &Place) -> bool {
+        if place.pack == self.store.next {
+            return true;
+        }
+        let mut looked_at = self.looked_at.borrow_mut();
+        *looked_at.entry(place.entry.hash).or_insert_with(|| self.store.reader.packs.read(place).is_ok())
     }
 
     /// Adds a chunk of 1 to [`CHUNK_BYTES`] bytes, when it is not known yet.
@@ -262,7 +282,8 @@ impl<'s> Writer<'s> {
 impl Chunks for Writer<'_> {
     fn find(&self, hash: &Hash, kind: Kind) -> Option<Place> {
         let new = self.pack.as_ref().and_then(|pack| pack.find(hash, kind));
-        new.or_else(|| self.store.reader.packs.find(hash, kind))
+        let is_damaged = || self.looked_at.borrow().get(hash) == Some(&false);
+        new.or_else(|| self.store.reader.packs.find(hash, kind).filter(|_| !is_damaged()))
     }
 
     fn read(&self, place: &Place) -> Result<Vec<u8>, ChunkError> {

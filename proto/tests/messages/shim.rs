@@ -37,6 +37,7 @@ pub(super) fn commands() -> Vec<Sample> {
             .payload(b"df.mea"),
         make("end", Command::End { reason: "restart was asked for".into() }),
         make("leave", Command::Leave { execution: id("e-2") }),
+        make("settled", Command::Settled { execution: id("e-2") }),
         Sample::new("save", Message::Command(Command::Save), 10),
     ]
 }
@@ -82,9 +83,11 @@ pub(super) fn events() -> Vec<Sample> {
             1,
             EventBody::Restored {
                 checkpoint: 42,
+                execution: "e-1".into(),
                 names: vec![name("df", Some(96))],
                 losses: losses(),
                 failed: None,
+                differences: vec!["numpy 2.3.1, now 2.4.0".into()],
                 passed_over: vec!["`manifests/43`: it is cut off".into()],
             },
         ),
@@ -189,5 +192,6 @@ fn state() -> ShimState {
         names: vec![name("df", None)],
         executions: 12,
         spare: false,
+        unsaved: vec![id("e-0")],
     }
 }

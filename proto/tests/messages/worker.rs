@@ -80,9 +80,10 @@ fn events() -> Vec<Sample> {
         names: NameChanges { added: vec![name("df", Some(96))], ..NameChanges::default() },
         losses,
         failed,
+        differences: vec!["numpy 2.3.1, now 2.4.0".into()],
     };
     let mut all = vec![
-        make("snapshot", 81, WorkerEventBody::Snapshot { pause_us: 2_700 }),
+        make("snapshot", 81, WorkerEventBody::Snapshot { pause_us: 2_700, failed: None }),
         make("restored", 1, restored(losses(), None)),
         make("restored_not", 1, restored(vec![], Some("there is no checkpoint".into()))),
         make("ready", 0, ready),

@@ -25,6 +25,7 @@ impl Machine {
             self.phase = Phase::Starting { launched: true };
         }
         self.names = state.names.iter().collect();
+        self.unsaved = state.unsaved.iter().cloned().collect();
         if let Some(running) = &state.running {
             actions.extend(self.on(Input::Accepted { execution: running.clone(), position: 0 }));
             actions.extend(self.on(Input::Started { execution: running.clone() }));

@@ -1,16 +1,39 @@
 //! What the next Execution is told of saved variables.
 
-use cellblock_proto::execution::{NameChanges, NameInfo, NoticeTopic, Output};
+use cellblock_proto::execution::{Checkpoint, NameChanges, NameInfo, NoticeTopic, Output};
+use cellblock_proto::id::ExecutionId;
 
 use super::Machine;
 use crate::loss::{self, Restoration};
 
+/// Executions without a checkpoint that are told by name.
+const MOST_UNSAVED: usize = 100;
+
 impl Machine {
     /// The new worker has what was saved of the one before it, or has not.
-    pub(super) fn restored(&mut self, names: Vec<NameInfo>, told: Restoration) {
+    pub(super) fn restored(&mut self, execution: &str, names: Vec<NameInfo>, mut told: Restoration) {
+        self.saved(execution);
+        told.since = std::mem::take(&mut self.unsaved).into();
         let back = NameChanges { added: names, ..NameChanges::default() };
         self.names.apply(&back);
         self.notice = loss::restored(self.notice.take(), &back.added, told);
+    }
+
+    /// An Execution has ended; what it changed is not saved unless it says so.
+    pub(super) fn changed(&mut self, execution: &ExecutionId, checkpoint: Option<&Checkpoint>) {
+        self.unsaved.push_back(execution.clone());
+        match checkpoint {
+            Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) => self.unsaved.clear(),
+            _ if self.unsaved.len() > MOST_UNSAVED => drop(self.unsaved.pop_front()),
+            _ => {}
+        }
+    }
+
+    /// What there was after this one is saved.
+    pub(super) fn saved(&mut self, execution: &str) {
+        if let Some(at) = self.unsaved.iter().position(|unsaved| unsaved.as_str() == execution) {
+            self.unsaved.drain(..=at);
+        }
     }
 
     /// A checkpoint has failed whose Execution has ended already. What is told already is worse.

@@ -46,9 +46,18 @@ impl Notebook {
                     }
                 }
             }
-            EventBody::Restored { checkpoint, names, losses, failed, passed_over } => {
-                let told = Restoration { checkpoint, losses, failed, passed_over };
-                self.came_back(names, told);
+            EventBody::Restored {
+                checkpoint,
+                execution,
+                names,
+                losses,
+                failed,
+                differences,
+                passed_over,
+            } => {
+                let since = Vec::new();
+                let told = Restoration { checkpoint, losses, failed, differences, passed_over, since };
+                self.came_back(execution, names, told);
             }
             EventBody::Saved(checkpoint) => {
                 if let Some(Asked::Question(responder)) = self.asked.remove(&request) {
@@ -58,8 +67,12 @@ impl Notebook {
             EventBody::Checkpoint { execution, checkpoint } => {
                 tracing::debug!(%execution, ?checkpoint, "checkpoint");
                 self.publish(&execution, &checkpoint);
-                if let Checkpoint::Failed { reason } = checkpoint {
-                    self.decide(Input::NotSaved { reason });
+                match checkpoint {
+                    Checkpoint::Failed { reason } => self.decide(Input::NotSaved { reason }),
+                    Checkpoint::Saved { .. } | Checkpoint::Partial { .. } => {
+                        self.decide(Input::Saved { execution });
+                    }
+                    Checkpoint::Pending => {}
                 }
             }
             EventBody::StartFailed { failure: StartFailure::Warm { why } } if self.start_cold(&why) => {}
@@ -190,13 +203,16 @@ impl Notebook {
                     }
                 }
                 Action::Accepted { execution, position } => {
+                    self.settled(&execution);
                     self.records.ensure(&execution).accepted = Some(position);
                 }
                 Action::Conclude { execution, outputs, outcome, payload } => {
+                    self.settled(&execution);
                     tracing::info!(%execution, end = end_name(&outcome.end), "execution ended");
                     self.records.end(&execution, outputs, *outcome, payload);
                 }
                 Action::Refuse { execution, code, message } => {
+                    self.settled(&execution);
                     for reader in self.records.forget(&execution) {
                         reader.refuse(code, &message);
                     }
@@ -208,6 +224,13 @@ impl Notebook {
                 }
                 Action::Gone => self.gone(),
             }
+        }
+    }
+
+    /// A worker that has ended may have given it back: the daemon after us is not to run it again.
+    fn settled(&mut self, execution: &ExecutionId) {
+        for retired in &mut self.retired {
+            retired.writer.push(&Command::Settled { execution: execution.clone() }, 0, &[]);
         }
     }
 

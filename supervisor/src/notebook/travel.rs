@@ -65,7 +65,7 @@ impl Notebook {
     }
 
     /// The new worker has loaded what it begins with, or could not.
-    pub(super) fn came_back(&mut self, mut names: Vec<NameInfo>, told: Restoration) {
+    pub(super) fn came_back(&mut self, execution: String, mut names: Vec<NameInfo>, told: Restoration) {
         names.sort_by(|a, b| a.name.cmp(&b.name));
         let Restoration { checkpoint, losses, failed, .. } = &told;
         tracing::info!(checkpoint, names = names.len(), losses = losses.len(), failed, "variables loaded");
@@ -73,7 +73,7 @@ impl Notebook {
             Some(reason) => Reply::Error { code: ErrorCode::Checkpoint, message: reason.clone() },
             None => Reply::Restored { checkpoint: *checkpoint, names: names.clone(), losses: losses.clone() },
         });
-        self.decide(Input::Restored { names, told });
+        self.decide(Input::Restored { execution, names, told });
     }
 
     /// The new worker is up.

@@ -15,6 +15,7 @@ fn state() -> ShimState {
         names: Vec::new(),
         executions: 4,
         spare: false,
+        unsaved: Vec::new(),
     }
 }
 

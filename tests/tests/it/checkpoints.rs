@@ -284,7 +284,7 @@ fn what_ends_the_worker_that_loads_it_is_told_with_the_way_out(setup: Setup) {
 }
 
 fn who_asks_for_a_checkpoint_where_there_is_none_is_told(setup: Setup) {
-    let daemon = Daemon::start(setup);
+    let daemon = with(setup, "none");
     let ran = daemon.notebook("a").run_with("x = 1", wait_for_it()).ok();
     let Some(Checkpoint::Failed { reason }) = &ran.outcome.checkpoint else { panic!("{ran:?}") };
     assert!(reason.contains("set `when`"), "{reason}");

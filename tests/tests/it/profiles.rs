@@ -72,7 +72,7 @@ fn what_a_profile_and_its_base_say_reaches_the_worker(setup: Setup) {
         try: open('/data/x', 'w')\n\
         except OSError as error: print(error.errno)";
     let ran = daemon.notebook_under("mine", "mine").run(code);
-    assert_eq!(ran.ok().stdout(), "99 33\n1 2 True False\n['mine.toml', 'team.toml']\n30\n");
+    assert_eq!(ran.ok().stdout(), "99 34\n1 2 True False\n['mine.toml', 'team.toml']\n30\n");
     // Without the profile there is none of it.
     let code =
         "import os; print('A' in os.environ, os.environ['PATH'].endswith('sbin'), os.path.exists('/data'))";

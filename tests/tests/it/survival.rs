@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use cellblock_proto::client::{Reply, Request};
-use cellblock_proto::execution::{Death, End, Output, StreamName};
+use cellblock_proto::execution::{Death, End, ExecuteOptions, Output, StreamName};
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::notebook::{Notebook, Sent};
 use cellblock_tests::setup::Setup;
@@ -16,6 +16,7 @@ as_root_and_user!(
     killed_daemon_keeps_variables_and_queue,
     execution_sent_again_under_its_id_does_not_run_twice,
     lost_shim_ends_its_sandbox_at_once_and_the_next_cell_works,
+    what_a_dead_worker_gave_back_runs_once_however_often_the_daemon_is_killed,
     daemon_told_to_end_leaves_its_workers_to_the_next,
     anchor_that_is_killed_takes_its_workers_along_and_is_replaced,
 );
@@ -26,6 +27,11 @@ const PRINT: &str = "for n in range(1_000_000): print(f'{n:010d}', 'x' * 88)";
 
 fn line_bytes(number: u32) -> Vec<u8> {
     format!("{number:010} {}\n", "x".repeat(88)).into_bytes()
+}
+
+/// What is lost stays so.
+fn forgetful(setup: Setup) -> Setup {
+    setup.profile("default", "version = 1\nbase = 'default'\ncheckpoints.when = 'none'\n")
 }
 
 fn kill(pid: u32) {
@@ -128,6 +134,36 @@ fn killed_daemon_keeps_variables_and_queue(setup: Setup) {
     assert_eq!(notebook.status().worker_pid, worker);
 }
 
+fn what_a_dead_worker_gave_back_runs_once_however_often_the_daemon_is_killed(setup: Setup) {
+    let mut daemon = Daemon::start(setup.lasting());
+    let mut other = daemon.notebook("b");
+    other.run("y = 7").ok();
+    let mut notebook = daemon.notebook("a");
+    // Its output is never read, so its shim keeps it, and with it what comes behind.
+    let options = ExecuteOptions { stop_on_error: false, ..ExecuteOptions::default() };
+    let mut first = notebook.start_with("print('x')\nimport time; time.sleep(60)", options.clone());
+    notebook.until_accepted(&mut first);
+    let mut second = notebook.start_with("with open('count', 'a') as file: file.write('once ')", options);
+    notebook.until_accepted(&mut second);
+    let worker = wait::within(wait::PATIENCE, || daemon.notebook("a").status().worker_pid).unwrap();
+    drop(notebook);
+    kill(worker);
+    let mut notebook = daemon.notebook("a");
+    let again = notebook.attach(&second.execution, 0);
+    notebook.finish(again).ok();
+    drop(notebook);
+    for _ in 0..3 {
+        let before = daemon.notebook("b").status().worker_pid;
+        daemon.kill_hard();
+        daemon.restart();
+        let mut other = daemon.notebook("b");
+        assert_eq!(other.run("print(y)").ok().stdout(), "7\n");
+        // Its ids are its own, whatever those of an ended worker were.
+        assert_eq!(other.status().worker_pid, before, "{}", daemon.log());
+    }
+    assert_eq!(daemon.notebook("a").run("print(open('count').read())").ok().stdout(), "once \n");
+}
+
 fn execution_sent_again_under_its_id_does_not_run_twice(setup: Setup) {
     let mut daemon = Daemon::start(setup.lasting());
     let code = "with open('count', 'a') as file: print('once', file=file)\nprint('told')";
@@ -153,7 +189,7 @@ fn execution_sent_again_under_its_id_does_not_run_twice(setup: Setup) {
 }
 
 fn lost_shim_ends_its_sandbox_at_once_and_the_next_cell_works(setup: Setup) {
-    let daemon = Daemon::start(setup);
+    let daemon = Daemon::start(forgetful(setup));
     let mut bystander = daemon.notebook("bystander");
     bystander.run("y = 7").ok();
     let bystanders: Vec<_> = daemon.processes();
@@ -194,7 +230,7 @@ fn daemon_told_to_end_leaves_its_workers_to_the_next(setup: Setup) {
 }
 
 fn anchor_that_is_killed_takes_its_workers_along_and_is_replaced(setup: Setup) {
-    let daemon = Daemon::start(setup);
+    let daemon = Daemon::start(forgetful(setup));
     let (mut one, mut other) = (daemon.notebook("one"), daemon.notebook("other"));
     one.run("x = 1").ok();
     other.run("y = 1").ok();

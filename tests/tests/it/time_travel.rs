@@ -27,6 +27,8 @@ in_one_mode!(
     the_end_waits_for_what_is_being_saved,
     a_checkpoint_that_is_not_there_ends_no_worker,
     spares_are_claimed_with_checkpoints,
+    what_was_not_saved_is_told_as_gone,
+    a_damaged_stream_is_passed_over,
 );
 
 fn with(setup: Setup, table: &str) -> Daemon {
@@ -351,6 +353,46 @@ fn the_end_waits_for_what_is_being_saved(setup: Setup) {
     notebook.client.tell(&Request::Close { notebook: id });
     let mut notebook = daemon.notebook("a");
     assert_eq!(print(&mut notebook, "len(data)"), "60000000");
+}
+
+fn what_was_not_saved_is_told_as_gone(setup: Setup) {
+    let daemon = waiting(setup);
+    let mut notebook = daemon.notebook("a");
+    notebook.run("x = 1").ok();
+    let none = ExecuteOptions { checkpoint: Some(Checkpointing::None), ..ExecuteOptions::default() };
+    let sent = notebook.start_with("x = 2", none);
+    let unsaved = sent.execution.to_string();
+    notebook.finish(sent).ok();
+    die(&mut notebook);
+    let ran = notebook.run("print(x)").ok();
+    assert_eq!(ran.stdout(), "1\n");
+    let [(text, _)] = &ran.notices()[..] else { panic!("{ran:?}") };
+    assert!(text.contains("since then is lost") && text.contains(&unsaved), "{text}");
+    // Once.
+    assert_eq!(notebook.run("x = 3").ok().notices(), []);
+    die(&mut notebook);
+    assert_eq!(notebook.run("pass").ok().notices(), []);
+}
+
+fn a_damaged_stream_is_passed_over(setup: Setup) {
+    let daemon = waiting(setup);
+    let mut notebook = daemon.notebook("a");
+    notebook.run("x = 'first'").ok();
+    notebook.run("x = 'second'").ok();
+    die(&mut notebook);
+    let pack = packs(&daemon).pop().unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    // The first chunk behind the header: small, so it is the stream's.
+    bytes[4_100] ^= 1;
+    fs::write(&pack, &bytes).unwrap();
+    let ran = notebook.run("print(x)").ok();
+    assert_eq!(ran.stdout(), "first\n");
+    let [(text, _)] = &ran.notices()[..] else { panic!("{ran:?}") };
+    assert!(text.contains("checkpoint 1") && text.contains("damaged"), "{text}");
+    // What is saved from here on does not count on what is damaged.
+    notebook.run("x = 'second'").ok();
+    die(&mut notebook);
+    assert_eq!(notebook.run("print(x)").ok().stdout(), "second\n");
 }
 
 fn spares_are_claimed_with_checkpoints(setup: Setup) {

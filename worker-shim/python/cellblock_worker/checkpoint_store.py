@@ -11,17 +11,14 @@ import json
 import os
 import platform
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 from . import checkpoint
+from .checkpoint import versions
 from .checkpoint_native import CheckpointError, CheckpointNative, Extent, Saved
 
-# As the store: what is longer it would cut or refuse.
-_VERSION_CHARACTERS = 100
 _MOST_FDS = 252
 
 
@@ -32,22 +29,11 @@ def offer(
     part = {
         "execution": execution,
         "python": platform.python_version(),
-        "packages": _packages(),
+        "packages": versions.of_packages(saved.packages),
         "names": saved.names,
         "left_out": saved.left_out,
     }
     return native.save(to.fileno(), saved.stream, saved.buffers, json.dumps(part).encode(), forked=forked)
-
-
-def _packages() -> dict[str, str]:
-    """Those that have been imported and say their version."""
-    found = {}
-    for name, module in list(sys.modules.items()):
-        # Not through `getattr`: a module may have a hook that imports.
-        version = vars(module).get("__version__") if isinstance(module, ModuleType) else None
-        if "." not in name and type(version) is str:
-            found[name] = version[:_VERSION_CHARACTERS]
-    return found
 
 
 @dataclass(frozen=True)
@@ -77,6 +63,11 @@ class Opened:
         finally:
             for fd in files:
                 os.close(fd)
+
+    def differences(self) -> list[str]:
+        """The versions that are others here than where it was saved, one line each."""
+        manifest = self.description["manifest"]
+        return versions.differences(manifest["python"], manifest["packages"])
 
     def load(self, native: CheckpointNative, namespace: dict[str, Any], shell: Any) -> checkpoint.Loaded:
         """Binds what is in it."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from . import names
+
 # Budgets in characters; an error's meta must stay well below the 128 KiB of a message.
 NAME = 200
 VALUE = 16_000
@@ -28,14 +30,31 @@ CellOf = Callable[[str], "tuple[str, int] | None"]
 def text_of(error: BaseException | None) -> str:
     """`str(error)`, whatever that does."""
     try:
-        return clipped(str(error), VALUE)
+        return clipped(str(error), VALUE) + _why_missing(error)
     except BaseException as failure:
         return f"<str() of this {type(error).__name__} raised {type(failure).__name__}>"
+
+
+def _why_missing(error: BaseException | None) -> str:
+    """Of a name of the user's that a restore has left unbound."""
+    name = error.name if type(error) is NameError else None
+    reason = names.missing.get(name) if type(name) is str else None
+    if reason is None or error is None:
+        return ""
+    raised_in = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        raised_in = frame.f_globals.get("__name__", "")
+    # Another module may lack a name of its own that is called the same.
+    return f"; it was not restored: {clipped(reason, CODE)}" if raised_in == "__main__" else ""
 
 
 def report(name: str, error: BaseException | None, blocks: list[str], cell_of: CellOf) -> dict[str, Any]:
     """The wire form of an exception. `blocks` is IPython's traceback."""
     budget = TRACEBACK
+    why = _why_missing(error)
+    if why:
+        # The last line of what IPython shows is the exception's text.
+        blocks = [*blocks[:-1], blocks[-1].rstrip("\n") + why] if blocks else blocks
     wire: dict[str, Any] = {
         "name": clipped(name, NAME),
         "value": text_of(error),

@@ -100,9 +100,10 @@ class Executor:
         assert self._saver is not None
         with self._text.muted():
             if "snapshot" in command.body:
-                self._saver.save(command.body["snapshot"]["execution"], fd)
+                # In the cells' context: what they have set in it is saved, and set again for them.
+                self._context.run(self._saver.save, command.body["snapshot"]["execution"], fd)
             else:
-                self._saver.restore(fd)
+                self._context.run(self._saver.restore, fd)
                 self._names = names.snapshot(self._shell.user_ns, self._shell.user_ns_hidden)
 
     def _answer(self, command: Command) -> tuple[Any, bytes]:

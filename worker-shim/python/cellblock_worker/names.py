@@ -27,6 +27,9 @@ _skipped = set(_INTERPRETER)
 
 Snapshot = dict[str, int]
 
+# Names that a restore has left unbound, with the reason, until the user binds them again.
+missing: dict[str, str] = {}
+
 _type_name = type.__dict__["__qualname__"].__get__
 _module_dict = vars(ModuleType)["__dict__"].__get__
 _type_dict = vars(type)["__dict__"].__get__
@@ -36,12 +39,14 @@ _SIZED = (int, float, complex, bool, str, bytes, bytearray, type(None))
 
 def snapshot(namespace: dict[str, Any], hidden: dict[str, Any]) -> Snapshot:
     """Names and identities. Identities may be used again; nothing is kept alive for this."""
-    missing = object()
+    absent = object()
     found = {
         name: id(value)
         for name, value in list(namespace.items())
-        if type(name) is str and name not in _skipped and hidden.get(name, missing) is not value
+        if type(name) is str and name not in _skipped and hidden.get(name, absent) is not value
     }
+    for name in [name for name in missing if name in namespace]:
+        del missing[name]
     numbered = [name for name in found if name[:1] == "_" and _NUMBERED.fullmatch(name)]
     _skipped.update(numbered)
     for name in numbered:

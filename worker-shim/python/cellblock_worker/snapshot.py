@@ -35,6 +35,10 @@ class Snapshot:
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(within_seconds * 1_000))
 
+    def fileno(self) -> int:
+        """Readable when it has ended."""
+        return self._pidfd
+
     def kill(self) -> None:
         """Ends it, whatever it does."""
         with contextlib.suppress(ProcessLookupError):
@@ -53,8 +57,8 @@ class Forks:
         self._fork_aside = ctypes.PyDLL(path).cellblock_fork_aside
         self._fork_aside.argtypes = [ctypes.c_void_p]
 
-    def aside(self, keep: int) -> Snapshot | None:
-        """Forks. None in the new process, which has kept one descriptor, and must leave by `os._exit`.
+    def aside(self, *keep: int) -> Snapshot | None:
+        """Forks. None in the new process, which has kept some descriptors, and must leave by `os._exit`.
 
         # Errors
         `OSError`: there is no new process.
@@ -72,7 +76,7 @@ class Forks:
         return Snapshot(pidfd.value)
 
 
-def _be_nobody(keep: int) -> None:
+def _be_nobody(keep: tuple[int, ...]) -> None:
     gc.disable()
     for number in signal.valid_signals():
         # An interrupt goes to all processes of the sandbox, and is meant for the cell.
@@ -81,12 +85,12 @@ def _be_nobody(keep: int) -> None:
             signal.signal(number, wanted)
     null = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
-        if standard != keep:
+        if standard not in keep:
             os.dup2(null, standard)
     for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         # Where a file of the user's stands is asked of its descriptor.
         with contextlib.suppress(OSError):
-            if fd > 2 and fd != keep and not stat.S_ISREG(os.fstat(fd).st_mode):
+            if fd > 2 and fd not in keep and not stat.S_ISREG(os.fstat(fd).st_mode):
                 os.close(fd)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)

@@ -35,7 +35,8 @@ def run():
 """
 _SAVE = """
 run()
-saved = checkpoint_store.offer(native, checkpoint.save(vars(main), {}), peer, "e1", forked=True)
+saved = checkpoint.save(checkpoint.Subject(vars(main)))
+saved = checkpoint_store.offer(native, saved, peer, "e1", forked=True)
 print("saved", saved.id, saved.written)
 """
 _LOAD = """

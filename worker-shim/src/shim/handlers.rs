@@ -86,6 +86,7 @@ impl Shim {
             Command::Query(query) => self.query(request, query, frame.payload),
             Command::End { reason } => self.end(reason),
             Command::Save => self.save_for(request),
+            Command::Settled { execution } => self.outbox.settled(&execution),
         }
     }
 
@@ -115,6 +116,7 @@ impl Shim {
             names: self.names.iter().cloned().collect(),
             executions: self.executions.ended,
             spare: self.is_nobodys,
+            unsaved: self.saver.as_ref().map_or_else(Vec::new, Saver::unsaved),
         }
     }
 
@@ -328,13 +330,13 @@ impl Shim {
                 }
                 self.finish(end, execution_count, names, Variables::Kept, expressions, payload);
             }
-            WorkerEventBody::Snapshot { pause_us } => self.snapshot_taken(pause_us),
-            WorkerEventBody::Restored { names, losses, failed } => {
+            WorkerEventBody::Snapshot { pause_us, failed } => self.snapshot_taken(pause_us, failed),
+            WorkerEventBody::Restored { names, losses, failed, differences } => {
                 if !self.is_restoring() {
                     return self.protocol_broken("restored, which it was not asked for".to_owned());
                 }
                 self.names.apply(&names);
-                self.restored(names.added, losses, failed);
+                self.restored(names.added, losses, failed, differences);
             }
             WorkerEventBody::Answer(answer) => {
                 // An answer that nobody waits for would only fill our memory.

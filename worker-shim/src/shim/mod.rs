@@ -13,6 +13,7 @@ mod executions;
 mod handlers;
 mod memory;
 mod meter;
+mod orders;
 mod outbox;
 mod processes;
 mod processor;
@@ -29,11 +30,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use cellblock_proto::frame::{FrameReader, Limits as FrameLimits};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
-use cellblock_proto::shim::{Claim, Command, EventBody, StartFailure, StartSpec, ZygoteSpec};
+use cellblock_proto::shim::{Claim, EventBody, StartFailure, StartSpec};
 use cellblock_steps::StepError;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -44,6 +45,7 @@ use self::disk::Disk;
 use self::executions::{Cause, Executions};
 use self::memory::Memory;
 use self::meter::Meter;
+use self::orders::{First, cgroups, first_command};
 use self::outbox::Outbox;
 use self::processor::Processor;
 pub use self::saver::Places;
@@ -150,46 +152,6 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     }
     drop((outer, groups));
     shim.serve()
-}
-
-/// The descriptors behind our program's, by what they are for.
-fn cgroups(kinds: &[OsString]) -> anyhow::Result<Vec<Folder>> {
-    let mut groups = Vec::new();
-    for (number, kind) in (PROGRAM_FD + 1..).zip(kinds) {
-        let descriptor =
-            sys::inherited(number).with_context(|| format!("descriptor {number} must be a cgroup"))?;
-        let folder = kind.to_str().and_then(|kind| Folder::parse(kind, descriptor));
-        groups.push(folder.context("an unknown kind of cgroup")?);
-    }
-    Ok(groups)
-}
-
-/// What a shim can be told to be.
-enum First {
-    Worker(Box<StartSpec>),
-    Zygote(Box<ZygoteSpec>),
-}
-
-fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::Result<First> {
-    let frame = loop {
-        if let Some(frame) = reader.next_frame()? {
-            break frame;
-        }
-        let mut bytes = [0; 16 << 10];
-        match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut bytes))? {
-            0 => bail!("the supervisor went away before it said what to start"),
-            count => reader.feed(&bytes[..count]),
-        }
-    };
-    let (build, first) = match frame.message()? {
-        Command::Start(spec) => (spec.build.clone(), First::Worker(spec)),
-        Command::Zygote(spec) => (spec.start.build.clone(), First::Zygote(spec)),
-        _ => bail!("the first command must be Start or Zygote"),
-    };
-    if build != cellblock_proto::BUILD {
-        bail!("the supervisor is of build {build}, this shim of {}", cellblock_proto::BUILD);
-    }
-    Ok(first)
 }
 
 /// A worker that has just been started.

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::Kind;
+use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::{Event, EventBody};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
@@ -17,6 +18,8 @@ const AT_ONCE: usize = 16;
 struct Kept {
     seq: u64,
     bytes: Vec<u8>,
+    /// What it gives back.
+    returned: Option<ExecutionId>,
 }
 
 /// Events on their way.
@@ -39,9 +42,13 @@ impl Outbox {
     /// Adds an event.
     pub fn push(&mut self, body: EventBody, payload: Vec<u8>) {
         self.last_seq += 1;
+        let returned = match &body {
+            EventBody::Returned { execution, .. } => Some(execution.clone()),
+            _ => None,
+        };
         let bytes = encode(&Event { seq: self.last_seq, body }, 0, payload);
         self.kept_bytes += bytes.len();
-        self.kept.push_back(Kept { seq: self.last_seq, bytes });
+        self.kept.push_back(Kept { seq: self.last_seq, bytes, returned });
     }
 
     /// Adds a frame that nobody will ask for again.
@@ -59,6 +66,18 @@ impl Outbox {
             }
         }
         self.kept.len() < before
+    }
+
+    /// What was given back is not to be once more.
+    pub fn settled(&mut self, execution: &ExecutionId) {
+        // What has not been sent cannot be meant.
+        let mut sent = self.kept.iter().take(self.cursor);
+        if let Some(at) = sent.position(|kept| kept.returned.as_ref() == Some(execution))
+            && let Some(kept) = self.kept.remove(at)
+        {
+            self.kept_bytes -= kept.bytes.len();
+            self.cursor -= 1;
+        }
     }
 
     /// Begins anew for another connection, behind what its supervisor has.
@@ -153,7 +172,6 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use cellblock_proto::frame::{FrameReader, Limits};
-    use cellblock_proto::id::ExecutionId;
 
     fn started(n: usize) -> EventBody {
         let execution: ExecutionId = format!("e{n}").parse().expect("a legal id");
@@ -204,6 +222,28 @@ mod tests {
         drop(ours);
         let wanted: Vec<u64> = (1..=100).chain([0, 0]).collect();
         assert_eq!(reading.join().expect("read"), wanted);
+    }
+
+    #[test]
+    fn what_is_settled_is_not_given_back_again() {
+        let mut outbox = Outbox::default();
+        let execution: ExecutionId = "e7".parse().expect("a legal id");
+        outbox.push(started(1), vec![]);
+        let options = cellblock_proto::execution::ExecuteOptions::default();
+        outbox.push(EventBody::Returned { execution: execution.clone(), options }, vec![0; 10]);
+        outbox.push(started(3), vec![]);
+        outbox.settled(&execution);
+        let (ours, mut theirs) = UnixStream::pair().expect("a socketpair");
+        outbox.write(ours.as_fd()).expect("written");
+        drop(ours);
+        assert_eq!(read(&mut theirs), [1, 2, 3], "it had not been given back");
+        outbox.settled(&execution);
+        outbox.rewind(0);
+        let (ours, mut theirs) = UnixStream::pair().expect("a socketpair");
+        outbox.write(ours.as_fd()).expect("written");
+        drop(ours);
+        assert_eq!(read(&mut theirs), [1, 3]);
+        assert!(outbox.taken(3) && outbox.is_empty() && outbox.kept_bytes() == 0);
     }
 
     #[test]

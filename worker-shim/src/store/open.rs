@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, bail};
-use cellblock_checkpoints::{Manifest, Reader};
+use cellblock_checkpoints::{Manifest, ReadError, Reader};
 use cellblock_proto::store::StoreReply;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -36,16 +36,14 @@ type Run = (usize, u64, u64);
 /// Hands one over.
 pub fn open(folder: BorrowedFd<'_>, socket: BorrowedFd<'_>, id: Option<u64>) -> anyhow::Result<()> {
     let reader = Reader::open(folder)?;
-    let (manifest, passed_over) = match id {
-        Some(id) => (reader.manifest(id)?, Vec::new()),
-        None => {
-            let head = reader.head()?;
-            let found = head.manifest.or_else(|| newest_in_parts(&reader));
-            (found.context("there is no checkpoint")?, head.passed_over)
+    let Found { manifest, stream, passed_over } = match id {
+        Some(id) => {
+            let manifest = reader.manifest(id)?;
+            let stream = stream_of(&reader, &manifest)?;
+            Found { manifest, stream, passed_over: Vec::new() }
         }
+        None => current(&reader)?,
     };
-    let mut stream = memfd("stream")?;
-    reader.stream(&manifest, &mut stream)?;
     let mut packs = BTreeMap::new();
     let mut files = Vec::new();
     let mut buffers = Vec::new();
@@ -68,21 +66,51 @@ pub fn open(folder: BorrowedFd<'_>, socket: BorrowedFd<'_>, id: Option<u64>) -> 
         });
         buffers.push(placed.map_err(|error| format!("{error:#}")));
     }
-    let passed_over: Vec<String> = passed_over.iter().map(ToString::to_string).collect();
     // First, so that it has been said when the worker says that it has loaded it.
-    super::say(&StoreReply::Opened { checkpoint: manifest.id, passed_over: passed_over.clone() })?;
+    let execution = manifest.execution.clone();
+    super::say(&StoreReply::Opened { checkpoint: manifest.id, execution, passed_over: passed_over.clone() })?;
     let mut description = memfd("description")?;
     let text = Description { id: manifest.id, passed_over, manifest: &manifest, buffers };
     serde_json::to_writer(&mut description, &text)?;
     hand_over(socket, description, stream, &files)
 }
 
-/// Where none is complete: the newest that has its stream. What its missing buffers were part of is lost by name,
-/// which is better than all of it.
-fn newest_in_parts(reader: &Reader) -> Option<Manifest> {
-    let ids = reader.ids().unwrap_or_default();
-    let mut manifests = ids.into_iter().rev().filter_map(|id| reader.manifest(id).ok());
-    manifests.find(|manifest| reader.stream(manifest, &mut io::sink()).is_ok())
+/// The checkpoint that is opened, its stream verified.
+struct Found {
+    manifest: Manifest,
+    stream: File,
+    passed_over: Vec<String>,
+}
+
+/// The current checkpoint; where it cannot be read the newest that can; where none is complete the newest that has its
+/// stream: what its missing buffers were part of is lost by name, which is better than all of it.
+fn current(reader: &Reader) -> anyhow::Result<Found> {
+    let head = reader.head()?;
+    let mut passed_over: Vec<String> = head.passed_over.iter().map(ToString::to_string).collect();
+    let first = head.manifest.as_ref().map(|manifest| manifest.id);
+    let mut ids = reader.ids()?;
+    ids.reverse();
+    ids.retain(|id| Some(*id) != first);
+    let whole = ids.iter().copied().filter(|id| first.is_some() && reader.check(*id).is_ok());
+    for id in first.into_iter().chain(whole).chain(ids.iter().copied()) {
+        let opened = reader.manifest(id).and_then(|manifest| Ok((stream_of(reader, &manifest)?, manifest)));
+        match opened {
+            Ok((stream, manifest)) => return Ok(Found { manifest, stream, passed_over }),
+            Err(error) => passed_over.push(format!("`manifests/{id}`: {:#}", anyhow::Error::from(error))),
+        }
+    }
+    if passed_over.is_empty() {
+        bail!("there is no checkpoint");
+    }
+    bail!("there is no checkpoint that can be read: {}", passed_over.join("; "))
+}
+
+/// Its stream, whole and verified, in memory that nobody changes.
+fn stream_of(reader: &Reader, manifest: &Manifest) -> Result<File, ReadError> {
+    let id = manifest.id;
+    let mut stream = memfd("stream").map_err(|source| ReadError::Output { id, source })?;
+    reader.stream(manifest, &mut stream)?;
+    Ok(stream)
 }
 
 fn memfd(name: &str) -> io::Result<File> {

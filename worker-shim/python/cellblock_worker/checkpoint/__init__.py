@@ -7,7 +7,8 @@ not saved, `tombstone` is what stands in its place. Neither storage nor forking 
 
 from .ambient import Baseline
 from .loading import Loaded, load
-from .saving import Saved, save
+from .saving import save
+from .subject import Saved, Subject
 from .tombstone import NotRestored
 
-__all__ = ["Baseline", "Loaded", "NotRestored", "Saved", "load", "save"]
+__all__ = ["Baseline", "Loaded", "NotRestored", "Saved", "Subject", "load", "save"]

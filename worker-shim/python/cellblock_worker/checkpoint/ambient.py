@@ -6,7 +6,9 @@ differs from the baseline or from a package's defaults. A part that fails is a l
 
 from __future__ import annotations
 
+import contextlib
 import decimal
+import importlib
 import locale
 import os
 import random
@@ -53,6 +55,24 @@ def capture(baseline: Baseline, losses: list[dict[str, str]]) -> dict[str, Any]:
             if value is not None:
                 state[part.name] = value
     return state
+
+
+class Early:
+    """In the stream ahead of all else: what modules that are imported by a load may depend on."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = {part.name: state[part.name] for part in _EARLY if part.name in state}
+
+    def __reduce__(self) -> Any:
+        return set_early, (self._state,)
+
+
+def set_early(state: dict[str, Any]) -> None:
+    """Sets it; what cannot be is told by `restore`, which sets it again."""
+    for part in _EARLY:
+        if part.name in state:
+            with contextlib.suppress(Exception):
+                part.restore(state[part.name])
 
 
 def restore(state: dict[str, Any], _namespace: dict[str, Any], _shell: Any) -> list[dict[str, str]]:
@@ -119,6 +139,17 @@ def _set_numpy_random(state: Any) -> None:
     np.random.set_state(state)
 
 
+def _torch_random(_baseline: Baseline) -> Any:
+    # Of the processor; a device's needs the device.
+    get_state = loaded("torch", "get_rng_state")
+    return None if get_state is None else bytes(get_state().tolist())
+
+
+def _set_torch_random(state: Any) -> None:
+    torch: Any = importlib.import_module("torch")
+    torch.set_rng_state(torch.tensor(list(state), dtype=torch.uint8))
+
+
 def _numpy_options(_baseline: Baseline) -> Any:
     options, errors = loaded("numpy", "get_printoptions"), loaded("numpy", "geterr")
     return None if options is None else (options(), errors())
@@ -181,12 +212,16 @@ def _set_locale(name: Any) -> None:
     locale.setlocale(locale.LC_ALL, name)
 
 
-_PARTS = (
+_EARLY = (
     _Part("environment", _environment, _set_environment),
     _Part("working directory", lambda _: str(Path.cwd()), os.chdir),
     _Part("search path", _search_path, _set_search_path),
+)
+_PARTS = (
+    *_EARLY,
     _Part("random", lambda _: random.getstate(), random.setstate),
     _Part("numpy random", _numpy_random, _set_numpy_random),
+    _Part("torch random", _torch_random, _set_torch_random),
     _Part("numpy options", _numpy_options, _set_numpy_options),
     _Part("matplotlib settings", _matplotlib, _set_matplotlib),
     _Part("pandas options", _pandas, _set_pandas),

@@ -1,19 +1,31 @@
 """Open files: saved as path, mode and position, and opened again where they can be.
 
-Nothing is flushed here. The process that saves is a copy of the user's: what it wrote would be written twice.
-So what a writer holds back is lost, as it is in a crash. The descriptors of regular files must be open.
+Nothing is flushed while pickling. The process that saves may be a copy of the user's, and what it wrote would
+be written twice. So variables that are files are flushed before, by `settle`. What other writers hold back is
+lost, as it is in a crash: they stand where they have written to. Descriptors of regular files must be open.
 """
 
 from __future__ import annotations
 
 import _io
+import contextlib
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 from .tombstone import lose
 
 if TYPE_CHECKING:
     from .pickler import GraphPickler, Reduction
+
+
+def settle(namespace: dict[str, Any]) -> None:
+    """Has the variables that are files write what they hold back. In the user's process, before a fork."""
+    for value in list(namespace.values()):
+        if type(value) in (_io.TextIOWrapper, _io.BufferedWriter, _io.BufferedRandom):
+            with contextlib.suppress(Exception):  # whoever writes next is told
+                if not value.closed and stat.S_ISREG(os.fstat(value.fileno()).st_mode):
+                    value.flush()
 
 
 def _reduce(pickler: GraphPickler, file: Any) -> Reduction:
@@ -30,14 +42,19 @@ def _reduce(pickler: GraphPickler, file: Any) -> Reduction:
                 file, "a text file open to read and write, whose position only a flush tells"
             )
         # A reader says what it has decoded; to ask a writer would flush it.
-        position = file.tell() if file.readable() else file.buffer.tell()
+        position = file.tell() if file.readable() else _written(file)
     else:
-        position = file.tell()
+        position = _written(file) if isinstance(file, _io.BufferedWriter) else file.tell()
     if isinstance(file, _io.FileIO):
         text = {"raw": True}
     elif not text:
         mode = file.raw.mode if isinstance(file.raw, _io.FileIO) else mode
     return reopen, (os.path.abspath(file.name), mode, position, text)  # noqa: PTH100 - a link stays one
+
+
+def _written(file: Any) -> int:
+    """Where the file itself stands: behind it would be a gap where nothing was ever written."""
+    return os.lseek(file.fileno(), 0, os.SEEK_CUR)
 
 
 def reopen(path: str, mode: str, position: int, text: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import left_out
 from .references import named
-from .tombstone import NotRestored
+from .tombstone import Tombstone, describe, lose
 
 if TYPE_CHECKING:
     from .pickler import GraphPickler, Reduction
@@ -50,16 +50,25 @@ def reduce_function(pickler: GraphPickler, function: FunctionType) -> Reduction:
 
 
 def make_function(
-    code: CodeType, content: dict[str, Any] | ModuleGlobals, name: str, closure: tuple[CellType, ...] | None
-) -> FunctionType:
-    """A function without its attributes; its cells may still be empty."""
+    code: CodeType | Tombstone,
+    content: dict[str, Any] | ModuleGlobals,
+    name: str,
+    closure: tuple[CellType, ...] | None,
+) -> FunctionType | Tombstone:
+    """A function without its attributes; its cells may still be empty. Nothing without its code."""
+    if type(code) is Tombstone:
+        return lose("function", describe(code)["reason"])
+    assert type(code) is CodeType
     if isinstance(content, ModuleGlobals):
         content = vars(importlib.import_module(content.module))
     return FunctionType(code, content, name, None, closure)
 
 
-def fill_function(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def fill_function(function: FunctionType | Tombstone, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
     """The attributes."""
+    if type(function) is Tombstone:
+        return
+    assert type(function) is FunctionType
     attributes, own = state
     # Else it would be that of the globals, which need not be the function's.
     function.__module__ = attributes.pop("__module__", None)
@@ -73,10 +82,11 @@ def reduce_code(_pickler: GraphPickler, code: CodeType) -> Reduction:
     return load_code, (_MAGIC, marshal.dumps(code))
 
 
-def load_code(magic: bytes, text: bytes) -> CodeType:
-    """Code of this Python's; that of another version is refused, as it would crash."""
+def load_code(magic: bytes, text: bytes) -> CodeType | Tombstone:
+    """Code of this Python's; that of another version is lost, as it would crash."""
     if magic != _MAGIC:
-        raise NotRestored("its code was compiled by another version of Python")
+        # No exception: then all functions are lost, and all else must not be loaded by way of a salvage.
+        return lose("code", "its code was compiled by another version of Python")
     code = marshal.loads(text)
     assert isinstance(code, CodeType)
     return code

@@ -23,6 +23,20 @@ _ATOMS = frozenset(map(id, (int, str, float, bytes, bool, complex, type(None))))
 Step = tuple[str, Any]
 
 
+def named(variables: dict[str, Any], extras: Any) -> dict[str, Any]:
+    """All from which a path can begin, whether a variable or not."""
+    found = dict(variables)
+    if type(extras) is dict:
+        interpreter = extras.get("interpreter")
+        results = interpreter.get("results") if type(interpreter) is dict else None
+        patches = extras.get("patches")
+        if type(results) is dict:
+            found.update({f"Out[{number}]": value for number, value in results.items()})
+        if type(patches) is list:
+            found.update({f"{module}.{name}": value for module, name, value in patches})
+    return found
+
+
 def find(variables: dict[str, Any], wanted: set[int]) -> dict[int, str]:
     """The shortest path to each of these objects, by identity."""
     found: dict[int, str] = {}

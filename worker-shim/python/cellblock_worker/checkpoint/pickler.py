@@ -14,6 +14,7 @@ import enum
 import fractions
 import io
 import pickle
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from cellblock_worker import names
+from cellblock_worker.alarm import OutOfTime
 
 from . import (
     arrays,
@@ -36,6 +38,7 @@ from . import (
     left_out,
     standard,
 )
+from .blobs import content_of
 from .classes import HEAP, owner_of
 from .references import References, named
 from .roots import Roots
@@ -43,6 +46,9 @@ from .tombstone import Tombstone
 
 # Smaller buffers stay in the stream: each of the others costs a mapping at the restore.
 OUT_OF_BAND_BYTES = 32 << 10
+
+# What takes longer to say how it is saved has no part in being saved when time is short.
+_SLOW_SECONDS = 1
 
 Reduction = Any  # what `reducer_override` gives: a reduce tuple, a name, or NotImplemented
 Reducer = Callable[["GraphPickler", Any], Reduction]
@@ -142,7 +148,7 @@ class GraphPickler(pickle.Pickler):
         self.sources = arrays.Sources()
         memo = roots.memo()
         memo.update({id(blob): (len(memo) + at, blob) for at, blob in enumerate(blobs)})
-        self.buffers.extend(map(pickle.PickleBuffer, blobs))
+        self.buffers.extend(map(content_of, blobs))
         self.memo = memo
 
     def reducer_override(self, obj: Any) -> Reduction:
@@ -154,7 +160,7 @@ class GraphPickler(pickle.Pickler):
             if reduce is None:
                 reduce = self._decide(type(obj), obj)
             return reduce(self, obj)
-        except (RecursionError, MemoryError, KeyboardInterrupt):
+        except (RecursionError, MemoryError, KeyboardInterrupt, OutOfTime):
             raise
         except BaseException as error:
             # Code of the user's runs here: it may even `sys.exit()`.
@@ -172,6 +178,11 @@ class GraphPickler(pickle.Pickler):
             self._reducers[id(type(instance))] = choose
         self._reducers[id(deep.Late)] = deep.reduce_late
 
+    def refuse(self, cls: type, reason: str) -> None:
+        """From now on instances of just this class are left out."""
+        self._alive.append(cls)
+        self._reducers[id(cls)] = lambda pickler, obj: pickler.leave_out(obj, reason)
+
     def leave_out(self, obj: Any, reason: str) -> Reduction:
         """A tombstone in its place."""
         kind = names.kind_of(obj)
@@ -180,8 +191,13 @@ class GraphPickler(pickle.Pickler):
 
     def ask(self, obj: Any) -> Reduction:
         """What an object says of itself, if pickle could use it."""
-        registered = _registered(type(obj))
-        reduction = registered(obj) if registered is not None else obj.__reduce_ex__(self._protocol)
+        registered, began = _registered(type(obj)), time.monotonic()
+        try:
+            reduction = registered(obj) if registered is not None else obj.__reduce_ex__(self._protocol)
+        except OutOfTime as over:
+            if time.monotonic() - began > _SLOW_SECONDS:
+                over.args = (type(obj),)
+            raise
         if type(reduction) is str:
             module = getattr(obj, "__module__", None) or type(obj).__module__
             if self.references.leads_to(module, reduction, obj):

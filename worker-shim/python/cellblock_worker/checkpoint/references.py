@@ -50,6 +50,10 @@ class References:
             known = self._importable[name] = self._judge(name)
         return known
 
+    def packages(self) -> set[str]:
+        """The first names of all modules that were asked for so far and that a load will import."""
+        return {name.partition(".")[0] for name, is_found in self._importable.items() if is_found}
+
     def _judge(self, name: str) -> bool:
         module = sys.modules.get(name)
         if not isinstance(module, ModuleType) or name in ("__main__", "__mp_main__"):

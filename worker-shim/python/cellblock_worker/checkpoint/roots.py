@@ -12,6 +12,9 @@ import pickle
 import sys
 from typing import Any
 
+# Those that this process began with: one that the user puts in their place is a value like any other.
+_STREAMS = {"sys.stdin": sys.stdin, "sys.stdout": sys.stdout, "sys.stderr": sys.stderr}
+
 
 class Roots:
     """Of this process. A root that it has not is None, and a stream that needs it is told so."""
@@ -25,9 +28,7 @@ class Roots:
             "builtins": vars(builtins),
             "modules": sys.modules,
             "environ": os.environ,
-            "sys.stdin": sys.stdin,
-            "sys.stdout": sys.stdout,
-            "sys.stderr": sys.stderr,
+            **_STREAMS,
         }
 
     def memo(self) -> dict[int, tuple[int, Any]]:

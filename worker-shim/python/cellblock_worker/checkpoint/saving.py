@@ -8,74 +8,47 @@ import io
 import pickle
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from cellblock_worker import names as name_list
-
-from . import ambient, blobs, deep, interpreter, limits, paths
-from .pickler import OUT_OF_BAND_BYTES, GraphPickler, is_plain
+from . import ambient, blobs, deep, limits, patches, paths
+from .pickler import GraphPickler, is_plain
 from .references import References
 from .roots import Roots
+from .subject import Saved, Subject, described, drop_faulty
 
 # While pickling. Python 3.11 counts C's recursion by this; a level takes up to 2 KiB of a stack of 8 MiB.
 RECURSION_LIMIT = 3_000
 
 
-@dataclass
-class Saved:
-    """A namespace as bytes."""
-
-    stream: bytes
-    # Contiguous, in the order in which a load takes them.
-    buffers: list[memoryview] = field(default_factory=list)
-    # {name, type, bytes} of each variable saved
-    names: list[dict[str, Any]] = field(default_factory=list)
-    # {path, type, reason} of each object that was not
-    left_out: list[dict[str, str]] = field(default_factory=list)
-
-
-def save(
-    namespace: dict[str, Any],
-    hidden: dict[str, Any],
-    shell: Any = None,
-    baseline: ambient.Baseline | None = None,
-) -> Saved:
-    """Everything that the user's variables reach.
-
-    `hidden` are the helper names with what they hold unless the user rebinds them. With a `baseline`, what
-    else of the process's state has changed since is saved too.
-    """
-    variables, refused = limits.split(interpreter.variables(namespace, hidden))
-    extras: dict[str, Any] = {"interpreter": interpreter.capture(namespace, shell)}
-    losses = [
-        {"path": name, "type": name_list.kind_of(namespace[name]), "reason": reason}
-        for name, reason in refused.items()
-    ]
-    if baseline is not None:
-        extras["ambient"] = ambient.capture(baseline, losses)
-    writer = _Writer(namespace, shell)
+def save(subject: Subject) -> Saved:
+    """Everything that the user's variables reach."""
+    namespace = subject.namespace
+    variables, extras, losses = subject.collect()
+    writer = _Writer(subject)
+    found, lost = patches.split(patches.find(namespace, writer.references))
+    losses += lost
+    if found:
+        extras["patches"] = found
     with _calm():
         try:
             dumped = writer.dump((variables, extras))
         except Exception:
-            for name, reason in writer.faulty(variables):
-                kind = name_list.kind_of(variables.pop(name))
-                losses.append({"path": name, "type": kind, "reason": reason})
-            for name, reason in writer.faulty(extras):
-                del extras[name]
-                losses.append({"path": name, "type": "state", "reason": reason})
+            losses += drop_faulty(variables, extras, lambda part: writer.dump((part, None)))
             dumped = writer.dump((variables, extras))
-    left = {id(one.obj) for one in dumped.pickler.left_out}
+    left = {id(one.obj): one for one in dumped.pickler.left_out}
+    told = {loss["path"] for loss in dumped.left_out}
+    # An object is told once, by its shortest path; a variable that holds it too is not there either.
+    losses += [
+        {"path": name, "type": left[id(value)].kind, "reason": left[id(value)].reason}
+        for name, value in variables.items()
+        if id(value) in left and name not in told
+    ]
     return Saved(
         dumped.file.getvalue(),
         [buffer.raw() for buffer in dumped.pickler.buffers],
-        [
-            {"name": name, "type": name_list.kind_of(value), "bytes": name_list.bytes_of(value)}
-            for name, value in variables.items()
-            if id(value) not in left
-        ],
+        [described(name, value) for name, value in variables.items() if id(value) not in left],
         limits.bounded(losses + dumped.left_out),
+        writer.references.packages(),
     )
 
 
@@ -98,7 +71,7 @@ class _Dump:
     """One stream while it is written."""
 
     def __init__(self, variables: dict[str, Any], references: References, roots: Roots) -> None:
-        large = blobs.find(variables, OUT_OF_BAND_BYTES)
+        large = blobs.find(variables)
         self.file = io.BytesIO()
         self.file.write(roots.prefix() + blobs.prefix(large))
         self.pickler = GraphPickler(self.file, references, roots, large)
@@ -113,7 +86,7 @@ class _Dump:
     def finish(self, root: tuple[dict[str, Any], Any]) -> None:
         """The root with its tombstones and where they stand: a second walk, if there are any."""
         left = self.pickler.left_out
-        found = paths.find(root[0], {id(one.obj) for one in left}) if left else {}
+        found = paths.find(paths.named(*root), {id(one.obj) for one in left}) if left else {}
         places = [(one.obj, found.get(id(one.obj), "")) for one in left]
         self.left_out = [
             {"path": path, "type": one.kind, "reason": one.reason}
@@ -125,22 +98,32 @@ class _Dump:
 class _Writer:
     """Of streams of one namespace."""
 
-    def __init__(self, namespace: dict[str, Any], shell: Any) -> None:
-        self._references = References()
-        self._roots = Roots(namespace, shell)
+    def __init__(self, subject: Subject) -> None:
+        self.references = References()
+        self._roots = Roots(subject.namespace, subject.shell)
+        self._refused = subject.refused
 
     def dump(self, root: tuple[dict[str, Any], Any]) -> _Dump:
         """The stream of a root."""
         try:
-            dumped = _Dump(root[0], self._references, self._roots)
+            dumped = self._begin(root)
             dumped.put(root)
         except RecursionError:
             dumped = self._dump_deep(root)
         dumped.finish(root)
         return dumped
 
+    def _begin(self, root: tuple[dict[str, Any], Any]) -> _Dump:
+        variables, extras = root
+        dumped = _Dump(variables, self.references, self._roots)
+        for cls, reason in self._refused:
+            dumped.pickler.refuse(cls, reason)
+        if extras and "ambient" in extras:
+            dumped.put(ambient.Early(extras["ambient"]))
+        return dumped
+
     def _dump_deep(self, root: tuple[dict[str, Any], Any]) -> _Dump:
-        dumped = _Dump(root[0], self._references, self._roots)
+        dumped = self._begin(root)
         containers, instances = deep.pieces(root, is_plain)
         dumped.pickler.dump_empty(instances)
         for piece in containers:
@@ -150,21 +133,3 @@ class _Writer:
             state = object.__getstate__(instance)
             dumped.put(deep.Late(instance, state))
         return dumped
-
-    def faulty(self, variables: dict[str, Any]) -> list[tuple[str, str]]:
-        """The names without which the rest can be saved, each with the reason; by halves."""
-        try:
-            self.dump((variables, None))
-        except Exception as error:
-            if len(variables) == 1:
-                return [(next(iter(variables)), _reason(error))]
-            both = list(variables.items())
-            middle = len(both) // 2
-            return self.faulty(dict(both[:middle])) + self.faulty(dict(both[middle:]))
-        return []
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return f"{type(error).__name__}: {error}"[:300]

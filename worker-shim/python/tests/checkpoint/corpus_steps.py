@@ -57,7 +57,7 @@ def save_with_cellblock(case: Case, file: Path) -> Fault:
     """One pickle of the stream, the buffers and what was told."""
     from cellblock_worker import checkpoint
 
-    saved = checkpoint.save(vars(MAIN), {})
+    saved = checkpoint.save(checkpoint.Subject(vars(MAIN)))
     file.write_bytes(pickle.dumps((saved.stream, [bytes(one) for one in saved.buffers], saved.left_out)))
     reasons = "; ".join(sorted({one["reason"] for one in saved.left_out}))
     if reasons != (case["reason"] or ""):

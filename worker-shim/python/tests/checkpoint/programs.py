@@ -79,7 +79,7 @@ def save(world: World, other: World) -> Parts:
     from cellblock_worker import checkpoint
 
     sys.modules["__main__"] = world.main
-    saved = checkpoint.save(world.namespace, {})
+    saved = checkpoint.save(checkpoint.Subject(world.namespace))
     for one in saved.left_out:
         del world.namespace[one["path"]], other.namespace[one["path"]]
     if saved.left_out:

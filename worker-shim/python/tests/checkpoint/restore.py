@@ -18,7 +18,8 @@ import mmap, os, pickle, sys, types
 sys.path[:0] = os.environ["TEST_PATH"].split(":")
 main = types.ModuleType("__main__")
 sys.modules["__main__"] = main
-from cellblock_worker import checkpoint
+from cellblock_worker import checkpoint, names
+from cellblock_worker.checkpoint import plain_dill
 folder = os.getcwd()
 """
 _SAVE = (
@@ -27,7 +28,8 @@ _SAVE = (
 baseline = checkpoint.Baseline()
 hidden = dict.fromkeys(vars(main))
 exec(compile(open("cell.py").read(), "cell.py", "exec"), vars(main))
-saved = checkpoint.save(vars(main), {}, baseline=baseline)
+save = {"cellblock": checkpoint.save, "dill": plain_dill.save}[os.environ["TEST_SERIALIZER"]]
+saved = save(checkpoint.Subject(vars(main), baseline=baseline, missing=names.missing))
 with open(f"{folder}/saved", "wb") as file:
     pickle.dump([bytes(saved.stream), [bytes(one) for one in saved.buffers]], file)
 with open(f"{folder}/told.json", "w") as file:
@@ -72,7 +74,9 @@ class Restored:
         return {one["path"]: one["reason"] for one in self.left_out}
 
 
-def restore(folder: Path, cell: str, then: str, packages: Path | None = None) -> Restored:
+def restore(
+    folder: Path, cell: str, then: str, packages: Path | None = None, serializer: str = "cellblock"
+) -> Restored:
     """Runs `cell`, saves, loads in a fresh process, and runs `then` there, which asserts."""
     (folder / "cell.py").write_text(cell)
     (folder / "then.py").write_text(then)
@@ -82,7 +86,7 @@ def restore(folder: Path, cell: str, then: str, packages: Path | None = None) ->
         done = subprocess.run(
             [sys.executable, "-c", script],
             cwd=folder,
-            env={**os.environ, "TEST_PATH": search, "MPLBACKEND": "agg"},
+            env={**os.environ, "TEST_PATH": search, "MPLBACKEND": "agg", "TEST_SERIALIZER": serializer},
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -137,7 +137,7 @@ from cellblock_worker import checkpoint
 import sys
 sizes = []
 for _ in range(3):
-    saved = checkpoint.save({"a": a, "v": v, "df": df}, {})
+    saved = checkpoint.save(checkpoint.Subject({"a": a, "v": v, "df": df}))
     again = {"__name__": "__main__"}
     checkpoint.load(bytes(saved.stream), [np.array(one).data for one in saved.buffers], again)
     again["v"][0] = -1

@@ -19,7 +19,7 @@ def mapped(content):
     memory[:] = content
     return memoryview(memory)
 for _ in range(3):
-    saved = checkpoint.save({"a": a, "v": v}, {})
+    saved = checkpoint.save(checkpoint.Subject({"a": a, "v": v}))
     again = {}
     checkpoint.load(saved.stream, [mapped(bytes(one)) for one in saved.buffers], again)
     a, v = again["a"], again["v"]
@@ -218,7 +218,7 @@ gc.disable()
 class Held: pass
 held = Held()
 gone = weakref.ref(held)
-checkpoint.save({"held": held}, {})
+checkpoint.save(checkpoint.Subject({"held": held}))
 del held
 assert gone() is None
 """,

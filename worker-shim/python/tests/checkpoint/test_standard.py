@@ -193,7 +193,7 @@ import sys; sys.path.insert(0, sys.argv[1])
 from cellblock_worker import checkpoint
 import math
 namespace = {"pd": math, "np": 5, "mine": 1, "_1": 3, "__name__": "__main__"}
-saved = checkpoint.save(namespace, {"pd": math, "np": math})
+saved = checkpoint.save(checkpoint.Subject(namespace, {"pd": math, "np": math}))
 assert [one["name"] for one in saved.names] == ["np", "mine"], saved.names
 target = {"pd": math, "np": math}
 checkpoint.load(saved.stream, saved.buffers, target)

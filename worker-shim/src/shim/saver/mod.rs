@@ -7,6 +7,7 @@
 mod process;
 mod restoring;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -27,6 +28,9 @@ use crate::sys;
 
 /// How long the end of a worker waits for what is being saved. Whoever ends workers waits a little longer.
 const END_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Executions without a checkpoint that are told by name.
+const MOST_UNSAVED: usize = 100;
 
 /// The folder of checkpoints, and a read-only view of it.
 pub struct Places {
@@ -83,8 +87,10 @@ pub struct Saver {
     mending: Option<Store>,
     /// What was saved is to be no more, before anything is lost.
     anew: bool,
-    /// Something has run since the last checkpoint.
+    /// Something may have changed since the last checkpoint.
     dirty: bool,
+    /// Executions that have ended since then; the newest.
+    unsaved: VecDeque<ExecutionId>,
     /// Why the last one failed, for what waits for one.
     failed: Option<String>,
     /// The worker is to end when nothing is being saved any more, or by then.
@@ -96,6 +102,10 @@ struct Saving {
     store: Store,
     pause_us: u64,
     of: Vec<Awaiting>,
+    /// How many of those that are not saved are saved with it.
+    covers: usize,
+    /// What the worker says of it, when it comes to nothing.
+    failed: Option<String>,
 }
 
 /// Whoever is told of a checkpoint.
@@ -132,6 +142,7 @@ impl Saver {
             mending: None,
             anew: false,
             dirty: false,
+            unsaved: VecDeque::new(),
             failed: None,
             end: None,
         }
@@ -150,6 +161,11 @@ impl Saver {
     pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let saving = self.now.iter().map(|saving| saving.store.readable());
         saving.chain(self.mending.iter().map(Store::readable))
+    }
+
+    /// Executions that have ended since the last checkpoint.
+    pub fn unsaved(&self) -> Vec<ExecutionId> {
+        self.unsaved.iter().cloned().collect()
     }
 
     fn is_saving(&self) -> bool {
@@ -175,6 +191,10 @@ impl Shim {
             return self.outbox.push(EventBody::Finished { execution, outputs, outcome }, payload);
         };
         saver.dirty = true;
+        saver.unsaved.push_back(execution.clone());
+        if saver.unsaved.len() > MOST_UNSAVED {
+            saver.unsaved.pop_front();
+        }
         match asked.unwrap_or(saver.spec.when) {
             Checkpointing::None => {
                 self.outbox.push(EventBody::Finished { execution, outputs, outcome }, payload);
@@ -238,7 +258,8 @@ impl Shim {
         let order = StoreOrder::Save { keep: saver.spec.keep, seconds: saver.spec.seconds };
         match Store::start(&order, saver.places.folder.as_fd(), self.program.as_fd()) {
             Ok((store, socket)) => {
-                saver.now = Some(Saving { store, pause_us: 0, of });
+                let covers = saver.unsaved.len();
+                saver.now = Some(Saving { store, pause_us: 0, of, covers, failed: None });
                 self.tell_worker_with(&WorkerCommand::Snapshot { execution }, socket.as_fd());
             }
             Err(error) => {
@@ -249,9 +270,11 @@ impl Shim {
     }
 
     /// The worker has forked, or has written all itself.
-    pub(super) fn snapshot_taken(&mut self, pause_us: u64) {
+    pub(super) fn snapshot_taken(&mut self, pause_us: u64, failed: Option<String>) {
         if let Some(saving) = self.saver.as_mut().and_then(|saver| saver.now.as_mut()) {
-            saving.pause_us = pause_us;
+            // A fork that came to nothing has cost its pause as well.
+            saving.pause_us = saving.pause_us.saturating_add(pause_us);
+            saving.failed = saving.failed.take().or(failed);
         }
     }
 
@@ -269,16 +292,17 @@ impl Shim {
 
     fn hear_saving(&mut self) {
         let Some(saver) = &mut self.saver else { return };
-        let Some(Saving { store, pause_us, of }) = saver.now.take() else { return };
+        let Some(Saving { store, pause_us, of, covers, failed }) = saver.now.take() else { return };
         let checkpoint = match store.reply() {
             StoreReply::Saved { checkpoint: id, written_bytes, left_out, left_out_count } => {
                 saver.tidying = Some(store);
+                saver.unsaved.drain(..covers.min(saver.unsaved.len()));
                 match left_out_count {
                     0 => Checkpoint::Saved { id, written_bytes, pause_us },
                     _ => Checkpoint::Partial { id, written_bytes, pause_us, left_out, left_out_count },
                 }
             }
-            StoreReply::Failed { reason } => Checkpoint::Failed { reason },
+            StoreReply::Failed { reason } => Checkpoint::Failed { reason: failed.unwrap_or(reason) },
             _ => Checkpoint::Failed { reason: "the store process said something else".to_owned() },
         };
         self.saved(of, &checkpoint);

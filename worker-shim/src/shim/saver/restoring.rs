@@ -100,13 +100,14 @@ impl Shim {
         names: Vec<NameInfo>,
         losses: Vec<NotRestored>,
         failed: Option<String>,
+        differences: Vec<String>,
     ) {
         let Some(saver) = &mut self.saver else { return };
         let Some(Restoring { store, ready, .. }) = saver.restoring.take() else { return };
-        let (checkpoint, passed_over) = match store.reply() {
-            StoreReply::Opened { checkpoint, passed_over } => (checkpoint, passed_over),
+        let (checkpoint, execution, passed_over) = match store.reply() {
+            StoreReply::Opened { checkpoint, execution, passed_over } => (checkpoint, execution, passed_over),
             // Nothing was handed over, which the worker has told.
-            _ => (0, Vec::new()),
+            _ => (0, String::new(), Vec::new()),
         };
         if failed.is_none() && checkpoint != 0 {
             let order = StoreOrder::Mend { checkpoint };
@@ -114,7 +115,8 @@ impl Shim {
             let begun = Store::start(&order, saver.places.folder.as_fd(), self.program.as_fd());
             saver.mending = begun.ok().map(|(store, _)| store);
         }
-        let restored = EventBody::Restored { checkpoint, names, losses, failed, passed_over };
+        let restored =
+            EventBody::Restored { checkpoint, execution, names, losses, failed, differences, passed_over };
         self.outbox.push(restored, Vec::new());
         self.outbox.push(ready, Vec::new());
     }
@@ -134,9 +136,11 @@ impl Shim {
 fn nothing(failed: Option<String>) -> EventBody {
     EventBody::Restored {
         checkpoint: 0,
+        execution: String::new(),
         names: Vec::new(),
         losses: Vec::new(),
         failed,
+        differences: Vec::new(),
         passed_over: Vec::new(),
     }
 }

@@ -1,0 +1,56 @@
+//! The one end of an Execution, where it is not the worker that tells it.
+
+use cellblock_proto::execution::{Death, End, Outcome, Variables};
+use cellblock_proto::id::ExecutionId;
+
+use super::{MAX_ENDED, Machine};
+use crate::decision::Action;
+use crate::loss;
+use crate::outbox::Payload;
+
+impl Machine {
+    pub(super) fn end_unrun(&mut self, execution: &ExecutionId, reason: String, out: &mut Vec<Action>) {
+        self.take_notice_back(execution);
+        let outcome = loss::unmeasured(End::Cancelled { reason }, Variables::Kept);
+        self.conclude(execution, None, outcome, Payload::default(), out);
+    }
+
+    pub(super) fn end_by_death(
+        &mut self,
+        execution: &ExecutionId,
+        death: &Death,
+        lost: &[String],
+        out: &mut Vec<Action>,
+    ) {
+        let options = self.jobs.get(execution).and_then(|job| job.options.as_ref());
+        let variables = match options {
+            Some(options) if options.transactional => Variables::RolledBack,
+            _ => Variables::Lost { names: lost.to_vec() },
+        };
+        let outcome = loss::unmeasured(End::WorkerDied(death.clone()), variables);
+        self.conclude(execution, None, outcome, Payload::default(), out);
+    }
+
+    pub(super) fn conclude(
+        &mut self,
+        execution: &ExecutionId,
+        outputs: Option<u64>,
+        outcome: Outcome,
+        payload: Payload,
+        out: &mut Vec<Action>,
+    ) {
+        if self.remove(execution).is_none() {
+            return;
+        }
+        self.ended_count += 1;
+        self.ended.push_back(execution.clone());
+        self.remembered.insert(execution.clone());
+        let execution = execution.clone();
+        out.push(Action::Conclude { execution, outputs, outcome: Box::new(outcome), payload });
+        while self.ended.len() > MAX_ENDED {
+            let Some(execution) = self.ended.pop_front() else { break };
+            self.remembered.remove(&execution);
+            out.push(Action::Forget { execution });
+        }
+    }
+}
