@@ -11,6 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import cellblock
+from bench.peers import BenchError
+
 INTERVAL_SECONDS: Final = 0.25
 
 
@@ -78,6 +81,15 @@ def descendants(root: int) -> list[int]:
     for pid in found:
         found += children.get(pid, ())
     return found
+
+
+def processes_of(notebook: cellblock.Notebook) -> list[int]:
+    """The shim, init, the worker, and what the worker has started."""
+    worker = notebook.status().worker_pid
+    if worker is None:
+        raise BenchError(f"{notebook.name} has no worker")
+    init = parent_of(worker)
+    return [parent_of(init), *descendants(init)]
 
 
 def pss_bytes(pids: Iterable[int]) -> int:

@@ -21,7 +21,8 @@ _LEAST_RUNS: Final = 2
 def write(folder: Path, rows: Sequence[Row], levels: Sequence[Level]) -> list[Path]:
     """All charts, as NAME.svg; what they are called."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {file_name(row): chart for row in rows if (chart := distribution(row)) is not None}
+    shown = (row for row in rows if row.cell is None)
+    found = {file_name(row): chart for row in shown if (chart := distribution(row)) is not None}
     found |= growth(levels)
     for name, text in found.items():
         (folder / name).write_text(text)

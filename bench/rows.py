@@ -11,7 +11,7 @@ from bench import command
 from bench.figures import aligned, nearest_rank
 
 Role: TypeAlias = Literal["cellblock", "peer", "floor"]
-Figure: TypeAlias = Literal["p50", "p90", "p99"]
+Figure: TypeAlias = Literal["p50", "p90", "p99", "worst"]
 
 CELLBLOCK: Final = "cellblock"
 JUPYTER: Final = "jupyter_client + ipykernel"
@@ -81,6 +81,8 @@ class Row:
     absent: dict[str, str] = field(default_factory=dict)
     """Engines that could not be measured, and why."""
     goals: list[Goal] = field(default_factory=list)
+    cell: tuple[str, str] | None = None
+    """Line and column in a table of its own, where it is shown instead."""
 
     def values(self, engine: str, role: Role) -> list[float]:
         """Where this engine's values go."""
@@ -129,6 +131,7 @@ class Row:
         return {
             "part": self.part,
             "name": self.name,
+            "cell": self.cell,
             "unit": self.unit,
             "more_is_better": self.more_is_better,
             "engines": [
@@ -194,6 +197,8 @@ def table(rows: Sequence[Row]) -> str:
         ("what", "unit", "runs", "p50", "p90", "p99", "× p50", "× p99", "", "engine")
     ]
     for row in rows:
+        if row.cell:
+            continue
         for place, (engine, values) in enumerate(row.engines.items()):
             lines.append(
                 (
@@ -214,9 +219,13 @@ def table(rows: Sequence[Row]) -> str:
 
 def absences(rows: Sequence[Row]) -> list[str]:
     """What is missing in the table, and why."""
-    return [
-        f"not measured: {row.name}, {engine}: {why}" for row in rows for engine, why in row.absent.items()
+    found = [
+        f"not measured: {row.cell[0] if row.cell else row.name}, {engine}: {why}"
+        for row in rows
+        for engine, why in row.absent.items()
     ]
+    # The columns of one line have the same reason.
+    return list(dict.fromkeys(found))
 
 
 def number(value: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cellblock
-from bench import command, plots
+from bench import checkpoint_table, command, plots
 from bench.host import facts, host
 from bench.parts import PARTS, Found, growth
 from bench.peers import BenchError
@@ -65,7 +65,8 @@ def report(found: Found) -> str:
     """For people: the table, growth, what is missing, and the goals."""
     goals = [goal for row in found.rows for goal in row.goals]
     sections = [
-        table(found.rows) if found.rows else "",
+        table(found.rows) if any(row.cell is None for row in found.rows) else "",
+        checkpoint_table.table(found.rows),
         growth.table(found.levels) if found.levels else "",
         "\n".join([f"failed: {name}: {why}" for name, why in found.failed.items()] + absences(found.rows)),
         "\n".join(f"goal {goal}" for goal in goals),

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.parts import burst, growth, limits, memory, rate, round_trip, sandbox, start, throughput
+from bench.parts import (
+    burst,
+    checkpoints,
+    growth,
+    limits,
+    memory,
+    rate,
+    round_trip,
+    sandbox,
+    start,
+    throughput,
+)
 from bench.parts.growth import Level
 from bench.rows import Row
 from bench.setup import Setup
@@ -43,5 +54,6 @@ PARTS: Final[dict[str, Callable[[Setup, Found], None]]] = {
     "rate": _rows(rate.measure),
     "burst": _rows(burst.measure),
     "growth": _growth,
+    "checkpoints": _rows(checkpoints.measure),
 }
 """In the order in which they are run."""

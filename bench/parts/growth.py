@@ -11,10 +11,10 @@ import cellblock
 from bench import command
 from bench.crowd import Kernels, open_in_cellblock, round_of, round_of_kernels, too_little_memory
 from bench.figures import aligned, nearest_rank
-from bench.memory import descendants, parent_of, pss_bytes
+from bench.memory import descendants, parent_of, processes_of, pss_bytes
 from bench.parts.memory import CODE as WITH_PANDAS
 from bench.parts.memory import RESULT as PANDAS_RESULT
-from bench.parts.memory import pid_of, processes_of
+from bench.parts.memory import pid_of
 from bench.peers import BenchError
 from bench.rows import CELLBLOCK, JUPYTER, Row, number
 from bench.setup import Daemon, Setup

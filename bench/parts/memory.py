@@ -7,7 +7,7 @@ from typing import Final
 
 import cellblock
 from bench import command
-from bench.memory import descendants, parent_of, pss_bytes
+from bench.memory import descendants, processes_of, pss_bytes
 from bench.parts.start import EXEC, PROFILES, profiles
 from bench.peers import BenchError, Kernel, end_kernel, run_in_cellblock, run_in_kernel, start_kernel
 from bench.rows import CELLBLOCK, JUPYTER, Row
@@ -53,15 +53,6 @@ def measure(setup: Setup) -> list[Row]:
     row.must(CELLBLOCK, "p50", 8)
     row.must_be_times_better(CELLBLOCK, 10)
     return [row]
-
-
-def processes_of(notebook: cellblock.Notebook) -> list[int]:
-    """The shim, init, the worker, and what the worker has started."""
-    worker = notebook.status().worker_pid
-    if worker is None:
-        raise BenchError(f"{notebook.name} has no worker")
-    init = parent_of(worker)
-    return [parent_of(init), *descendants(init)]
 
 
 def pid_of(kernel: Kernel) -> int:

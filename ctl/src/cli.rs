@@ -36,6 +36,16 @@ pub(crate) enum Command {
     ///
     /// Example: cellctl files get analysis results/table.csv -o table.csv
     Files(commands::files::FilesVerb),
+    /// Save a notebook's variables; list, restore, fork, move and remove what is saved
+    ///
+    /// A checkpoint is a notebook's variables as they were at one moment, with a number. Where the
+    /// profile says so they are taken by themselves after each cell; docs/checkpoints.md tells what is
+    /// in them. ID is a number that `checkpoint ls` shows, by default that of the current checkpoint,
+    /// with which the notebook's next worker begins. Only `create`, `restore` and `clear` need a notebook
+    /// that is open.
+    ///
+    /// Example: cellctl checkpoint restore analysis 41
+    Checkpoint(commands::checkpoint::CheckpointVerb),
     Doctor(commands::doctor::Doctor),
     Profile(commands::profile::ProfileArgs),
     Warm(commands::warm::Warm),

@@ -150,9 +150,11 @@ impl Connection {
         execution: &ExecutionId,
         from_seq: u64,
     ) -> Result<Replies<'_>, ClientError> {
-        let request = Request::Attach { notebook: notebook.clone(), execution: execution.clone(), from_seq };
-        let request = self.send(&request, Vec::new())?;
-        Ok(Replies { connection: self, request, ended: false })
+        self.ask_for_many(&Request::Attach {
+            notebook: notebook.clone(),
+            execution: execution.clone(),
+            from_seq,
+        })
     }
 
     /// One notebook in full.
@@ -249,6 +251,15 @@ impl Connection {
         Ok(self.receive(request)?.0)
     }
 
+    /// A request with any number of answers; they come one by one from the iterator.
+    ///
+    /// # Errors
+    /// The request could not be sent.
+    pub fn ask_for_many(&mut self, request: &Request) -> Result<Replies<'_>, ClientError> {
+        let request = self.send(request, Vec::new())?;
+        Ok(Replies { connection: self, request, ended: false })
+    }
+
     fn send(&mut self, message: &Request, payload: Vec<u8>) -> Result<u32, ClientError> {
         let request = self.next_request;
         // 0 is the connection's own number and never a request's.
@@ -302,7 +313,7 @@ impl Connection {
     }
 }
 
-/// The answers to one Execute or Attach: `Accepted`, `Output`s, and last the `Outcome`.
+/// The answers to one request; to Execute or Attach these are `Accepted`, `Output`s, and last the `Outcome`.
 #[derive(Debug)]
 pub struct Replies<'a> {
     connection: &'a mut Connection,

@@ -18,15 +18,25 @@ pub(crate) fn describe(outcome: &Outcome) -> Option<(String, String)> {
         End::WorkerDied(death) => ("WorkerDied", death_words(death)),
         End::Cancelled { reason } => ("Cancelled", format!("never began: {reason}")),
     };
-    if let Variables::Lost { names } = &outcome.variables {
-        sentence.push_str("; its variables are lost");
-        if !names.is_empty() {
-            sentence.push_str(": ");
-            sentence.push_str(&names.join(", "));
+    match &outcome.variables {
+        Variables::Kept => {}
+        Variables::RolledBack => {
+            sentence.push_str("; ");
+            sentence.push_str(ROLLED_BACK);
+        }
+        Variables::Lost { names } => {
+            sentence.push_str("; its variables are lost");
+            if !names.is_empty() {
+                sentence.push_str(": ");
+                sentence.push_str(&names.join(", "));
+            }
         }
     }
     Some((name.to_owned(), one_line(&sentence)))
 }
+
+/// What became of the variables of code that was transactional and failed.
+pub(crate) const ROLLED_BACK: &str = "rolled back: the variables are as they were before it";
 
 fn limit_words(limit: Limit, allowed: u64, reached: u64) -> String {
     let (what, show): (&str, fn(u64) -> String) = match limit {
@@ -112,6 +122,7 @@ mod tests {
             (End::Error { name: "ValueError".into(), value: "no".into() }, Variables::Kept),
             (End::TimedOut { limit_ms: 61_500 }, Variables::Kept),
             (End::Interrupted, Variables::Kept),
+            (End::Interrupted, Variables::RolledBack),
             (
                 End::LimitHit { limit: Limit::Memory, allowed: 2_000_000_000, reached: 2_100_000_000 },
                 lost.clone(),

@@ -24,6 +24,8 @@ pub enum Exit {
     Interrupted = 6,
     /// `selftest`: an attack was not contained.
     NotContained = 7,
+    /// A checkpoint could not be taken, or is not whole.
+    CheckpointLost = 8,
     /// Anything else; a fault of ours or of the machine.
     Internal = 70,
 }
@@ -39,6 +41,7 @@ Exit codes:
   5   the worker died, or a limit of the profile was reached
   6   interrupted or cancelled
   7   selftest: an attack was not contained
+  8   checkpoint: none could be taken, or one is not whole
   70  an internal fault";
 
 impl Exit {
@@ -93,9 +96,18 @@ mod tests {
     #[test]
     fn help_names_every_exit_code() {
         use Exit::*;
-        for exit in
-            [Ok, Raised, Usage, NoSupervisor, TimedOut, WorkerDied, Interrupted, NotContained, Internal]
-        {
+        for exit in [
+            Ok,
+            Raised,
+            Usage,
+            NoSupervisor,
+            TimedOut,
+            WorkerDied,
+            Interrupted,
+            NotContained,
+            CheckpointLost,
+            Internal,
+        ] {
             assert!(EXIT_HELP.contains(&format!("\n  {:<3} ", exit as u8)), "{exit:?}");
         }
     }

@@ -96,6 +96,7 @@ impl Fault {
                 | ErrorCode::BadProfile
                 | ErrorCode::Interpreter
                 | ErrorCode::File
+                | ErrorCode::Checkpoint
                 | ErrorCode::TooLarge => Exit::Usage,
                 ErrorCode::Version | ErrorCode::ShuttingDown | ErrorCode::Busy => Exit::NoSupervisor,
                 _ => Exit::Internal,

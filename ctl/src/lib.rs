@@ -20,6 +20,7 @@ pub mod selftest;
 
 mod bench;
 mod charts;
+mod checkpoints;
 mod cli;
 mod commands;
 mod ending;
@@ -31,6 +32,7 @@ mod runner;
 mod session;
 mod show;
 mod signals;
+mod whole_file;
 mod workspace;
 
 use std::io::Write;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cellblock_proto::client::{NotebookStatus, Reply};
-use cellblock_proto::execution::{End, ExecuteOptions, Outcome, Output};
+use cellblock_proto::execution::{Checkpoint, Checkpointing, End, ExecuteOptions, Outcome, Output};
 use cellblock_proto::id::{ExecutionId, NotebookId};
 
 use crate::client::{ClientError, Connection, Replies};
@@ -26,6 +26,8 @@ pub(crate) struct RunOptions {
     pub(crate) wall_ms: Option<u64>,
     /// An exception does not end the run.
     pub(crate) allow_errors: bool,
+    /// Whether the variables are saved after each cell; as the profile says when absent.
+    pub(crate) checkpoint: Option<Checkpointing>,
 }
 
 /// What happens while it runs.
@@ -48,6 +50,8 @@ pub(crate) struct Summary {
     pub(crate) elapsed: Duration,
     /// The notebook as it was when its worker lived.
     pub(crate) status: Option<NotebookStatus>,
+    /// What became of the checkpoint after the last cell.
+    pub(crate) checkpoint: Option<Checkpoint>,
     /// Why the run could not go on, when that was not the code's doing.
     pub(crate) fault: Option<Fault>,
 }
@@ -77,6 +81,7 @@ pub(crate) fn run(
         exit: Exit::Ok,
         elapsed: Duration::ZERO,
         status: None,
+        checkpoint: None,
         fault: None,
     };
     let started = Instant::now();
@@ -114,6 +119,7 @@ fn run_cells(
             options: ExecuteOptions {
                 wall_ms: options.wall_ms,
                 cell: cell.id.clone(),
+                checkpoint: options.checkpoint,
                 ..ExecuteOptions::default()
             },
         };
@@ -124,6 +130,7 @@ fn run_cells(
         })?;
         collector.finish(document, &outcome);
         summary.done += 1;
+        summary.checkpoint = outcome.checkpoint.clone();
         watcher.ends(&outcome);
         if summary.status.is_none() {
             // After the first cell there is a worker, and a later one may take it along.

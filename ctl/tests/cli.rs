@@ -43,6 +43,7 @@ fn help_of_the_program_and_of_each_verb() {
         "restart",
         "rm",
         "files",
+        "checkpoint",
         "doctor",
         "profile",
         "selftest",
@@ -52,6 +53,12 @@ fn help_of_the_program_and_of_each_verb() {
     insta::assert_snapshot!("help", transcript(&["--help"]));
     for verb in ["ls", "get", "put", "rm"] {
         insta::assert_snapshot!(format!("help_files_{verb}"), transcript(&["files", verb, "--help"]));
+    }
+    for verb in ["ls", "show", "create", "restore", "fork", "export", "import", "verify", "gc", "clear"] {
+        insta::assert_snapshot!(
+            format!("help_checkpoint_{verb}"),
+            transcript(&["checkpoint", verb, "--help"])
+        );
     }
     for verb in verbs {
         insta::assert_snapshot!(format!("help_{verb}"), transcript(&[verb, "--help"]));
@@ -93,7 +100,7 @@ fn profiles_are_checked_without_a_daemon_and_faults_are_told_by_line() {
 
 #[test]
 fn command_lines_that_cannot_be_meant_end_with_2() {
-    let lines: [&[&str]; 12] = [
+    let lines: [&[&str]; 14] = [
         &["run"],
         &["run", "a.py", "-o", "a.pdf"],
         &["run", "a.py", "-o", "nowhere/a.html"],
@@ -106,6 +113,8 @@ fn command_lines_that_cannot_be_meant_end_with_2() {
         &["exec", "a/b", "-c", "1"],
         &["exec", "1 + 1"],
         &["status", "../x"],
+        &["checkpoint", "export", "a"],
+        &["checkpoint", "restore", "a", "latest"],
     ];
     let told: Vec<String> =
         lines.iter().map(|line| format!("$ cellctl {}\n{}", line.join(" "), transcript(line))).collect();

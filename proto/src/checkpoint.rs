@@ -88,9 +88,9 @@ pub struct CheckpointInfo {
 pub struct CheckpointContent {
     /// The line.
     pub info: CheckpointInfo,
-    /// Its names, sorted.
+    /// Its names, sorted; the first 3,000.
     pub names: Vec<NameInfo>,
-    /// What could not be saved.
+    /// What could not be saved; the first thousand.
     pub left_out: Vec<NotRestored>,
     /// Versions of the packages that had been imported, as (package, version).
     pub packages: Vec<(String, String)>,

@@ -17,6 +17,8 @@ use crate::daemon::{Daemon, Notebooks};
 use crate::interpreter::{self, Search};
 use crate::launches::Launches;
 use crate::log::chain;
+use crate::notebook::Message;
+use crate::outbox::Responder;
 use crate::places::Places;
 use crate::prepare::Caches;
 use crate::quota::{Means, Ready};
@@ -34,6 +36,9 @@ const MAX_TURNED_AWAY: usize = 32;
 
 /// After accept(2) fails for want of descriptors, before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a private daemon's workers have to save what they have.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Runs the daemon until it is told to end.
 ///
@@ -228,6 +233,9 @@ async fn go_down(daemon: &Daemon) {
         daemon.runtime.remove_socket();
         return;
     }
+    if !daemon.ephemeral {
+        close_notebooks(daemon).await;
+    }
     if let Err(error) = daemon.anchor.shutdown().await {
         tracing::error!(
             error = chain(&error),
@@ -235,6 +243,24 @@ async fn go_down(daemon: &Daemon) {
         );
     }
     daemon.runtime.remove(daemon.ephemeral);
+}
+
+/// Ends all workers in order: each finishes what is being saved.
+async fn close_notebooks(daemon: &Daemon) {
+    let entries: Vec<_> = daemon.notebooks.lock().values().cloned().collect();
+    let closing = async {
+        for entry in &entries {
+            let message = Message::Close { delete: false, responder: Responder::to_nobody() };
+            // One that is closed already does not listen.
+            let _ = entry.inbox.send(message).await;
+        }
+        for entry in &entries {
+            entry.inbox.closed().await;
+        }
+    };
+    if tokio::time::timeout(CLOSE_PATIENCE, closing).await.is_err() {
+        tracing::warn!("not all workers have ended in time; the anchor ends them");
+    }
 }
 
 /// A daemon in a temporary folder, with the system's own `env` as a Python that nobody runs.

@@ -24,7 +24,7 @@ from .processes import Process
 BOUND_SECONDS: Final = 60.0
 """What takes longer hangs: a start, a cell, an answer. Each takes well below a second."""
 
-_CHECKPOINTS: Final = 'checkpoints = "background"\n'
+_CHECKPOINTS: Final = '[checkpoints]\nwhen = "background"\n'
 PROFILES: Final = {
     "default": "version = 1\n" + _CHECKPOINTS,
     "warm": "version = 1\nwarm_start = 'zygote'\npreload = ['numpy']\nspares = 0\n" + _CHECKPOINTS,

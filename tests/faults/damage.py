@@ -224,6 +224,10 @@ class _Bench:
             self._notebook.restart()
             ended = talk.run(self._notebook, cells.LOOK)
             told += talk.said(ended)
+        if isinstance(ended, Completed) and not ended.stdout:
+            # What the worker had mapped was found damaged while the cell ran: it is ended, and says why.
+            ended = talk.run(self._notebook, cells.LOOK)
+            told += talk.said(ended)
         if isinstance(ended, CellblockError):
             return cells.Verdict("no cell runs any more", str(ended))
         seen, trail = cells.shown(ended.stdout)

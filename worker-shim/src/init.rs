@@ -51,7 +51,9 @@ fn serve(spec: &StartSpec, taken: &mut Taken, channel: &OwnedFd) -> io::Result<(
             if worker.is_some() {
                 let ended = unknown.iter().find(|(pid, _)| Some(*pid) == worker);
                 if let Some((_, status)) = ended {
-                    return say(channel.as_fd(), &InitEvent::Ended { status: *status }, &[]);
+                    say(channel.as_fd(), &InitEvent::Ended { status: *status }, &[])?;
+                    // The end of all else is the shim's to bring: a process may be saving what the worker had.
+                    worker = None;
                 }
                 unknown.clear();
             }
@@ -67,7 +69,8 @@ fn serve(spec: &StartSpec, taken: &mut Taken, channel: &OwnedFd) -> io::Result<(
                     say(channel.as_fd(), &InitEvent::Adopted, &[])?;
                     // It may have ended already.
                     if let Some((_, status)) = unknown.iter().find(|(pid, _)| Some(*pid) == worker) {
-                        return say(channel.as_fd(), &InitEvent::Ended { status: *status }, &[]);
+                        say(channel.as_fd(), &InitEvent::Ended { status: *status }, &[])?;
+                        worker = None;
                     }
                 }
                 Some((InitCommand::Attach { step }, trees)) => {

@@ -294,14 +294,123 @@ def test_to_close_what_is_not_open_is_no_error(make: Make) -> None:
         service.delete_notebook("n")
 
 
-def test_there_is_no_saved_state_and_nobody_pretends(make: Make) -> None:
-    with FakeDaemon(worker) as daemon:
+def info(number: int) -> dict[str, Any]:
+    """A line of `checkpoints`."""
+    rest = {"names": 1, "left_out": 0, "state_bytes": 1, "own_bytes": 1, "python": "3.11.7"}
+    return {"id": number, "created_ms": 0, "execution": "e", "current": True, **rest}
+
+
+LOCK = {"path": "lk", "type": "_thread.lock", "reason": "a lock"}
+SAVED = {"saved": {"id": 2, "written_bytes": 7, "pause_us": 1500}}
+PARTIAL = {"partial": {**SAVED["saved"], "left_out": [LOCK], "left_out_count": 1}}
+
+
+class Saving:
+    """A worker's daemon with a store: `saved` checkpoints, and what becomes of the next."""
+
+    def __init__(self, saved: int = 0, becomes: object = SAVED) -> None:
+        self.saved = saved
+        self.becomes = becomes
+
+    def __call__(self, peer: Peer, name: str, content: Any, payload: bytes) -> None:
+        match name:
+            case "checkpoints" | "restore" if self.saved < 0:
+                peer.refuse("checkpoint", "the profile has none")
+            case "restore" if self.saved == 0:
+                peer.refuse("checkpoint", "there is none")
+            case "checkpoints":
+                infos = [info(number) for number in range(self.saved)]
+                peer.reply({"checkpoints": {"checkpoints": infos, "used_bytes": 0, "damage": []}}, last=True)
+            case "checkpoint":
+                peer.reply({"checkpoint": self.becomes}, last=True)
+            case "restore":
+                peer.reply({"restored": {"checkpoint": 1, "names": [], "losses": []}}, last=True)
+            case "collect_checkpoints":
+                collected = {"removed": [1], "freed_bytes": 0, "used_bytes": 0, "damage": []}
+                peer.reply({"collected": collected}, last=True)
+            case "execute" if content["options"]["checkpoint"] != "none":
+                peer.accept(content["execution"])
+                ended: Any = outcome(content["execution"], 0)
+                ended["outcome"]["outcome"]["checkpoint"] = self.becomes
+                peer.reply(ended, last=True)
+            case _:
+                worker(peer, name, content, payload)
+
+
+def test_a_cell_is_saved_unless_it_says_no(make: Make) -> None:
+    with FakeDaemon(Saving(becomes=PARTIAL)) as daemon:
         service = make(daemon.path)
-        assert (service.has_saved_state("n"), service.clear_saved_state("n")) == (False, False)
-        for method in (service.save_state, service.restore_state):
-            with pytest.raises(cellblock.Unsupported, match="this version of cellblock does not have"):
-                method("n")
-        assert daemon.requests == []
+        saved = service.execute_code("x", "c", "n")
+        assert saved.checkpoint == {
+            "state": "partial",
+            "id": 2,
+            "reason": None,
+            "left_out": [LOCK],
+            "left_out_count": 1,
+            "written_bytes": 7,
+            "pause_seconds": 0.0015,
+        }
+        assert saved.model_dump(mode="json")["checkpoint"] == saved.checkpoint
+        assert service.execute_code("x", "c", "n", persist_state=False).checkpoint is None
+        service.get_variable_info("n")
+        service.set_notebook_execution_seed("n", 1)
+        asked = [execute["options"]["checkpoint"] for execute in executes(daemon)]
+        assert asked == ["wait", "none", "none", "wait"]
+
+
+def test_saved_state_is_asked_for_saved_restored_and_cleared(make: Make) -> None:
+    with FakeDaemon(Saving(saved=2)) as daemon:
+        service = make(daemon.path)
+        assert service.has_saved_state("n") is True
+        assert (service.save_state("n")["state"], service.restore_state("n")) == ("saved", True)
+        assert service.clear_saved_state("n") is True
+        assert names(daemon) == [
+            "open_notebook", "checkpoints", "checkpoint", "restore", "checkpoints", "clear",
+        ]  # fmt: skip
+
+
+def test_without_saved_state_there_is_nothing_to_restore(make: Make) -> None:
+    with FakeDaemon(Saving()) as daemon:
+        service = make(daemon.path)
+        assert (service.has_saved_state("n"), service.restore_state("n")) == (False, False)
+        # One may be on its way, so it is cleared all the same.
+        assert service.clear_saved_state("n") is False
+        assert names(daemon)[-1] == "clear"
+    with FakeDaemon(Saving(saved=-1)) as daemon:
+        service = make(daemon.path)
+        for method in (service.has_saved_state, service.restore_state, service.clear_saved_state):
+            assert method("n") is False
+        assert "clear" not in names(daemon)
+
+
+def test_a_checkpoint_that_cannot_be_restored_is_no_absence_of_one(make: Make) -> None:
+    def damaged(peer: Peer, name: str, content: Any, payload: bytes) -> None:
+        if name == "restore":
+            peer.refuse("checkpoint", "checkpoint 1 is damaged")
+        else:
+            Saving(saved=1)(peer, name, content, payload)
+
+    with FakeDaemon(damaged) as daemon, pytest.raises(cellblock.CheckpointProblem, match="is damaged"):
+        make(daemon.path).restore_state("n")
+
+
+@pytest.mark.parametrize(
+    ("clears", "saved", "becomes", "then"),
+    [
+        (True, 2, SAVED, ["collect_checkpoints"]),
+        (True, 2, {"failed": {"reason": "the disk is full"}}, ["checkpoints", "clear"]),
+        (True, -1, {"failed": {"reason": "the profile has none"}}, ["checkpoints"]),
+        (False, 2, SAVED, []),
+    ],
+)
+def test_what_is_cleared_does_not_come_back(
+    make: Make, clears: bool, saved: int, becomes: object, then: list[str]
+) -> None:
+    with FakeDaemon(Saving(saved, becomes)) as daemon:
+        make(daemon.path).clear_namespace("n", clear_saved_state=clears)
+        assert names(daemon) == ["open_notebook", "execute", *then]
+        [asked] = executes(daemon)
+        assert asked["options"]["checkpoint"] == ("wait" if clears else "none")
 
 
 def test_code_that_is_no_text_is_refused_and_not_sent(make: Make) -> None:
@@ -386,5 +495,5 @@ def test_a_lost_variable_is_named_in_the_result(make: Make) -> None:
     with FakeDaemon(handler) as daemon:
         result = make(daemon.path).execute_code("import os; os._exit(7)", "c", "n")
         assert (result.status, result.error_type) == ("error", "WorkerDied")
-        assert "these variables are lost: df" in (result.error_message or "")
+        assert "gone with this one: df" in (result.error_message or "")
         assert result.outcome["lost"] == ["df"]

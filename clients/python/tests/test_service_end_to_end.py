@@ -134,17 +134,71 @@ def test_a_time_limit_keeps_the_variables(supervisor: LocalSupervisor, notebook:
         assert hasty.execute_code("print(x)", "c", notebook).stdout == "1\n"
 
 
-def test_a_dead_worker_costs_its_variables_and_they_are_named(run: Run) -> None:
+def test_a_dead_worker_costs_what_was_not_saved_and_that_is_named(run: Run) -> None:
     succeeded(run("x = 1"))
+    succeeded(run("y = 1", persist_state=False))
     result = run("import os\nprint('last', flush=True)\nos._exit(7)")
     assert (result.status, result.error_type, result.stdout) == ("error", "WorkerDied", "last\n")
     assert "the worker exited with code 7" in (result.error_message or "")
-    assert "x" in result.outcome["lost"]
-    after = run("print('x' in globals(), pd.__name__)")
-    assert after.stdout == "False pandas\n"
+    assert {"x", "y"} <= set(result.outcome["lost"])
+    after = run("print(x, 'y' in globals(), pd.__name__)")
+    assert after.stdout == "1 False pandas\n"
     [notice] = after.notices
-    assert notice["topic"] == "variables_lost"
-    assert "x" in notice["names"]
+    assert (notice["topic"], notice["names"]) == ("variables_lost", ["y"])
+
+
+def test_each_cell_says_what_is_saved_and_what_is_not(run: Run) -> None:
+    saved = succeeded(run("x = 1"))
+    assert saved.checkpoint is not None
+    assert (saved.checkpoint["state"], saved.checkpoint["left_out"]) == ("saved", [])
+    assert run("x = 2", persist_state=False).checkpoint is None
+    partial = run("import threading\nlk = threading.Lock()\n1 / 0").checkpoint
+    assert partial is not None
+    assert (partial["state"], partial["left_out_count"]) == ("partial", 1)
+    assert partial["left_out"] == [{"path": "lk", "type": "_thread.lock", "reason": "a lock"}]
+
+
+def test_saved_state_outlives_the_worker(service: ExecutionService, run: Run, notebook: str) -> None:
+    assert not service.has_saved_state(notebook)
+    succeeded(run("import math as m\nclass P: pass\np = P(); q = p\ndef f(): return x\nx = 1"))
+    assert service.has_saved_state(notebook)
+    service.close_notebook(notebook)
+    assert succeeded(run("print(f(), p is q, isinstance(p, P), m.pi > 3)")).stdout == "1 True True True\n"
+    run("x = 2", persist_state=False)
+    assert service.restore_state(notebook)
+    assert run("print(f())").stdout == "1\n"
+    run("x = 3", persist_state=False)
+    assert service.save_state(notebook)["state"] == "saved"
+    service.close_notebook(notebook)
+    assert run("print(f())").stdout == "3\n"
+    assert service.clear_saved_state(notebook)
+    assert run("print('x' in globals())").stdout == "False\n"
+    assert not any(("x" in category) for category in service.get_variable_info(notebook).values())
+
+
+def test_a_restored_worker_has_its_helpers(service: ExecutionService, run: Run, notebook: str) -> None:
+    succeeded(run("df = pd.DataFrame({'a': [1]})\ndate = 'mine'"))
+    service.close_notebook(notebook)
+    # What no cell had used yet, what one has, and what one has rebound.
+    shown = succeeded(run("display(df, 'T')\nprint(round(stats.norm.cdf(0), 1), np.arange(2).sum(), date)"))
+    assert shown.stdout.endswith("0.5 1 mine\n")
+    assert [table["label"] for table in shown.tables if table["source"] == "display"] == ["T"]
+    assert len(succeeded(run("plt.plot([1])")).plots) == 1
+    service.clear_namespace(notebook)
+    service.close_notebook(notebook)
+    assert run("print('df' in globals(), np.arange(2).sum(), callable(date))").stdout == "False 1 True\n"
+
+
+def test_random_numbers_go_on_in_a_restored_worker(
+    service: ExecutionService, run: Run, notebook: str
+) -> None:
+    draw = "import random\nprint(np.random.rand(), random.random())"
+    service.set_notebook_execution_seed(notebook, 42)
+    first, second = run(draw).stdout, run(draw).stdout
+    service.clear_saved_state(notebook)
+    assert run(draw).stdout == first
+    service.close_notebook(notebook)
+    assert run(draw).stdout == second
 
 
 def test_an_interrupt_cancels_the_cell(service: ExecutionService, run: Run, notebook: str) -> None:
@@ -165,20 +219,18 @@ def test_an_interrupt_cancels_the_cell(service: ExecutionService, run: Run, note
     assert run("print(x)").stdout == "1\n"
 
 
-def test_seeds_begin_anew_at_once_and_with_each_worker(
+def test_seeds_begin_anew_at_once_and_with_nothing_saved(
     service: ExecutionService, run: Run, notebook: str
 ) -> None:
     draw = "import random\nprint(np.random.rand(), random.random())"
     first = succeeded(run(draw)).stdout
     assert run(draw).stdout != first
-    service.close_notebook(notebook)
+    service.clear_saved_state(notebook)
     assert run(draw).stdout == first
     service.set_notebook_execution_seed(notebook, 42)
     seeded = run(draw).stdout
     assert seeded == "0.3745401188473625 0.6394267984578837\n"
-    service.close_notebook(notebook)
-    assert run(draw).stdout == seeded
-    run("import os; os._exit(1)")
+    service.clear_saved_state(notebook)
     assert run(draw).stdout == seeded
     service.set_notebook_execution_seed(notebook, 42)
     assert run(draw).stdout == seeded

@@ -352,7 +352,7 @@ def test_only_code_that_did_not_run_is_refused() -> None:
         (
             LimitHit("memory", 100, 101), ("df", "x"), "error", "MemoryError",
             "the cell was stopped: limit hit: 101 bytes of memory, 100 are allowed; "
-            "the next cell gets a new worker, and these variables are lost: df, x",
+            "the next cell gets a new worker with what is saved; gone with this one: df, x",
         ),
         (
             LimitHit("cpu", 100, 101), None, "error", "ResourceLimitError",

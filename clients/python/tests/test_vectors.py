@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from cellblock import FrameError, ProtocolError, RequestRefused, Step, VersionMismatch, unescape_name
+from cellblock import (
+    Checkpoint,
+    CheckpointEvent,
+    Collected,
+    EventsMissed,
+    FrameError,
+    NotRestored,
+    ProtocolError,
+    RequestRefused,
+    Step,
+    VersionMismatch,
+    unescape_name,
+)
 from cellblock import _requests as requests
 from cellblock._fields import Fields, parse_json, variant
 from cellblock._frames import Codec, Frame, FrameReader, Header, Kind
@@ -82,7 +94,7 @@ def test_any_split_of_a_stream_gives_the_same_frames(chunk: int) -> None:
 @pytest.mark.parametrize("vector", REPLIES.values(), ids=name_of)
 def test_every_reply_is_understood(vector: dict[str, Any]) -> None:
     session = Session()
-    for _ in range(7):  # The vectors answer request 7.
+    for _ in range(vector["header"]["request"] or 1):  # Those it answers the last of.
         session.request("notebooks")
     session.feed(bytes.fromhex(vector["frame"]))
     meta, payload = vector["meta"], bytes.fromhex(vector["payload"])
@@ -142,6 +154,22 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
         case "files":
             listing = requests.list_files("analysis", "").parse(name, content, payload)
             assert all(unescape_name(file.name) for file in listing)
+        case "checkpoint" | "checkpoints" | "checkpoint_content" | "restored" | "verified" | "collected":
+            parse_about_checkpoints(name, content, payload)
+        case "part":
+            assert requests.export_checkpoint("analysis", None).parse(name, content, payload) == payload
+            assert payload.startswith(b"CBEXPT1\n")
+        case "imported":
+            call = requests.import_checkpoint("analysis", 0, b"", last=True)
+            assert call.parse(name, content, payload) == 43
+        case "listening":
+            assert requests.events(None).parse(name, content, payload) is None
+        case "event":
+            event = requests.events(None).parse(name, content, payload)
+            assert event in (
+                CheckpointEvent("analysis", "e-1", Checkpoint("saved", 42, 4096, 0.0021)),
+                EventsMissed(5),
+            )
         case "file":
             part = requests.read_file("analysis", "a.csv", 0, 1 << 20).parse(name, content, payload)
             assert part.file_bytes >= len(part.data)
@@ -150,6 +178,39 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
             seen.receive(_reply_like(name, content, payload))
         case _:
             pytest.fail(f"no test for the reply `{name}`")
+
+
+def parse_about_checkpoints(name: str, content: object, payload: bytes) -> None:
+    notebook, lock = "analysis", NotRestored("d['lock']", "_thread.lock", "a lock")
+    match name:
+        case "checkpoint":
+            assert requests.checkpoint(notebook).parse(name, content, payload) in (
+                Checkpoint("partial", 43, 262144, 0.0027, None, (lock,), 1),
+                Checkpoint("failed", reason="the disk is full"),
+            )
+        case "checkpoints":
+            kept = requests.checkpoints(notebook).parse(name, content, payload)
+            assert [(info.id, info.parent, info.origin) for info in kept] == [
+                (41, None, ("elsewhere", 7)),
+                (42, 41, None),
+            ]
+            assert (kept.used_bytes, kept.damage) == (1 << 33, ("HEAD: it is missing",))
+            assert kept.current is kept.checkpoints[1]
+            assert kept.checkpoints[0].damage == "packs/3: it is missing"
+        case "checkpoint_content":
+            found = requests.checkpoint_content(notebook, 42).parse(name, content, payload)
+            assert (found.info.state_bytes, found.info.own_bytes) == (80_000_500, 4096)
+            assert [name.size_bytes for name in found.names] == [80_000_000, None]
+            assert (found.left_out, found.packages) == ((lock,), {"numpy": "2.4.0"})
+        case "restored":
+            restored = requests.restore(notebook, 41).parse(name, content, payload)
+            assert (restored.checkpoint, restored.names[0].name, restored.losses) == (41, "df", (lock,))
+        case "verified":
+            damaged, whole = requests.verify_checkpoints(notebook, None).parse(name, content, payload)
+            assert (damaged.id, damaged.ok, len(damaged.losses), whole.ok) == (41, False, 1, True)
+        case _:
+            collected = requests.collect_checkpoints(notebook, None, None, None)
+            assert collected.parse(name, content, payload) == Collected((1, 2, 3), 1 << 20, 1 << 30, ())
 
 
 def parse_any_answer(name: str, content: object, payload: bytes) -> None:
@@ -259,6 +320,14 @@ def test_outcomes_say_how_it_ended() -> None:
     assert outcome_of("outcome_signalled").end == WorkerDied("signalled", signal=11)
     assert str(outcome_of("outcome_signalled").end) == "the worker was ended by SIGSEGV"
     assert outcome_of("outcome_exited").lost == ("df", "x")
+    fates = {outcome_of(name).variables for name in OUTCOMES}
+    assert fates == {"kept", "lost", "rolled_back"}
+    assert (outcome_of("outcome_error").variables, outcome_of("outcome_error").lost) == ("rolled_back", None)
+    assert outcome_of("outcome_ok").checkpoint == Checkpoint("saved", 7, 276_214, 0.0027)
+    assert outcome_of("outcome_error").checkpoint == Checkpoint("pending")
+    partial = outcome_of("outcome_interrupted").checkpoint
+    assert (partial.state, partial.is_saved, partial.left_out_count) == ("partial", True, 1)
+    assert partial.left_out == (NotRestored("d['lock']", "_thread.lock", "a lock"),)
     full = outcome_of("outcome_full")
     assert (full.names.added[0].size_bytes, full.names.removed) == (1 << 40, ("tmp",))
     value = full.expressions["n"]
@@ -293,6 +362,20 @@ CALLS: dict[str, requests.Call[Any]] = {
     "read_file": requests.read_file("analysis", "data/grün.csv", 1 << 32, 1 << 20),
     "write_file": requests.write_file("analysis", "data/x.csv", 0, b"a,b\n1,2\n"),
     "remove_file": requests.remove_file("analysis", r"odd\xff"),
+    "checkpoint": requests.checkpoint("analysis"),
+    "checkpoints": requests.checkpoints("analysis"),
+    "checkpoint_content": requests.checkpoint_content("analysis", 41),
+    "restore": requests.restore("analysis", 40),
+    "restore_current": requests.restore("analysis", None),
+    "fork": requests.fork("analysis", None, "what-if"),
+    "export_checkpoint": requests.export_checkpoint("analysis", None),
+    "import_checkpoint": requests.import_checkpoint("analysis", 1 << 20, b"the end", last=True),
+    "verify_checkpoints": requests.verify_checkpoints("analysis", None),
+    "collect_checkpoints": requests.collect_checkpoints("analysis", None, None, None),
+    "collect_checkpoints_rule": requests.collect_checkpoints("analysis", 3, None, 1 << 30),
+    "clear": requests.clear("analysis"),
+    "events": requests.events("analysis"),
+    "events_of_all": requests.events(None),
 }
 WRITTEN: dict[str, tuple[object, bytes]] = {
     **{name: (call.meta, call.payload) for name, call in CALLS.items()},
@@ -310,6 +393,7 @@ WRITTEN: dict[str, tuple[object, bytes]] = {
             echo=False,
             user_expressions={"n": "len(df)", "bad": "1/0"},
             checkpoint="wait",
+            transactional=True,
             cell="cell-3",
         ),
         "print('héllo 🐍')\n".encode(),

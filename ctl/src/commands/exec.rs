@@ -7,16 +7,17 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cellblock_proto::client::{Reply, Request};
-use cellblock_proto::execution::{End, ExecuteOptions, Output};
+use cellblock_proto::execution::{End, ExecuteOptions, Outcome, Output, Variables};
 use cellblock_proto::id::{ExecutionId, NotebookId};
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
 
+use super::checkpoint::{When, checkpoint_words};
 use super::{print_json, say};
 use crate::client::Replies;
-use crate::ending::describe;
+use crate::ending::{ROLLED_BACK, describe};
 use crate::exit::{EXIT_HELP, Exit};
 use crate::fault::Fault;
 use crate::figures::{FigureArgs, Figures};
@@ -55,6 +56,17 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
 
+    /// Whether the variables are saved afterwards [default: as the profile says; a fresh notebook's are not]
+    #[arg(long, value_name = "WHEN")]
+    checkpoint: Option<When>,
+
+    /// When the code fails, leave the variables as they were before it
+    ///
+    /// A new worker takes them from a checkpoint, so the profile must have checkpoints; one is taken before
+    /// the code runs when something has changed since the last.
+    #[arg(long)]
+    transactional: bool,
+
     /// Print each reply as one line of JSON
     ///
     /// Text is in `text`, what is displayed in `data` by mime type, with images in base64.
@@ -87,7 +99,13 @@ impl Exec {
         let execution = format!("exec-{suffix}").parse().expect("made of letters, digits and -");
         // A question can be answered only by somebody at a terminal, and one who is not the code.
         let allow_stdin = io::stdin().is_terminal() && !self.json && file.as_deref() != Some("-");
-        let options = ExecuteOptions { wall_ms: self.timeout, allow_stdin, ..ExecuteOptions::default() };
+        let options = ExecuteOptions {
+            wall_ms: self.timeout,
+            allow_stdin,
+            checkpoint: When::chosen(self.checkpoint, named.is_some()),
+            transactional: self.transactional,
+            ..ExecuteOptions::default()
+        };
         let code = Code { notebook: &notebook, execution: &execution, source: &source, options };
         let mut screen = Screen::new(self.figures(named.as_ref(), file.as_deref()));
         let ended = execute(&mut session, &code, &signals, &mut |reply, payload, replies| {
@@ -113,13 +131,21 @@ impl Exec {
             let _ = session.connection.tell(&Request::Delete { notebook });
         }
         let outcome = ended?;
-        if !self.json
-            && !matches!(outcome.end, End::Error { .. })
-            && let Some((_, sentence)) = describe(&outcome)
-        {
-            say(&format!("error: {sentence}\n"));
+        if !self.json {
+            say(&self.words(&outcome));
         }
         Ok(Exit::of(&outcome.end))
+    }
+
+    /// What is said at the end. An exception has been shown as it came.
+    fn words(&self, outcome: &Outcome) -> String {
+        let mut text = match (&outcome.end, &outcome.variables) {
+            (End::Error { .. }, Variables::RolledBack) => format!("{ROLLED_BACK}\n"),
+            (End::Error { .. }, _) => String::new(),
+            _ => describe(outcome).map(|(_, sentence)| format!("error: {sentence}\n")).unwrap_or_default(),
+        };
+        text += &checkpoint_words(outcome.checkpoint.as_ref(), self.checkpoint.is_some());
+        text
     }
 
     /// Files of figures are named after the code's file, or the notebook.

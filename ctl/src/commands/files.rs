@@ -1,8 +1,6 @@
 //! `cellctl files`
 
-use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cellblock_proto::client::{ErrorCode, FileInfo, FileKind};
@@ -17,7 +15,7 @@ use crate::files::Files;
 use crate::notebook::text::Utf8Decoder;
 use crate::session::{Session, SocketArgs};
 use crate::show::without_ansi;
-use crate::workspace;
+use crate::{whole_file, workspace};
 
 /// The verb group. Its help stands in `cli.rs`: clap takes a group's from where it is listed.
 #[derive(Args, Debug)]
@@ -155,27 +153,14 @@ fn get_to_stdout(files: &mut Files<'_>, path: &str) -> Result<(), Fault> {
     stdout.flush().map_err(Fault::Stdout)
 }
 
-/// All or nothing: what was there stays until the new file is whole.
 fn get_into(files: &mut Files<'_>, path: &str, output: &Path) -> Result<(), Fault> {
-    // /dev/stdout and the like cannot be replaced, only written to.
-    if fs::metadata(output).is_ok_and(|found| !found.is_file()) {
-        let mut file = File::options().write(true).open(output).map_err(Fault::file("write", output))?;
-        return files.read(path, &mut |part| file.write_all(part).map_err(Fault::file("write", output)));
-    }
-    let folder = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".cellctl-")
-        // As for any new file: what the umask leaves.
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(Fault::file("write", output))?;
-    files.read(path, &mut |part| temporary.write_all(part).map_err(Fault::file("write", output)))?;
-    temporary.persist(output).map_err(|error| Fault::file("write", output)(error.error))?;
-    Ok(())
+    whole_file::replace(output, &mut |file| {
+        files.read(path, &mut |part| file.write_all(part).map_err(Fault::file("write", output)))
+    })
 }
 
 /// The daemon answers in words of the protocol, which are for those who write clients.
-fn in_our_words(fault: Fault, notebook: &NotebookId) -> Fault {
+pub(super) fn in_our_words(fault: Fault, notebook: &NotebookId) -> Fault {
     match fault {
         Fault::Client(ClientError::Refused { code: ErrorCode::UnknownNotebook, .. }) => {
             Fault::usage_with_hint(

@@ -1,6 +1,7 @@
 //! The verbs, one file each. A verb returns how it ended, or what went wrong.
 
 pub(crate) mod bench;
+pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod exec;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Restart(verb) => verb.run(),
         Command::Rm(verb) => verb.run(),
         Command::Files(verb) => verb.run(),
+        Command::Checkpoint(verb) => verb.run(),
         Command::Doctor(verb) => verb.run(),
         Command::Profile(verb) => verb.run(),
         Command::Warm(verb) => verb.run(),

@@ -10,7 +10,8 @@ use crate::session::{Session, SocketArgs};
 
 /// End a notebook's worker; the next code gets a new one
 ///
-/// Its variables are lost, its files stay.
+/// The new one begins without variables. The files stay, and the checkpoints: `cellctl checkpoint restore`
+/// goes back to one.
 #[derive(Args, Debug)]
 pub(crate) struct Restart {
     /// The notebook's name, as `cellctl ls` shows it

@@ -11,15 +11,15 @@ use crate::session::{Session, SocketArgs};
 
 /// Close a notebook, and with --files delete its files
 ///
-/// Its worker ends and its variables are lost. Without --files its workspace stays on disk, and
-/// opening the notebook again finds it.
+/// Its worker ends. Without --files its workspace stays on disk, and so do its checkpoints; opening the
+/// notebook again finds them. Variables that no checkpoint has are lost.
 #[derive(Args, Debug)]
 pub(crate) struct Rm {
     /// The notebooks' names, as `cellctl ls` shows them
     #[arg(required = true, value_name = "NOTEBOOK")]
     notebooks: Vec<NotebookId>,
 
-    /// Delete the notebook's files too; there is no way back
+    /// Delete the notebook's files and checkpoints too; there is no way back
     #[arg(long)]
     files: bool,
 

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use sandbox_profiles::SandboxReport;
 use serde_json::json;
 
+use super::checkpoint::{When, checkpoint_words};
 use super::exec::seconds;
 use super::{print, print_json, report_table, say};
 use crate::exit::{EXIT_HELP, Exit};
@@ -22,8 +23,7 @@ use crate::runner::{self, RunOptions, Summary, random_suffix};
 use crate::session::{DaemonArgs, Session};
 use crate::show::Screen;
 use crate::signals::Signals;
-use crate::workspace;
-use crate::{charts, html};
+use crate::{charts, html, whole_file, workspace};
 
 use self::console::{Console, Shown};
 
@@ -85,6 +85,11 @@ pub(crate) struct Run {
     /// Run in this notebook of a running cellblockd, and keep it [default: a fresh one]
     #[arg(long, value_name = "NAME")]
     notebook: Option<NotebookId>,
+
+    /// Whether the variables are saved after each cell
+    /// [default: as the profile says; not those of a fresh notebook that is not kept]
+    #[arg(long, value_name = "WHEN")]
+    checkpoint: Option<When>,
 
     /// Keep the fresh notebook, its variables and files, in the running cellblockd
     #[arg(long)]
@@ -177,8 +182,14 @@ impl Run {
             let mut files = Files::of(&mut session.connection, notebook);
             workspace::copy_into(&mut files, path, &target, &|| signals.stopping())?;
         }
-        let options =
-            RunOptions { notebook: notebook.clone(), wall_ms: self.timeout, allow_errors: self.allow_errors };
+        // After a cell that took its worker along, those that are run on need what was there.
+        let stays = self.notebook.is_some() || self.keep || self.allow_errors;
+        let options = RunOptions {
+            notebook: notebook.clone(),
+            wall_ms: self.timeout,
+            allow_errors: self.allow_errors,
+            checkpoint: When::chosen(self.checkpoint, stays),
+        };
         let figures = Figures::new(self.figures.figures, self.figures_folder(job));
         let shown = if job.targets.is_empty() && self.files.len() == 1 && !self.json {
             Shown::Outputs(Screen::new(figures))
@@ -188,6 +199,9 @@ impl Run {
         let mut console = Console::new(&job.file, job.document.code_cells().len(), shown);
         let summary = runner::run(session, &mut job.document, &options, signals, &mut console);
         let figures = console.finish(&summary);
+        if !self.json {
+            say(&checkpoint_words(summary.checkpoint.as_ref(), self.checkpoint.is_some()));
+        }
         job.document.set_language_info(python_of(&summary));
         let drawn = if job.targets.iter().any(|(format, _)| *format == Format::Html) {
             charts::draw(session, &job.document, self.profile.as_deref(), signals)
@@ -270,7 +284,9 @@ impl Run {
                 Format::Ipynb => job.document.to_json(),
                 Format::Html => html::page(&job.document, &self.page_info(job, summary, charts)?),
             };
-            write_whole(path, text.as_bytes())?;
+            whole_file::replace(path, &mut |file| {
+                file.write_all(text.as_bytes()).map_err(Fault::file("write", path))
+            })?;
             written.push(path.clone());
         }
         Ok(written)
@@ -316,6 +332,7 @@ impl Run {
             return print_json(&json!({
                 "file": job.file.to_string_lossy(),
                 "cells": summary.cells,
+                "checkpoint": summary.checkpoint,
                 "done": summary.done,
                 "exit": summary.exit as u8,
                 "failures": failures.collect::<Vec<_>>(),
@@ -373,26 +390,6 @@ fn fresh_name(file: &Path) -> Result<NotebookId, Fault> {
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
     let stem: String = stem.chars().map(legal).take(40).collect();
     Ok(format!("{stem}-{}", random_suffix()?).parse().expect("made of at most 49 legal characters"))
-}
-
-/// Writes all or nothing: an old result stays until the new one is whole.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-    use std::os::unix::fs::PermissionsExt;
-    let failed = |source: io::Error| Fault::file("write", path)(source);
-    // /dev/stdout and the like cannot be replaced, only written to.
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return fs::write(path, bytes).map_err(failed);
-    }
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new()
-        .prefix(".cellctl-")
-        // As for any new file: what the umask leaves.
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    fs::write(temporary.path(), bytes).map_err(failed)?;
-    temporary.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
 }
 
 /// Whether words on standard error are read by somebody as they come.

@@ -67,6 +67,12 @@ fn variables_come_back_when_the_worker_has_died(setup: Setup) {
     die(&mut notebook);
     let ran = notebook.run(LOOK).ok();
     assert_eq!(ran.stdout(), "42 43 [1, 2, 3] True 42 True False\n");
+    // What comes by chance goes on where it was.
+    let drawn = notebook.run("import random; random.seed(7); y = random.random()").ok();
+    assert!(saved(&drawn) > 2);
+    die(&mut notebook);
+    let drawn = notebook.run("print(round(random.random(), 4), round(y, 4))").ok();
+    assert_eq!(drawn.stdout(), "0.1508 0.3238\n");
     let [(text, names)] = &ran.notices()[..] else { panic!("{ran:?}") };
     assert!(text.contains("exited with code 7") && text.contains("back from the last checkpoint"), "{text}");
     assert_eq!(names, &["lock"]);

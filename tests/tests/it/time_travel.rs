@@ -28,6 +28,8 @@ in_one_mode!(
     a_checkpoint_that_is_not_there_ends_no_worker,
     spares_are_claimed_with_checkpoints,
     what_was_not_saved_is_told_as_gone,
+    what_is_being_saved_outlives_its_worker,
+    what_is_not_to_be_saved_is_not_saved_with_what_is,
     a_damaged_stream_is_passed_over,
 );
 
@@ -353,6 +355,38 @@ fn the_end_waits_for_what_is_being_saved(setup: Setup) {
     notebook.client.tell(&Request::Close { notebook: id });
     let mut notebook = daemon.notebook("a");
     assert_eq!(print(&mut notebook, "len(data)"), "60000000");
+}
+
+fn what_is_being_saved_outlives_its_worker(setup: Setup) {
+    let daemon = with(setup, "when = 'background'");
+    let mut notebook = daemon.notebook("a");
+    for round in 0..5 {
+        // Sent together: the worker dies as soon as it can.
+        let first = notebook.start(&format!("import os; data = os.urandom(10_000_000); x = {round}"));
+        let second = notebook.start("os._exit(7)");
+        notebook.finish(first).ok();
+        let ran = notebook.finish(second);
+        assert_eq!(ran.outcome.end, End::WorkerDied(Death::Exited { code: 7 }));
+        assert_eq!(print(&mut notebook, "x, len(data)"), format!("{round} 10000000"));
+    }
+}
+
+fn what_is_not_to_be_saved_is_not_saved_with_what_is(setup: Setup) {
+    let daemon = with(setup, "when = 'background'");
+    let mut notebook = daemon.notebook("a");
+    let none = ExecuteOptions { checkpoint: Some(Checkpointing::None), ..ExecuteOptions::default() };
+    for round in 0..5 {
+        let sent = [
+            notebook.start("import os; data = os.urandom(10_000_000); x = 1"),
+            notebook.start(&format!("x = 2; round = {round}")),
+            notebook.start_with("x = 3", none.clone()),
+        ];
+        sent.into_iter().for_each(|sent| drop(notebook.finish(sent).ok()));
+        let id = notebook.id.clone();
+        notebook.client.tell(&Request::Close { notebook: id });
+        notebook = daemon.notebook("a");
+        assert_eq!(print(&mut notebook, "x, round"), format!("2 {round}"));
+    }
 }
 
 fn what_was_not_saved_is_told_as_gone(setup: Setup) {

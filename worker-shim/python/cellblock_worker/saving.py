@@ -105,9 +105,9 @@ class Saver:
             try:
                 saved = self._saved()
             except BaseException as error:
-                os.write(saying, _reason(error).encode("utf-8", "replace"))
+                _say(saying, _reason(error).encode("utf-8", "replace"))
                 raise
-            os.write(saying, _WRITING)
+            _say(saying, _WRITING)
             checkpoint_store.offer(self._native, saved, store, execution, forked=True)
         finally:
             os._exit(0)
@@ -139,7 +139,13 @@ class Saver:
         shell = self._shell
         return self._serialize(
             checkpoint.Subject(
-                shell.user_ns, self._hidden, shell, self._baseline, names.missing, self._refused
+                shell.user_ns,
+                # What a plug-in has hidden since is the next worker's plug-in's to make.
+                self._hidden | shell.user_ns_hidden,
+                shell,
+                self._baseline,
+                names.missing,
+                self._refused,
             )
         )
 
@@ -175,6 +181,7 @@ class Saver:
         loaded = self._load(fd)
         after = names.snapshot(shell.user_ns, shell.user_ns_hidden)
         changes = names.changes(before, after, shell.user_ns)
+        shell.is_restored = loaded["failed"] is None
         self._channel.send({"restored": {"names": changes, **loaded}})
 
     def verify(self, fd: int) -> None:
@@ -206,6 +213,12 @@ class Saver:
 
 
 _WRITING = b"\0"
+
+
+def _say(saying: int, what: bytes) -> None:
+    """To the worker, which may have died."""
+    with contextlib.suppress(OSError):
+        os.write(saying, what)
 
 
 class _Aside:

@@ -108,6 +108,9 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     # frames at a terminal's width without it.
     kernel: Any = None
 
+    # It began with what an earlier process had saved, its generators of random numbers among it.
+    is_restored = False
+
     # Set by `make`, before the base class builds its parts.
     outputs: Outputs
     interrupts: Interrupts

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import random
 import select
 import signal
 import stat
@@ -64,11 +65,14 @@ class Forks:
         `OSError`: there is no new process.
         """
         pidfd = ctypes.c_int()
+        # Python draws its seed anew in a fork; this one is to save what it was copied from.
+        drawn = random.getstate()
         made = self._fork_aside(ctypes.addressof(pidfd))
         if made < 0:
             raise OSError(-made, f"failed to fork: {os.strerror(-made)}")
         if made == 0:
             try:
+                random.setstate(drawn)
                 _be_nobody(keep)
             except BaseException:
                 os._exit(70)
@@ -79,8 +83,10 @@ class Forks:
 def _be_nobody(keep: tuple[int, ...]) -> None:
     gc.disable()
     for number in signal.valid_signals():
-        # An interrupt goes to all processes of the sandbox, and is meant for the cell.
-        wanted: Any = signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL
+        # An interrupt goes to all processes of the sandbox, and is meant for the cell. And who was told
+        # something may have died since: what is saved is the more needed.
+        ignored = number in (signal.SIGINT, signal.SIGPIPE)
+        wanted: Any = signal.SIG_IGN if ignored else signal.SIG_DFL
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, wanted)
     null = os.open(os.devnull, os.O_RDWR)

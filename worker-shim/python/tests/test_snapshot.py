@@ -52,6 +52,19 @@ print(json.dumps([told(snapshot), value]))
     assert _run(body) == [[1, 2], [1, 2, 3]]
 
 
+def test_it_draws_what_comes_next_by_chance() -> None:
+    body = """
+import random
+random.seed(7)
+snapshot = forks.aside(theirs.fileno())
+if snapshot is None:
+    tell(random.random())
+print(json.dumps([told(snapshot), random.random()]))
+"""
+    in_the_fork, here = _run(body)
+    assert in_the_fork == here
+
+
 def test_it_is_nobodys_child_and_has_nothing_of_anybodys() -> None:
     body = """
 import tempfile

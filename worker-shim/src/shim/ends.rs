@@ -12,6 +12,7 @@ use super::Shim;
 use super::disk::Disk;
 use super::executions::{Cause, Queued};
 use super::memory::Memory;
+use super::saver::Saver;
 use crate::sandbox::InitEvent;
 
 impl Shim {
@@ -117,7 +118,7 @@ impl Shim {
                 } else {
                     Death::Exited { code: status }
                 };
-                self.worker_ended(death);
+                self.worker_died(death);
             }
             None => self.worker_ended(Death::Signalled { signal: 9 }),
             Some(_) => {}
@@ -133,7 +134,16 @@ impl Shim {
         }
     }
 
-    fn worker_ended(&mut self, death: Death) {
+    /// What was being saved of it is saved first: the process that does it is none of the worker's.
+    fn worker_died(&mut self, death: Death) {
+        let saver = self.saver.as_mut().filter(|_| self.ending.is_none());
+        if !saver.is_some_and(|saver| saver.outlive(&death)) {
+            self.worker_ended(death);
+        }
+    }
+
+    pub(super) fn worker_ended(&mut self, death: Death) {
+        let death = self.saver.as_mut().and_then(Saver::outlived).unwrap_or(death);
         // While the sandbox's accounts are there.
         if self.ending.is_none() {
             self.ending = self.memory_hit();

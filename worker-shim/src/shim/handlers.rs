@@ -187,7 +187,7 @@ impl Shim {
         if self.ready.is_none() || self.over || self.ending.is_some() || self.is_restoring() {
             return;
         }
-        if self.is_to_end() || !self.transaction_may_begin() {
+        if self.is_to_end() || !self.is_saved_before() {
             return;
         }
         let now = Instant::now();
@@ -216,11 +216,14 @@ impl Shim {
         self.tell_worker(0, &command, code);
     }
 
-    /// Whether the first that waits is not transactional, or can be.
-    fn transaction_may_begin(&mut self) -> bool {
-        let first = self.executions.queue.front();
-        let due = first.filter(|queued| queued.leave && queued.options.transactional);
-        if due.is_none() || self.executions.running.is_some() {
+    /// Whether all is saved that has to be before the first that waits.
+    fn is_saved_before(&mut self) -> bool {
+        let first = self.executions.queue.front().filter(|queued| queued.leave);
+        let Some(first) = first.filter(|_| self.executions.running.is_none()) else { return true };
+        if self.saves_before(first.options.checkpoint) {
+            return false;
+        }
+        if !first.options.transactional {
             return true;
         }
         match self.may_begin_transaction() {

@@ -385,7 +385,9 @@ impl Shim {
         let stores = self.saver.iter().flat_map(Saver::readable);
         polled.extend(stores.map(|said| PollFd::from_borrowed_fd(said, listening)));
         let worker_at = polled.len();
-        if let Some(worker) = self.worker.as_ref().filter(|_| !self.is_full() || self.nobody_reads) {
+        let is_gone = self.saver.as_ref().is_some_and(Saver::outlives);
+        let is_heard = !is_gone && (!self.is_full() || self.nobody_reads);
+        if let Some(worker) = self.worker.as_ref().filter(|_| is_heard) {
             polled.extend(worker.readable().map(|fd| PollFd::from_borrowed_fd(fd, listening)));
         }
         let timeout = deadline.map(|at| {

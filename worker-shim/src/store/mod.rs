@@ -175,7 +175,7 @@ fn save(
 /// After a checkpoint: removes those that are not kept any more, once there are enough of them to be worth it.
 fn tidy(folder: BorrowedFd<'_>, keep: Keep) -> anyhow::Result<()> {
     let mut store = writable(folder)?;
-    let most = (keep.last + keep.daily) as usize;
+    let most = keep.last.saturating_add(keep.daily) as usize;
     let slack = (most / 4).max(4);
     if store.reader().ids()?.len() <= most + slack && store.used_bytes() <= keep.max_bytes {
         return Ok(());

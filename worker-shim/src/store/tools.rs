@@ -15,6 +15,9 @@ use super::{meant, not_restored, readable, retention, writable};
 /// Checkpoints of one list.
 const MOST_LISTED: usize = 1_000;
 
+/// Names of one checkpoint that are told: a message has a megabyte.
+const MOST_NAMES: usize = 3_000;
+
 /// Losses of one checkpoint that are told; each is a chunk.
 const MOST_LOSSES: usize = 1_000;
 
@@ -54,8 +57,9 @@ pub fn content(folder: BorrowedFd<'_>, checkpoint: Option<u64>) -> anyhow::Resul
         .map(|name| NameInfo { name: name.name, kind: name.r#type, bytes: name.bytes })
         .collect();
     names.sort_by(|a, b| a.name.cmp(&b.name));
-    let left_out = manifest.left_out.into_iter().map(not_restored).collect();
-    let packages = manifest.packages.into_iter().collect();
+    names.truncate(MOST_NAMES);
+    let left_out = manifest.left_out.into_iter().take(MOST_LOSSES).map(not_restored).collect();
+    let packages = manifest.packages.into_iter().take(MOST_LOSSES).collect();
     Ok(StoreReply::Content(CheckpointContent { info, names, left_out, packages }))
 }
 

@@ -10,8 +10,24 @@
             print(output)
 """
 
-from ._asyncio import AsyncClient, AsyncExecution, AsyncFiles, AsyncNotebook
+from ._async_events import AsyncEvents
+from ._async_execution import AsyncExecution
+from ._asyncio import AsyncClient, AsyncFiles, AsyncNotebook
+from ._checkpoints import (
+    Checkpoint,
+    CheckpointContent,
+    CheckpointEvent,
+    CheckpointInfo,
+    Checkpoints,
+    Collected,
+    Event,
+    EventsMissed,
+    NotRestored,
+    Restored,
+    Verified,
+)
 from ._client import Client, Files, Notebook
+from ._events import Events
 from ._exceptions import (
     BadName,
     BadProfile,
@@ -20,6 +36,7 @@ from ._exceptions import (
     Busy,
     CannotCross,
     CellblockError,
+    CheckpointProblem,
     ConnectError,
     ConnectionLost,
     ExecutionFailed,
@@ -63,16 +80,15 @@ from ._messages import (
     Stream,
     Truncated,
 )
+from ._names import NameInfo
 from ._outcome import (
     Cancelled,
-    Checkpoint,
     Completed,
     End,
     ExpressionError,
     Interrupted,
     LimitHit,
     NameChanges,
-    NameInfo,
     Ok,
     Outcome,
     Raised,
@@ -103,6 +119,7 @@ from ._version import __version__
 
 __all__ = [
     "AsyncClient",
+    "AsyncEvents",
     "AsyncExecution",
     "AsyncExecutionService",
     "AsyncFiles",
@@ -119,8 +136,14 @@ __all__ = [
     "Cause",
     "CellblockError",
     "Checkpoint",
+    "CheckpointContent",
+    "CheckpointEvent",
+    "CheckpointInfo",
+    "CheckpointProblem",
+    "Checkpoints",
     "ClearOutput",
     "Client",
+    "Collected",
     "Completed",
     "Completions",
     "ConnectError",
@@ -130,6 +153,9 @@ __all__ = [
     "End",
     "Error",
     "ErrorFrame",
+    "Event",
+    "Events",
+    "EventsMissed",
     "ExecuteOptions",
     "Execution",
     "ExecutionFailed",
@@ -155,6 +181,7 @@ __all__ = [
     "MissingPackage",
     "NameChanges",
     "NameInfo",
+    "NotRestored",
     "Notebook",
     "NotebookInfo",
     "NotebookStatus",
@@ -166,6 +193,7 @@ __all__ = [
     "ProtocolError",
     "Raised",
     "RequestRefused",
+    "Restored",
     "Result",
     "SandboxProblem",
     "ShuttingDown",
@@ -187,6 +215,7 @@ __all__ = [
     "ValueProblem",
     "ValueTooLarge",
     "VariableInfo",
+    "Verified",
     "VersionMismatch",
     "WarmInfo",
     "WorkerDied",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -134,6 +134,26 @@ class AsyncPool:
             raise
         self.give(connection)
         return answer
+
+    async def stream(self, call: Call[T | None], seconds: float | None) -> AsyncGenerator[T, None]:
+        """Asks on some connection for what comes in many replies; None ends it. `seconds` are for each."""
+        what = f"`{call.name}` was not answered"
+        connection = await self.take(Deadline(seconds, what))
+        try:
+            await connection.request(call.meta, call.payload, Deadline(seconds, what))
+            while True:
+                reply = await connection.reply(Deadline(seconds, what))
+                item = call.parse(reply.name, reply.content, reply.payload)
+                if item is None:
+                    break
+                yield item
+        except RequestRefused:
+            self.give(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self.give(connection)
 
     async def close(self) -> None:
         """Closes what is idle now, and the rest when it is given back."""

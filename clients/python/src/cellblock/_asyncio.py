@@ -1,4 +1,4 @@
-"""The same client for asyncio: `AsyncClient`, `AsyncNotebook`, `AsyncExecution`.
+"""The same client for asyncio: `AsyncClient`, `AsyncNotebook`; Executions are in `_async_execution.py`.
 
 What is sent and how it is read is in `_protocol.py` and `_requests.py`, the same as for the blocking
 client; here is only who waits for what.
@@ -10,33 +10,26 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from . import _requests as requests
 from . import _values as values
-from ._async_connection import AsyncConnection, AsyncPool
-from ._exceptions import CellblockError, ConnectionLost, TooLarge
+from ._async_connection import AsyncPool
+from ._async_events import AsyncEvents
+from ._async_execution import AsyncExecution, AsyncInputCallback
+from ._checkpoints import Checkpoint, CheckpointContent, Checkpoints, Collected, Restored, Verified
+from ._exceptions import ConnectionLost, TooLarge
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
-from ._messages import Bundle, InputRequest, Output
-from ._outcome import Completed, Outcome
+from ._messages import Bundle
+from ._outcome import Completed
 from ._profiles import ProfileInfo, Step, WarmInfo
-from ._protocol import (
-    DEFAULT,
-    RETRYABLE,
-    Deadline,
-    Default,
-    Patience,
-    Progress,
-    Wait,
-    choose_socket,
-)
+from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
 from ._requests import Call, ExecuteOptions, ValueFormat
 from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus, VariableInfo
+from ._transfer import Source, Target, parts_from, written_to
 
 T = TypeVar("T")
-AsyncInputCallback: TypeAlias = Callable[[InputRequest], Awaitable[str]]
 
 
 class AsyncClient:
@@ -91,6 +84,15 @@ class AsyncClient:
         """The steps that would make a sandbox of a profile on cellblockd's host; nothing is made."""
         return await self._call(requests.plan(profile), timeout)
 
+    async def events(self, notebook: str | None = None, *, timeout: Wait = DEFAULT) -> AsyncEvents:
+        """What happens from now on in a notebook, or in all of the caller's; `timeout` is for the beginning.
+
+        Events for which there is no listener are not kept.
+        """
+        events = AsyncEvents(self._pool)
+        await events._begin(requests.events(notebook), self._seconds(timeout))
+        return events
+
     async def shutdown(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends cellblockd; with it all workers when it is private."""
         await self._call(requests.shutdown(), timeout)
@@ -108,8 +110,11 @@ class AsyncClient:
         await self.close()
 
     async def _call(self, call: Call[T], timeout: Wait) -> T:
-        seconds = self._timeout if isinstance(timeout, Default) else timeout
-        return await self._pool.call(call, Deadline(seconds, f"`{call.name}` was not answered"))
+        deadline = Deadline(self._seconds(timeout), f"`{call.name}` was not answered")
+        return await self._pool.call(call, deadline)
+
+    def _seconds(self, timeout: Wait) -> float | None:
+        return self._timeout if isinstance(timeout, Default) else timeout
 
 
 class AsyncFiles:
@@ -204,15 +209,15 @@ class AsyncNotebook:
         await self._client._call(requests.cancel(self.name, execution_id), timeout)
 
     async def restart(self, *, timeout: Wait = DEFAULT) -> None:
-        """Ends the worker, and the variables with it; the next Execution gets a new one."""
+        """Ends the worker; the next Execution gets a new one without variables. Checkpoints stay."""
         await self._client._call(requests.restart(self.name), timeout)
 
     async def close(self, *, timeout: Wait = DEFAULT) -> None:
-        """Ends the worker and forgets the notebook; its files stay."""
+        """Ends the worker and forgets the notebook; its files and checkpoints stay."""
         await self._client._call(requests.close(self.name), timeout)
 
     async def delete(self, *, timeout: Wait = DEFAULT) -> None:
-        """`close`, and its files go too."""
+        """`close`, and its files and checkpoints go too."""
         await self._client._call(requests.delete(self.name), timeout)
 
     async def status(self, *, timeout: Wait = DEFAULT) -> NotebookStatus:
@@ -260,6 +265,93 @@ class AsyncNotebook:
         """A table (pandas, polars, Arrow) as an Arrow IPC stream."""
         return values.content(await self._cross("get", name, "arrow", timeout), "arrow")
 
+    # Checkpoints.
+
+    async def checkpoint(self, *, timeout: float | None = None) -> Checkpoint:
+        """Saves the variables now, or when the cell that runs has ended; returns when they are saved."""
+        return await self._client._call(requests.checkpoint(self.name), timeout)
+
+    async def checkpoints(self, *, timeout: Wait = DEFAULT) -> Checkpoints:
+        """The checkpoints kept, oldest first."""
+        return await self._client._call(requests.checkpoints(self.name), timeout)
+
+    async def checkpoint_content(
+        self, checkpoint_id: int | None = None, *, timeout: Wait = DEFAULT
+    ) -> CheckpointContent:
+        """What is in a checkpoint, the current one by default."""
+        return await self._client._call(requests.checkpoint_content(self.name, checkpoint_id), timeout)
+
+    async def restore(self, checkpoint_id: int | None = None, *, timeout: float | None = None) -> Restored:
+        """Ends the worker, and starts one with the variables of a checkpoint, the current one by default.
+
+        What has been saved since stays in the store.
+        """
+        return await self._client._call(requests.restore(self.name, checkpoint_id), timeout)
+
+    async def fork(
+        self, to: str, checkpoint_id: int | None = None, *, timeout: float | None = None
+    ) -> AsyncNotebook:
+        """A new notebook `to` that begins with the variables of a checkpoint, the current one by default.
+
+        Its workspace is empty; its profile is that of this one.
+        """
+        info = await self._client._call(requests.fork(self.name, checkpoint_id, to), timeout)
+        return AsyncNotebook(self._client, to, info.profile)
+
+    async def export_checkpoint(
+        self, to: Target, checkpoint_id: int | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Writes a checkpoint, the current one by default, as one file that another machine can import.
+
+        `to` is a path, whose file is replaced when the new one is whole, or a file open for writing bytes.
+        `timeout` is for each part of it.
+        """
+        call = requests.export_checkpoint(self.name, checkpoint_id)
+        with written_to(to) as file:
+            async with contextlib.aclosing(self._client._pool.stream(call, timeout)) as parts:
+                async for part in parts:
+                    await asyncio.to_thread(file.write, part)
+
+    async def import_checkpoint(self, source: Source, *, timeout: float | None = None) -> int:
+        """Takes over an exported checkpoint, and returns the number that it has here.
+
+        `source` is a path or a file open for reading bytes. It becomes the current checkpoint where there was
+        none, else it is for `restore`. `timeout` is for each part.
+        """
+        with parts_from(source) as parts:
+            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                call = requests.import_checkpoint(self.name, part.offset, part.data, last=part.last)
+                number = await self._client._call(call, timeout)
+        assert number is not None, "the last part is answered with a number"
+        return number
+
+    async def verify_checkpoints(
+        self, checkpoint_id: int | None = None, *, timeout: float | None = None
+    ) -> tuple[Verified, ...]:
+        """Reads every byte of a checkpoint, of all by default."""
+        return await self._client._call(requests.verify_checkpoints(self.name, checkpoint_id), timeout)
+
+    async def collect_checkpoints(
+        self,
+        *,
+        keep_last: int | None = None,
+        keep_daily: int | None = None,
+        max_bytes: int | None = None,
+        timeout: float | None = None,
+    ) -> Collected:
+        """Removes the checkpoints that the rule does not keep; without one, the profile's.
+
+        Kept are the `keep_last` newest, and of the `keep_daily` last days that have one the newest of the
+        day; of these the oldest go while they take more than `max_bytes`. What is not said limits nothing.
+        The current one and the newest stay in any case.
+        """
+        call = requests.collect_checkpoints(self.name, keep_last, keep_daily, max_bytes)
+        return await self._client._call(call, timeout)
+
+    async def clear(self, *, timeout: Wait = DEFAULT) -> None:
+        """Ends the worker and removes all checkpoints; files and profile stay. There is no way back."""
+        await self._client._call(requests.clear(self.name), timeout)
+
     def __repr__(self) -> str:
         return f"<AsyncNotebook {self.name}>"
 
@@ -300,157 +392,3 @@ class AsyncNotebook:
         with contextlib.suppress(ConnectionLost):
             await execution._connect(execution._deadline)
         return execution
-
-
-class AsyncExecution:
-    """One run of code, read by one task at a time; see `Execution` for the ways to read it."""
-
-    def __init__(
-        self,
-        pool: AsyncPool,
-        progress: Progress,
-        *,
-        timeout: float | None,
-        reconnect_seconds: float,
-        on_input: AsyncInputCallback | None,
-    ) -> None:
-        self._pool = pool
-        self._progress = progress
-        self._connection: AsyncConnection | None = None
-        self._patience = Patience(reconnect_seconds)
-        self._on_input = on_input
-        self._deadline = self._until(timeout)
-
-    @property
-    def id(self) -> str:
-        """Its id, unique within its notebook."""
-        return self._progress.execution_id
-
-    @property
-    def next_seq(self) -> int:
-        """How many outputs have been read: the number of the next."""
-        return self._progress.next_seq
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How it ended, once all of it has been read."""
-        return self._progress.outcome
-
-    def __aiter__(self) -> AsyncIterator[Output]:
-        return self
-
-    async def __anext__(self) -> Output:
-        output = await self._next(self._deadline)
-        if output is None:
-            raise StopAsyncIteration
-        return output
-
-    async def wait(self, timeout: float | None = None) -> Outcome:
-        """Reads to the end and forgets the outputs."""
-        deadline = self._until(timeout).sooner(self._deadline)
-        while await self._next(deadline) is not None:
-            pass
-        return self._ended()
-
-    async def result(self, timeout: float | None = None) -> Completed:
-        """Reads to the end and keeps the outputs, from where reading stands."""
-        deadline = self._until(timeout).sooner(self._deadline)
-        outputs: list[Output] = []
-        while (output := await self._next(deadline)) is not None:
-            outputs.append(output)
-        return Completed(outputs, self._ended())
-
-    async def wait_accepted(self, timeout: float | None = None) -> None:
-        """Waits until the notebook's shim holds it: from here on it runs whatever happens to us."""
-        deadline = self._until(timeout).sooner(self._deadline)
-        while not self._progress.accepted:
-            await self._step(deadline)
-
-    async def answer(self, value: str, timeout: float | None = 10.0) -> None:
-        """Answers an `InputRequest`, for those who gave no `on_input`."""
-        call = requests.answer_input(self._progress.notebook, self.id, value)
-        await self._pool.call(call, Deadline(timeout, "`input` was not answered"))
-
-    async def cancel(self, timeout: float | None = 10.0) -> None:
-        """Takes it out of the queue, or interrupts it; the Outcome says which."""
-        call = requests.cancel(self._progress.notebook, self.id)
-        await self._pool.call(call, Deadline(timeout, "`cancel` was not answered"))
-
-    async def reattach(self, timeout: float | None = 10.0) -> None:
-        """Connects again and reads on from the next output: nothing is missed, nothing comes twice."""
-        self.close()
-        self._patience.restore()
-        if self.outcome is None:
-            await self._connect(self._until(timeout))
-
-    def close(self) -> None:
-        """Stops reading. The code goes on; `reattach()` goes on reading."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def _next(self, deadline: Deadline) -> Output | None:
-        while self.outcome is None:
-            output = await self._step(deadline)
-            if isinstance(output, InputRequest) and self._on_input is not None:
-                await self.answer(await self._on_input(output))
-            if output is not None:
-                return output
-        return None
-
-    async def _step(self, deadline: Deadline) -> Output | None:
-        """Takes one reply; None when it was no output."""
-        try:
-            connection = self._connection or await self._connect(deadline)
-            event = self._progress.receive(await connection.reply(deadline))
-        except RETRYABLE as error:
-            self.close()
-            await self._pause(error, deadline)
-            return None
-        except TimeoutError:
-            raise
-        except CellblockError:
-            self.close()
-            raise
-        self._patience.restore()
-        if not isinstance(event, Outcome):
-            return event
-        # Answered in full: the next request can use the connection.
-        self._connection = None
-        self._pool.give(connection)
-        return None
-
-    async def _connect(self, deadline: Deadline) -> AsyncConnection:
-        connection = await self._pool.take(deadline)
-        try:
-            if (opening := self._progress.opening()) is not None:
-                await connection.call(opening, deadline)
-            meta, payload = self._progress.start()
-            await connection.request(meta, payload, deadline)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-        return connection
-
-    async def _pause(self, error: CellblockError, deadline: Deadline) -> None:
-        delay = self._patience.delay()
-        if delay is None:
-            raise self._progress.lost(error) from error
-        remaining = deadline.remaining()
-        await asyncio.sleep(delay if remaining is None else min(delay, remaining))
-
-    def _until(self, timeout: float | None) -> Deadline:
-        return Deadline(timeout, f"Execution `{self.id}` goes on: it has not ended")
-
-    def _ended(self) -> Outcome:
-        assert self.outcome is not None, "reading stops at the Outcome"
-        return self.outcome

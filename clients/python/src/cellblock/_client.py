@@ -9,7 +9,9 @@ from typing import Any, Self, TypeVar, Unpack
 
 from . import _requests as requests
 from . import _values as values
+from ._checkpoints import Checkpoint, CheckpointContent, Checkpoints, Collected, Restored, Verified
 from ._connection import Pool
+from ._events import Events
 from ._exceptions import TooLarge
 from ._execution import Execution, InputCallback
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
@@ -19,6 +21,7 @@ from ._profiles import ProfileInfo, Step, WarmInfo
 from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
 from ._requests import Call, ExecuteOptions, ValueFormat
 from ._status import Completions, DoctorLine, IsComplete, NotebookInfo, NotebookStatus, VariableInfo
+from ._transfer import Source, Target, parts_from, written_to
 
 T = TypeVar("T")
 
@@ -82,6 +85,13 @@ class Client:
         """The steps that would make a sandbox of a profile on cellblockd's host; nothing is made."""
         return self._call(requests.plan(profile), timeout)
 
+    def events(self, notebook: str | None = None, *, timeout: Wait = DEFAULT) -> Events:
+        """What happens from now on in a notebook, or in all of the caller's; `timeout` is for the beginning.
+
+        Events for which there is no listener are not kept.
+        """
+        return Events(self._pool, requests.events(notebook), self._seconds(timeout))
+
     def shutdown(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends cellblockd; with it all workers when it is private."""
         self._call(requests.shutdown(), timeout)
@@ -99,8 +109,10 @@ class Client:
         self.close()
 
     def _call(self, call: Call[T], timeout: Wait) -> T:
-        seconds = self._timeout if isinstance(timeout, Default) else timeout
-        return self._pool.call(call, Deadline(seconds, f"`{call.name}` was not answered"))
+        return self._pool.call(call, Deadline(self._seconds(timeout), f"`{call.name}` was not answered"))
+
+    def _seconds(self, timeout: Wait) -> float | None:
+        return self._timeout if isinstance(timeout, Default) else timeout
 
 
 class Files:
@@ -200,15 +212,15 @@ class Notebook:
         self._client._call(requests.cancel(self.name, execution_id), timeout)
 
     def restart(self, *, timeout: Wait = DEFAULT) -> None:
-        """Ends the worker, and the variables with it; the next Execution gets a new one."""
+        """Ends the worker; the next Execution gets a new one without variables. Checkpoints stay."""
         self._client._call(requests.restart(self.name), timeout)
 
     def close(self, *, timeout: Wait = DEFAULT) -> None:
-        """Ends the worker and forgets the notebook; its files stay."""
+        """Ends the worker and forgets the notebook; its files and checkpoints stay."""
         self._client._call(requests.close(self.name), timeout)
 
     def delete(self, *, timeout: Wait = DEFAULT) -> None:
-        """`close`, and its files go too."""
+        """`close`, and its files and checkpoints go too."""
         self._client._call(requests.delete(self.name), timeout)
 
     def status(self, *, timeout: Wait = DEFAULT) -> NotebookStatus:
@@ -255,6 +267,90 @@ class Notebook:
     def get_arrow(self, name: str, *, timeout: float | None = None) -> bytes:
         """A table (pandas, polars, Arrow) as an Arrow IPC stream."""
         return values.content(self._cross("get", name, "arrow", timeout), "arrow")
+
+    # Checkpoints.
+
+    def checkpoint(self, *, timeout: float | None = None) -> Checkpoint:
+        """Saves the variables now, or when the cell that runs has ended; returns when they are saved."""
+        return self._client._call(requests.checkpoint(self.name), timeout)
+
+    def checkpoints(self, *, timeout: Wait = DEFAULT) -> Checkpoints:
+        """The checkpoints kept, oldest first."""
+        return self._client._call(requests.checkpoints(self.name), timeout)
+
+    def checkpoint_content(
+        self, checkpoint_id: int | None = None, *, timeout: Wait = DEFAULT
+    ) -> CheckpointContent:
+        """What is in a checkpoint, the current one by default."""
+        return self._client._call(requests.checkpoint_content(self.name, checkpoint_id), timeout)
+
+    def restore(self, checkpoint_id: int | None = None, *, timeout: float | None = None) -> Restored:
+        """Ends the worker, and starts one with the variables of a checkpoint, the current one by default.
+
+        What has been saved since stays in the store.
+        """
+        return self._client._call(requests.restore(self.name, checkpoint_id), timeout)
+
+    def fork(self, to: str, checkpoint_id: int | None = None, *, timeout: float | None = None) -> Notebook:
+        """A new notebook `to` that begins with the variables of a checkpoint, the current one by default.
+
+        Its workspace is empty; its profile is that of this one.
+        """
+        info = self._client._call(requests.fork(self.name, checkpoint_id, to), timeout)
+        return Notebook(self._client, to, info.profile)
+
+    def export_checkpoint(
+        self, to: Target, checkpoint_id: int | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Writes a checkpoint, the current one by default, as one file that another machine can import.
+
+        `to` is a path, whose file is replaced when the new one is whole, or a file open for writing bytes.
+        `timeout` is for each part of it.
+        """
+        call = requests.export_checkpoint(self.name, checkpoint_id)
+        with written_to(to) as file:
+            for part in self._client._pool.stream(call, timeout):
+                file.write(part)
+
+    def import_checkpoint(self, source: Source, *, timeout: float | None = None) -> int:
+        """Takes over an exported checkpoint, and returns the number that it has here.
+
+        `source` is a path or a file open for reading bytes. It becomes the current checkpoint where there was
+        none, else it is for `restore`. `timeout` is for each part.
+        """
+        with parts_from(source) as parts:
+            for part in parts:
+                call = requests.import_checkpoint(self.name, part.offset, part.data, last=part.last)
+                number = self._client._call(call, timeout)
+        assert number is not None, "the last part is answered with a number"
+        return number
+
+    def verify_checkpoints(
+        self, checkpoint_id: int | None = None, *, timeout: float | None = None
+    ) -> tuple[Verified, ...]:
+        """Reads every byte of a checkpoint, of all by default."""
+        return self._client._call(requests.verify_checkpoints(self.name, checkpoint_id), timeout)
+
+    def collect_checkpoints(
+        self,
+        *,
+        keep_last: int | None = None,
+        keep_daily: int | None = None,
+        max_bytes: int | None = None,
+        timeout: float | None = None,
+    ) -> Collected:
+        """Removes the checkpoints that the rule does not keep; without one, the profile's.
+
+        Kept are the `keep_last` newest, and of the `keep_daily` last days that have one the newest of the
+        day; of these the oldest go while they take more than `max_bytes`. What is not said limits nothing.
+        The current one and the newest stay in any case.
+        """
+        call = requests.collect_checkpoints(self.name, keep_last, keep_daily, max_bytes)
+        return self._client._call(call, timeout)
+
+    def clear(self, *, timeout: Wait = DEFAULT) -> None:
+        """Ends the worker and removes all checkpoints; files and profile stay. There is no way back."""
+        self._client._call(requests.clear(self.name), timeout)
 
     def __repr__(self) -> str:
         return f"<Notebook {self.name}>"

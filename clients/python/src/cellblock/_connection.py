@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -148,6 +149,26 @@ class Pool:
             raise
         self.give(connection)
         return answer
+
+    def stream(self, call: Call[T | None], seconds: float | None) -> Iterator[T]:
+        """Asks on some connection for what comes in many replies; None ends it. `seconds` are for each."""
+        what = f"`{call.name}` was not answered"
+        connection = self.take(Deadline(seconds, what))
+        try:
+            connection.request(call.meta, call.payload, Deadline(seconds, what))
+            while True:
+                reply = connection.reply(Deadline(seconds, what))
+                item = call.parse(reply.name, reply.content, reply.payload)
+                if item is None:
+                    break
+                yield item
+        except RequestRefused:
+            self.give(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self.give(connection)
 
     def close(self) -> None:
         """Closes what is idle now, and the rest when it is given back."""

@@ -10,7 +10,7 @@ CellblockError
 │   └── VersionMismatch          no common protocol version
 ├── RequestRefused               cellblockd answered with an error; `.code` is for programs
 │   ├── BadRequest, TooLarge, UnknownNotebook, UnknownExecution, BadProfile
-│   ├── InterpreterProblem, SandboxProblem, StorageProblem, FileProblem
+│   ├── InterpreterProblem, SandboxProblem, StorageProblem, FileProblem, CheckpointProblem
 │   └── Forbidden, Unsupported, Busy, ShuttingDown, InternalFault
 ├── ValueProblem                 a value could not be put or got; `.code` is for programs
 │   ├── UnknownName, BadName, BadValue
@@ -146,6 +146,12 @@ class FileProblem(RequestRefused):
     """No such file in the workspace, or it is no file, or no folder, or a link."""
 
     code = "file"
+
+
+class CheckpointProblem(RequestRefused):
+    """No such checkpoint, or it is damaged, or the notebook's profile has none."""
+
+    code = "checkpoint"
 
 
 class Forbidden(RequestRefused):

@@ -82,6 +82,10 @@ class Fields:
         """A list of anything."""
         return self._typed(key, list)
 
+    def optional_items(self, key: str) -> list[object] | None:
+        """The same or nothing."""
+        return None if self._values.get(key) is None else self.items(key)
+
     def _typed(self, key: str, kind: type[T]) -> T:
         value = self._value(key)
         if not isinstance(value, kind):

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, cast
 
+from ._checkpoints import Checkpoint, parse_checkpoint
 from ._exceptions import ExecutionFailed
 from ._fields import Fields, unknown, variant
 from ._messages import Bundle, Error, Output, Stream, parse_bundle
+from ._names import NameInfo, parse_name
 
 LimitName: TypeAlias = Literal["memory", "cpu", "processes", "disk", "output"]
 _LIMITS: tuple[str, ...] = ("memory", "cpu", "processes", "disk", "output")
@@ -113,15 +115,6 @@ End: TypeAlias = Ok | Raised | TimedOut | Interrupted | LimitHit | WorkerDied | 
 
 
 @dataclass(frozen=True, slots=True)
-class NameInfo:
-    """A variable: its name, its type as Python writes it, its size where that is cheap to know."""
-
-    name: str
-    kind: str
-    size_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class NameChanges:
     """What an Execution did to the names; a change inside an object is not seen here."""
 
@@ -150,22 +143,6 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What became of saving the variables after an Execution."""
-
-    state: Literal["pending", "saved", "failed"]
-    """`pending`: it is being written, or waits for one that is. `failed`: the one before it is the newest."""
-    id: int | None = None
-    """Its number within the notebook, when it is saved."""
-    written_bytes: int = 0
-    """What it added to the store."""
-    pause_seconds: float = 0.0
-    """How long the worker stood still for it."""
-    reason: str | None = None
-    """Why it failed."""
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an Execution ended."""
 
@@ -175,13 +152,15 @@ class Outcome:
     wall_seconds: float
     queued_seconds: float
     lost: tuple[str, ...] | None
-    """The variables that went with the worker; None when all were kept."""
+    """The variables that went with the worker; None when all were kept, or are as they were before."""
     names: NameChanges
     expressions: dict[str, Bundle | ExpressionError]
     """The results of `user_expressions`."""
     usage: Usage
     checkpoint: Checkpoint | None = None
     """The checkpoint after it; None when none was to be taken."""
+    rolled_back: bool = False
+    """The code was transactional and failed: the variables are as they were before it, in a new worker."""
 
     @property
     def ok(self) -> bool:
@@ -192,6 +171,13 @@ class Outcome:
     def kind(self) -> str:
         """`ok`, `error`, `timed_out`, `interrupted`, `limit_hit`, `worker_died` or `cancelled`."""
         return self.end.kind
+
+    @property
+    def variables(self) -> Literal["kept", "lost", "rolled_back"]:
+        """What became of the variables; `lost` has the names of those that went with the worker."""
+        if self.rolled_back:
+            return "rolled_back"
+        return "kept" if self.lost is None else "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +218,13 @@ class Completed:
 def parse_outcome(fields: Fields, payload: bytes) -> Outcome:
     """An Outcome from its JSON; the bytes of its expressions lie in the payload."""
     names = fields.fields("names")
+    variables = fields.variant("variables")
     return Outcome(
         end=_end(*fields.variant("end")),
         execution_count=fields.integer("execution_count"),
         wall_seconds=fields.integer("wall_us") / 1e6,
         queued_seconds=fields.integer("queued_us") / 1e6,
-        lost=_lost(*fields.variant("variables")),
+        lost=_lost(*variables),
         names=NameChanges(
             added=names.structs("added", parse_name),
             changed=names.structs("changed", parse_name),
@@ -246,28 +233,12 @@ def parse_outcome(fields: Fields, payload: bytes) -> Outcome:
         expressions=dict(fields.structs("expressions", lambda item: _expression(item, payload))),
         usage=_usage(fields.optional_fields("usage")),
         checkpoint=_checkpoint(fields.optional_variant("checkpoint")),
+        rolled_back=variables[0] == "rolled_back",
     )
 
 
 def _checkpoint(found: tuple[str, object] | None) -> Checkpoint | None:
-    if found is None:
-        return None
-    name, content = found
-    match name:
-        case "pending":
-            return Checkpoint("pending")
-        case "saved":
-            fields = Fields(name, content)
-            return Checkpoint(
-                "saved",
-                id=fields.integer("id"),
-                written_bytes=fields.integer("written_bytes"),
-                pause_seconds=fields.integer("pause_us") / 1e6,
-            )
-        case "failed":
-            return Checkpoint("failed", reason=Fields(name, content).text("reason"))
-        case _:
-            raise unknown("state of a checkpoint", name)
+    return None if found is None else parse_checkpoint(*found)
 
 
 def _usage(fields: Fields | None) -> Usage:
@@ -278,11 +249,6 @@ def _usage(fields: Fields | None) -> Usage:
         memory_peak_bytes=fields.integer("memory_peak_bytes"),
         written_bytes=fields.integer("written_bytes"),
     )
-
-
-def parse_name(fields: Fields) -> NameInfo:
-    """A variable."""
-    return NameInfo(fields.text("name"), fields.text("kind"), fields.optional_integer("bytes"))
 
 
 def _end(name: str, content: object) -> End:
@@ -328,7 +294,7 @@ def _death(name: str, content: object) -> WorkerDied:
 
 def _lost(name: str, content: object) -> tuple[str, ...] | None:
     match name:
-        case "kept":
+        case "kept" | "rolled_back":
             return None
         case "lost":
             return Fields(name, content).texts("names")

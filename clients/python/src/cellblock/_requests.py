@@ -10,6 +10,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypedDict, TypeVar
 
+from ._checkpoints import (
+    Checkpoint,
+    CheckpointContent,
+    Checkpoints,
+    Collected,
+    Event,
+    Restored,
+    Verified,
+    keep_rule,
+    parse_checkpoint,
+    parse_collected,
+    parse_content,
+    parse_event,
+    parse_list,
+    parse_restored,
+    parse_verified,
+)
 from ._exceptions import Busy, ProtocolError
 from ._fields import Fields, variant
 from ._files import FilePart, Listing, parse_listing, parse_part
@@ -74,6 +91,8 @@ class ExecuteOptions(TypedDict, total=False):
     """Expressions evaluated after the code, by name; see `Outcome.expressions`."""
     checkpoint: Checkpointing | None
     """Whether the variables are saved afterwards; the profile's when None."""
+    transactional: bool
+    """When the code fails, the variables are as they were before it, in a new worker (False)."""
     cell: str | None
     """What the code calls itself in tracebacks."""
     plugin: tuple[str, Mapping[str, object]]
@@ -92,6 +111,7 @@ def execute(
     echo: bool = True,
     user_expressions: Mapping[str, str] | None = None,
     checkpoint: Checkpointing | None = None,
+    transactional: bool = False,
     cell: str | None = None,
     plugin: tuple[str, Mapping[str, object]] | None = None,
     task: Task = "code",
@@ -110,6 +130,7 @@ def execute(
         "cell": cell,
         "task": task,
         "checkpoint": checkpoint,
+        "transactional": transactional,
     }
     return {"execute": {"notebook": notebook, "execution": execution_id, "options": options}}
 
@@ -242,6 +263,97 @@ def write_file(notebook: str, path: str, offset: int, part: bytes) -> Call[None]
 def remove_file(notebook: str, path: str) -> Call[None]:
     """A file, or a folder with all that is in it."""
     return Call({"remove_file": {"notebook": notebook, "path": path}}, _done)
+
+
+def checkpoint(notebook: str) -> Call[Checkpoint]:
+    """Saves the variables."""
+
+    def parse_reply(name: str, content: object, _payload: bytes) -> Checkpoint:
+        _expect("checkpoint", name)
+        return parse_checkpoint(*variant(name, content))
+
+    return Call({"checkpoint": {"notebook": notebook}}, parse_reply)
+
+
+def checkpoints(notebook: str) -> Call[Checkpoints]:
+    """The checkpoints kept."""
+    return Call({"checkpoints": {"notebook": notebook}}, _one("checkpoints", parse_list))
+
+
+def checkpoint_content(notebook: str, number: int | None) -> Call[CheckpointContent]:
+    """What is in a checkpoint."""
+    return _of_one("checkpoint_content", notebook, number, _one("checkpoint_content", parse_content))
+
+
+def restore(notebook: str, number: int | None) -> Call[Restored]:
+    """A new worker with the variables of a checkpoint."""
+    return _of_one("restore", notebook, number, _one("restored", parse_restored))
+
+
+def fork(notebook: str, number: int | None, to: str) -> Call[NotebookInfo]:
+    """A new notebook that begins with the variables of a checkpoint."""
+    message = {"notebook": notebook, "checkpoint": number, "to": to}
+    return Call({"fork": message}, _one("notebook", parse_notebook))
+
+
+def export_checkpoint(notebook: str, number: int | None) -> Call[bytes | None]:
+    """A checkpoint as a file: its parts, then None."""
+
+    def parse_reply(name: str, _content: object, payload: bytes) -> bytes | None:
+        if name == "part":
+            return payload
+        _expect("done", name)
+        return None
+
+    return _of_one("export_checkpoint", notebook, number, parse_reply)
+
+
+def import_checkpoint(notebook: str, offset: int, part: bytes, *, last: bool) -> Call[int | None]:
+    """A part of an exported checkpoint; the last one is answered with its number in this notebook."""
+
+    def parse_reply(name: str, content: object, _payload: bytes) -> int | None:
+        _expect("imported" if last else "done", name)
+        return Fields(name, content).integer("checkpoint") if last else None
+
+    message = {"notebook": notebook, "offset": offset, "last": last}
+    return Call({"import_checkpoint": message}, parse_reply, part)
+
+
+def verify_checkpoints(notebook: str, number: int | None) -> Call[tuple[Verified, ...]]:
+    """Reads every byte of one checkpoint, or of all."""
+    parse = _one("verified", lambda fields: fields.structs("checkpoints", parse_verified))
+    return _of_one("verify_checkpoints", notebook, number, parse)
+
+
+def collect_checkpoints(
+    notebook: str, keep_last: int | None, keep_daily: int | None, max_bytes: int | None
+) -> Call[Collected]:
+    """Removes the checkpoints that a rule does not keep."""
+    message = {"notebook": notebook, "keep": keep_rule(keep_last, keep_daily, max_bytes)}
+    return Call({"collect_checkpoints": message}, _one("collected", parse_collected))
+
+
+def clear(notebook: str) -> Call[None]:
+    """Ends the worker and removes all its checkpoints."""
+    return Call({"clear": {"notebook": notebook}}, _done)
+
+
+def events(notebook: str | None) -> Call[Event | None]:
+    """What happens from now on: None when it is listened for, then events without end."""
+
+    def parse_reply(name: str, content: object, _payload: bytes) -> Event | None:
+        if name == "listening":
+            return None
+        _expect("event", name)
+        return parse_event(content)
+
+    return Call({"events": {"notebook": notebook}}, parse_reply)
+
+
+def _of_one(
+    name: str, notebook: str, number: int | None, parse: Callable[[str, object, bytes], T]
+) -> Call[T]:
+    return Call({name: {"notebook": notebook, "checkpoint": number}}, parse)
 
 
 def _one(expected: str, parse: Callable[[Fields], T]) -> Callable[[str, object, bytes], T]:

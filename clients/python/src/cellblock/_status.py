@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 from ._exceptions import ProtocolError
 from ._fields import Fields, unknown
 from ._messages import Bundle, parse_bundle
-from ._outcome import NameInfo, parse_name
+from ._names import NameInfo, parse_name
 
 WorkerState: TypeAlias = Literal["none", "starting", "idle", "busy", "ending", "waiting"]
 BarrierState: TypeAlias = Literal["enforced", "degraded", "missing"]

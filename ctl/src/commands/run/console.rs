@@ -67,7 +67,9 @@ impl Console {
             Exit::TimedOut => "timed out",
             Exit::WorkerDied => "the worker died",
             Exit::Interrupted => "interrupted",
-            Exit::Usage | Exit::NoSupervisor | Exit::NotContained | Exit::Internal => "broken off",
+            Exit::Usage | Exit::NoSupervisor | Exit::NotContained | Exit::CheckpointLost | Exit::Internal => {
+                "broken off"
+            }
         };
         let elapsed = time(u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX));
         say(&format!("{}: {} of {} cells, {elapsed}, {how}\n", self.file, summary.done, summary.cells));

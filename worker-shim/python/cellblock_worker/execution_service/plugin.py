@@ -98,7 +98,11 @@ class ExecutionService:
         shell = self._shell
         self._enter_workspace()
         if self._seeds.seed is None:
-            self._set_seed(seed)
+            if shell.is_restored:
+                self._seeds.resume(seed)
+                self._names.set_hidden(SEED, seed)
+            else:
+                self._set_seed(seed)
         self._results.clear()
         self._capture.begin(captures=captures)
         self._warnings.begin(current_execution(), number)

@@ -25,6 +25,10 @@ class Seeds:
         if (module := sys.modules.get(_NUMPY)) is not None:
             self._seed_numpy(module)
 
+    def resume(self, seed: int) -> None:
+        """Those that are there go on as they do; one that comes later is this seed's."""
+        self.seed = seed
+
     def _seed_numpy(self, module: Any) -> None:
         if self.seed is not None:
             module.seed(self.seed % 2**32)

@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use cellblock_proto::execution::{Checkpoint, Checkpointing, Outcome};
+use cellblock_proto::execution::{Checkpoint, Checkpointing, Death, Outcome};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::{Checkpoints, EventBody};
 use cellblock_proto::store::{StoreOrder, StoreReply};
@@ -93,6 +93,8 @@ pub struct Saver {
     unsaved: VecDeque<ExecutionId>,
     /// Why the last one failed, for what waits for one.
     failed: Option<String>,
+    /// The worker has ended, and what is being saved of it is waited for until then.
+    died: Option<(Death, Instant)>,
     /// The worker is to end when nothing is being saved any more, or by then.
     end: Option<(String, Instant)>,
 }
@@ -144,6 +146,7 @@ impl Saver {
             dirty: false,
             unsaved: VecDeque::new(),
             failed: None,
+            died: None,
             end: None,
         }
     }
@@ -166,6 +169,25 @@ impl Saver {
     /// Executions that have ended since the last checkpoint.
     pub fn unsaved(&self) -> Vec<ExecutionId> {
         self.unsaved.iter().cloned().collect()
+    }
+
+    /// Whether a worker that has died so is told to have when what is being saved of it is saved.
+    pub fn outlive(&mut self, death: &Death) -> bool {
+        let waits = self.now.is_some() && self.died.is_none();
+        if waits {
+            self.died = Some((death.clone(), Instant::now() + END_PATIENCE));
+        }
+        waits
+    }
+
+    /// How the worker died that was outlived.
+    pub fn outlived(&mut self) -> Option<Death> {
+        self.died.take().map(|(death, _)| death)
+    }
+
+    /// Whether there is no worker any more to hear.
+    pub fn outlives(&self) -> bool {
+        self.died.is_some()
     }
 
     fn is_saving(&self) -> bool {
@@ -222,6 +244,13 @@ impl Shim {
         self.outbox.push_loose(request, EventBody::Saved(checkpoint), Vec::new());
     }
 
+    /// Whether a checkpoint has to be begun before an Execution that is not to be saved: it would have what that does.
+    pub(super) fn saves_before(&self, asked: Option<Checkpointing>) -> bool {
+        self.saver.as_ref().is_some_and(|saver| {
+            asked.unwrap_or(saver.spec.when) == Checkpointing::None && !saver.next.is_empty()
+        })
+    }
+
     /// Whether a transactional Execution may begin: what there is can be had back. Has it saved first where it cannot,
     /// and gives the reason when that has failed.
     pub(super) fn may_begin_transaction(&mut self) -> Result<bool, String> {
@@ -243,7 +272,7 @@ impl Shim {
     /// Begins a checkpoint when one is due: none is being written, and no cell runs.
     pub(super) fn save_next(&mut self) {
         let idle = self.executions.running.is_none() && self.ready.is_some() && self.ending.is_none();
-        let restoring = self.is_restoring();
+        let restoring = self.is_restoring() || self.saver.as_ref().is_some_and(Saver::outlives);
         let Some(saver) = self.saver.as_mut().filter(|saver| idle && !restoring && saver.now.is_none())
         else {
             return;
@@ -353,12 +382,19 @@ impl Shim {
 
     /// Whether it is to end, so that nothing begins any more.
     pub(super) fn is_to_end(&self) -> bool {
-        self.saver.as_ref().is_some_and(|saver| saver.end.is_some())
+        self.saver.as_ref().is_some_and(|saver| saver.end.is_some() || saver.outlives())
     }
 
     /// Ends it when that has been waited for.
     pub(super) fn end_clock(&mut self, now: Instant) -> Option<Instant> {
         let saver = self.saver.as_mut()?;
+        if let Some((death, until)) = saver.died.clone() {
+            if self.ending.is_none() && saver.now.is_some() && now < until {
+                return Some(until);
+            }
+            self.worker_ended(death);
+            return None;
+        }
         let (_, until) = saver.end.as_ref()?;
         if self.ending.is_none() && saver.is_saving() && now < *until {
             return Some(*until);

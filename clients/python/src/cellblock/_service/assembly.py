@@ -23,6 +23,7 @@ from .endings import Ending, ending_of
 from .plain import Malformed, well_formed
 from .reports import Refusal, Report, parse_report
 from .result import ExecutionResult, ExecutionStatus
+from .saved import checkpoint_dict
 from .statistics import warnings_of
 from .stdout_tables import parse as parse_stdout_tables
 
@@ -295,6 +296,8 @@ class Assembly:
             "limit": ending.limit,
             "lost": lost,
         }
+        if outcome.checkpoint is not None:
+            result.checkpoint = checkpoint_dict(outcome.checkpoint)
         usage = dataclasses.asdict(outcome.usage)
         result.limits = {
             "wall_seconds": self._asked.wall_seconds,

@@ -7,16 +7,20 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from cellblock._asyncio import AsyncClient, AsyncNotebook
-from cellblock._exceptions import CellblockError, UnknownNotebook
+from cellblock._checkpoints import Checkpoint
+from cellblock._exceptions import CellblockError, CheckpointProblem, UnknownNotebook
 from cellblock._messages import Output
 from cellblock._outcome import Outcome
 
 from .blocking import ABANDON_SECONDS
 from .result import ExecutionResult
-from .tasks import Notebooks, Question, Task, no_saved_state
+from .saved import checkpoint_dict
+from .tasks import Notebooks, Question, Task
+
+T = TypeVar("T")
 
 HEAVY_BYTES: Final = 64 << 10
 """From here on a result is put together in a thread: a millisecond of it, that others should not wait for."""
@@ -61,7 +65,14 @@ class AsyncExecutionService:
         persist_state: bool = True,
     ) -> ExecutionResult:
         """Runs a cell; arguments as for `ExecutionService.execute_code`."""
-        run = self._notebooks.run(notebook_id, cell_id, code, autofix=autofix, capture=capture_outputs)
+        run = self._notebooks.run(
+            notebook_id,
+            cell_id,
+            code,
+            autofix=autofix,
+            capture=capture_outputs,
+            persist=persist_state,
+        )
         if (refused := run.refused()) is not None:
             return refused
         outcome = await self._perform(run.task, run.take)
@@ -95,36 +106,57 @@ class AsyncExecutionService:
         self, notebook_id: str | None = None, keep_imports: bool = True, clear_saved_state: bool = True
     ) -> None:
         """Forgets what the cells have made; arguments as for `ExecutionService.clear_namespace`."""
-        question = self._notebooks.clear(notebook_id, keep_imports)
-        question.check(await self._ask(notebook_id, question))
+        question = self._notebooks.clear(notebook_id, keep_imports, clear_saved_state)
+        outcome = await self._ask(notebook_id, question)
+        question.check(outcome)
+        if clear_saved_state and outcome.checkpoint is not None:
+            await self._forget_older(notebook_id, outcome.checkpoint)
 
     # Notebooks.
 
     async def close_notebook(self, notebook_id: str | None = None) -> None:
-        """Ends the notebook's worker, and its variables with it; its files and its seed stay."""
+        """Ends the notebook's worker; its files, its seed and what is saved stay."""
         await self._end(notebook_id, AsyncNotebook.close, deleted=False)
 
     async def delete_notebook(self, notebook_id: str | None = None) -> None:
-        """`close_notebook`, and its files and its seed go too."""
+        """`close_notebook`, and its files, its seed and what is saved go too."""
         await self._end(notebook_id, AsyncNotebook.delete, deleted=True)
 
-    # Saved state, of which there is none in this version.
+    # Saved state.
 
     async def has_saved_state(self, notebook_id: str | None = None) -> bool:
-        """False: this version of cellblock saves no variables."""
-        return False
+        """Whether there is a checkpoint: what the notebook's next worker begins with."""
+        try:
+            return len(await self._opened(notebook_id, AsyncNotebook.checkpoints)) > 0
+        except CheckpointProblem:
+            return False  # Its profile has none.
 
-    async def save_state(self, notebook_id: str | None = None) -> None:
-        """Raises `Unsupported`: this version of cellblock saves no variables."""
-        raise no_saved_state("save_state")
+    async def save_state(self, notebook_id: str | None = None) -> dict[str, Any]:
+        """Saves the variables now and waits for it; what is returned is as `ExecutionResult.checkpoint`."""
+        return checkpoint_dict(await self._opened(notebook_id, AsyncNotebook.checkpoint))
 
-    async def restore_state(self, notebook_id: str | None = None) -> None:
-        """Raises `Unsupported`: this version of cellblock saves no variables."""
-        raise no_saved_state("restore_state")
+    async def restore_state(self, notebook_id: str | None = None) -> bool:
+        """Starts a new worker with the variables as they were saved last; False when nothing is saved."""
+        try:
+            await self._opened(notebook_id, AsyncNotebook.restore)
+        except CheckpointProblem:
+            if await self.has_saved_state(notebook_id):
+                raise
+            return False
+        return True
 
     async def clear_saved_state(self, notebook_id: str | None = None) -> bool:
-        """False: there was nothing to clear, because this version of cellblock saves no variables."""
-        return False
+        """Removes all that is saved, and ends the worker, which has the variables too.
+
+        Whether something was saved; nothing is done where the profile has no checkpoints.
+        """
+        try:
+            saved = await self._opened(notebook_id, AsyncNotebook.checkpoints)
+        except CheckpointProblem:
+            return False
+        # Without any all the same: one may be on its way.
+        await self._opened(notebook_id, AsyncNotebook.clear)
+        return len(saved) > 0
 
     async def close(self) -> None:
         """Closes the connections, unless they are of an `AsyncClient` that was given. Notebooks go on."""
@@ -169,6 +201,27 @@ class AsyncExecutionService:
             raise
         assert execution.outcome is not None, "reading stops at the Outcome"
         return execution.outcome
+
+    async def _forget_older(self, notebook_id: str | None, cleared: Checkpoint) -> None:
+        """Removes what was saved before the namespace was cleared."""
+        if cleared.is_saved:
+            await self._opened(notebook_id, lambda notebook: notebook.collect_checkpoints(keep_last=1))
+        elif await self.has_saved_state(notebook_id):
+            # That nothing of it comes back matters more than the imports that this worker has kept.
+            await self._opened(notebook_id, AsyncNotebook.clear)
+
+    async def _opened(
+        self, notebook_id: str | None, ask: Callable[[AsyncNotebook], Awaitable[T]], *, again: bool = True
+    ) -> T:
+        """Asks a notebook that must be open for it."""
+        name = self._notebooks.name_of(notebook_id)
+        try:
+            return await ask(await self._notebook(name))
+        except UnknownNotebook:
+            self._open.pop(name, None)
+            if again:
+                return await self._opened(notebook_id, ask, again=False)
+            raise
 
     async def _end(
         self, notebook_id: str | None, end: Callable[[AsyncNotebook], Awaitable[None]], *, deleted: bool

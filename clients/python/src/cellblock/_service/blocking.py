@@ -7,15 +7,19 @@ import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from cellblock._checkpoints import Checkpoint
 from cellblock._client import Client, Notebook
-from cellblock._exceptions import CellblockError, UnknownNotebook
+from cellblock._exceptions import CellblockError, CheckpointProblem, UnknownNotebook
 from cellblock._messages import Output
 from cellblock._outcome import Outcome
 
 from .result import ExecutionResult
-from .tasks import Notebooks, Question, Task, no_saved_state
+from .saved import checkpoint_dict
+from .tasks import Notebooks, Question, Task
+
+T = TypeVar("T")
 
 ABANDON_SECONDS = 5.0
 """How long we try to end a cell whose result nobody waits for any more."""
@@ -68,10 +72,18 @@ class ExecutionService:
         """Runs a cell and returns when it has ended, whichever way.
 
         `autofix` repairs what is certain to be a slip, and reports it. Without `capture_outputs` there are
-        texts, but no tables and figures. `persist_state` has no effect yet: this version of cellblock saves
-        no variables. A KeyboardInterrupt in the calling thread ends the cell too.
+        texts, but no tables and figures. With `persist_state` the variables are saved before the result is
+        there, whether the cell failed or not; without it, what it does to them is saved with the next cell
+        that has it. A KeyboardInterrupt in the calling thread ends the cell too.
         """
-        run = self._notebooks.run(notebook_id, cell_id, code, autofix=autofix, capture=capture_outputs)
+        run = self._notebooks.run(
+            notebook_id,
+            cell_id,
+            code,
+            autofix=autofix,
+            capture=capture_outputs,
+            persist=persist_state,
+        )
         if (refused := run.refused()) is not None:
             return refused
         return run.result(self._perform(run.task, run.take))
@@ -96,7 +108,7 @@ class ExecutionService:
     def set_notebook_execution_seed(self, notebook_id: str | None, seed: int) -> None:
         """Begins the notebook's random numbers anew: at once, and in each worker that it gets later.
 
-        It is kept by this object.
+        It is kept by this object, and what it does to the random numbers is saved with the variables.
         """
         question = self._notebooks.seed(notebook_id, seed)
         question.check(self._ask(notebook_id, question))
@@ -106,38 +118,60 @@ class ExecutionService:
     ) -> None:
         """Forgets what the cells have made; the helpers are as at the beginning.
 
-        With `keep_imports` what was imported stays. `clear_saved_state` has no effect yet: there is none.
+        With `keep_imports` what was imported stays. With `clear_saved_state` nothing else is saved any more
+        either; without, `restore_state` brings back what there was.
         """
-        question = self._notebooks.clear(notebook_id, keep_imports)
-        question.check(self._ask(notebook_id, question))
+        question = self._notebooks.clear(notebook_id, keep_imports, clear_saved_state)
+        outcome = self._ask(notebook_id, question)
+        question.check(outcome)
+        if clear_saved_state and outcome.checkpoint is not None:
+            self._forget_older(notebook_id, outcome.checkpoint)
 
     # Notebooks.
 
     def close_notebook(self, notebook_id: str | None = None) -> None:
-        """Ends the notebook's worker, and its variables with it; its files and its seed stay."""
+        """Ends the notebook's worker; its files, its seed and what is saved stay."""
         self._end(notebook_id, Notebook.close, deleted=False)
 
     def delete_notebook(self, notebook_id: str | None = None) -> None:
-        """`close_notebook`, and its files and its seed go too."""
+        """`close_notebook`, and its files, its seed and what is saved go too."""
         self._end(notebook_id, Notebook.delete, deleted=True)
 
-    # Saved state, of which there is none in this version.
+    # Saved state.
 
     def has_saved_state(self, notebook_id: str | None = None) -> bool:
-        """False: this version of cellblock saves no variables."""
-        return False
+        """Whether there is a checkpoint: what the notebook's next worker begins with."""
+        try:
+            return len(self._opened(notebook_id, Notebook.checkpoints)) > 0
+        except CheckpointProblem:
+            return False  # Its profile has none.
 
-    def save_state(self, notebook_id: str | None = None) -> None:
-        """Raises `Unsupported`: this version of cellblock saves no variables."""
-        raise no_saved_state("save_state")
+    def save_state(self, notebook_id: str | None = None) -> dict[str, Any]:
+        """Saves the variables now and waits for it; what is returned is as `ExecutionResult.checkpoint`."""
+        return checkpoint_dict(self._opened(notebook_id, Notebook.checkpoint))
 
-    def restore_state(self, notebook_id: str | None = None) -> None:
-        """Raises `Unsupported`: this version of cellblock saves no variables."""
-        raise no_saved_state("restore_state")
+    def restore_state(self, notebook_id: str | None = None) -> bool:
+        """Starts a new worker with the variables as they were saved last; False when nothing is saved."""
+        try:
+            self._opened(notebook_id, Notebook.restore)
+        except CheckpointProblem:
+            if self.has_saved_state(notebook_id):
+                raise
+            return False
+        return True
 
     def clear_saved_state(self, notebook_id: str | None = None) -> bool:
-        """False: there was nothing to clear, because this version of cellblock saves no variables."""
-        return False
+        """Removes all that is saved, and ends the worker, which has the variables too.
+
+        Whether something was saved; nothing is done where the profile has no checkpoints.
+        """
+        try:
+            saved = self._opened(notebook_id, Notebook.checkpoints)
+        except CheckpointProblem:
+            return False
+        # Without any all the same: one may be on its way.
+        self._opened(notebook_id, Notebook.clear)
+        return len(saved) > 0
 
     def close(self) -> None:
         """Closes the connections, unless they are of a `Client` that was given. Notebooks go on."""
@@ -182,6 +216,25 @@ class ExecutionService:
             raise
         assert execution.outcome is not None, "reading stops at the Outcome"
         return execution.outcome
+
+    def _forget_older(self, notebook_id: str | None, cleared: Checkpoint) -> None:
+        """Removes what was saved before the namespace was cleared."""
+        if cleared.is_saved:
+            self._opened(notebook_id, lambda notebook: notebook.collect_checkpoints(keep_last=1))
+        elif self.has_saved_state(notebook_id):
+            # That nothing of it comes back matters more than the imports that this worker has kept.
+            self._opened(notebook_id, Notebook.clear)
+
+    def _opened(self, notebook_id: str | None, ask: Callable[[Notebook], T], *, again: bool = True) -> T:
+        """Asks a notebook that must be open for it."""
+        name = self._notebooks.name_of(notebook_id)
+        try:
+            return ask(self._notebook(name))
+        except UnknownNotebook:
+            self._forget(name)
+            if again:
+                return self._opened(notebook_id, ask, again=False)
+            raise
 
     def _end(self, notebook_id: str | None, end: Callable[[Notebook], None], *, deleted: bool) -> None:
         name = self._notebooks.name_of(notebook_id)

@@ -69,7 +69,7 @@ def fate_of(lost: tuple[str, ...] | None) -> str:
         return "the next cell gets a new worker; there were no variables to lose"
     shown = ", ".join(lost[:_NAMES_SHOWN])
     more = f" and {len(lost) - _NAMES_SHOWN} more" if len(lost) > _NAMES_SHOWN else ""
-    return f"the next cell gets a new worker, and these variables are lost: {shown}{more}"
+    return f"the next cell gets a new worker with what is saved; gone with this one: {shown}{more}"
 
 
 def _limit(name: str, allowed: float, reached: float, unit: str) -> dict[str, Any]:

@@ -60,7 +60,9 @@ class ExecutionResult:
     """The stack of the error, from the cell inwards: `cell` (its number or None), `file`, `line`, `function`,
     `code`, `execution`."""
     checkpoint: dict[str, Any] | None = None
-    """None: this version of cellblock saves no variables."""
+    """What became of saving the variables: `state` (`pending`, `saved`, `partial`, `failed`), `id`, `reason`
+    (why it failed), `left_out` (values with `path`, `type`, `reason`; the first 100), `left_out_count`,
+    `written_bytes`, `pause_seconds`. None without `persist_state`."""
     limits: dict[str, Any] = field(default_factory=dict)
     """`wall_seconds` that were asked for (None: the profile's), and the `usage` of the machine."""
     syntax_error: dict[str, Any] | None = None

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
-from cellblock._exceptions import ExecutionFailed, ProtocolError, Unsupported
+from cellblock._exceptions import ExecutionFailed, ProtocolError
 from cellblock._messages import Bundle, Display, Error, Notice, Output
 from cellblock._outcome import NameChanges, Outcome, Raised, Usage
-from cellblock._requests import ExecuteOptions
+from cellblock._requests import Checkpointing, ExecuteOptions
 
 from . import plain, reports, stacks
 from .assembly import Asked, Assembly
@@ -34,6 +34,9 @@ QUESTION_SECONDS: Final = 30.0
 """Far above what answering takes; for values that make it take long."""
 LARGEST_SEED: Final = 2**32 - 1
 """numpy's."""
+SAVED: Final[Checkpointing] = "wait"
+"""As callers of the old service know it: when the result is there, so is the state, whatever the next cell
+does to the worker; and what could not be saved is in the result of the cell that made it."""
 CATEGORIES: Final = frozenset(["dataframes", "modules", "numbers", "dicts", "arrays", "other"])
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -177,7 +180,16 @@ class Notebooks:
         self._seeds: dict[str, int] = {}
         self._has_warned = False
 
-    def run(self, notebook_id: str | None, cell_id: str, code: str, *, autofix: bool, capture: bool) -> Run:
+    def run(
+        self,
+        notebook_id: str | None,
+        cell_id: str,
+        code: str,
+        *,
+        autofix: bool,
+        capture: bool,
+        persist: bool,
+    ) -> Run:
         """A cell to run."""
         notebook_id = self._named(notebook_id)
         with self._lock:
@@ -193,20 +205,20 @@ class Notebooks:
             "autofix": autofix,
             "capture": capture,
         }
-        options = self._options(arguments)
+        options = self._options(arguments, SAVED if persist else "none")
         options["cell"] = safe_id(cell_id)
         options["wall_seconds"] = self._wall_seconds
         execution_id = stacks.execution_id(number, uuid.uuid4().hex)
         asked = Asked(capture, self._wall_seconds)
         return Run(Task(safe_id(notebook_id), execution_id, code, options), asked, notices)
 
-    def clear(self, notebook_id: str | None, keep_imports: bool) -> Question:
+    def clear(self, notebook_id: str | None, keep_imports: bool, clear_saved_state: bool) -> Question:
         """To forget what cells have made."""
         notebook_id = self._named(notebook_id)
         seed = self._seed(notebook_id)
-        return self._question(
-            notebook_id, "clear", {"notebook": notebook_id, "seed": seed, "keep_imports": keep_imports}
-        )
+        arguments = {"notebook": notebook_id, "seed": seed, "keep_imports": keep_imports}
+        # What is left becomes the current checkpoint: nothing else would be restored.
+        return self._question(notebook_id, "clear", arguments, SAVED if clear_saved_state else "none")
 
     def seed(self, notebook_id: str | None, seed: int) -> Question:
         """To begin the random numbers anew, here and in each worker that the notebook gets."""
@@ -215,7 +227,7 @@ class Notebooks:
         notebook_id = self._named(notebook_id)
         with self._lock:
             self._seeds[notebook_id] = seed
-        return self._question(notebook_id, "seed", {"seed": seed})
+        return self._question(notebook_id, "seed", {"seed": seed}, SAVED)
 
     def variables(self, notebook_id: str | None) -> Question:
         """What there is."""
@@ -257,22 +269,24 @@ class Notebooks:
         with self._lock:
             return self._seeds.get(notebook_id, seed_of(notebook_id))
 
-    def _question(self, notebook_id: str, deed: Deed, arguments: Mapping[str, object]) -> Question:
-        options = self._options({"do": deed, **arguments})
+    def _question(
+        self,
+        notebook_id: str,
+        deed: Deed,
+        arguments: Mapping[str, object],
+        checkpoint: Checkpointing = "none",
+    ) -> Question:
+        options = self._options({"do": deed, **arguments}, checkpoint)
         options["silent"] = True
         options["wall_seconds"] = QUESTION_SECONDS
         return Question(Task(safe_id(notebook_id), f"{deed}-{uuid.uuid4().hex}", "", options), deed)
 
-    def _options(self, arguments: Mapping[str, object]) -> ExecuteOptions:
+    def _options(self, arguments: Mapping[str, object], checkpoint: Checkpointing) -> ExecuteOptions:
         # One caller's failure cancels nobody else's cell, and what a cell ends with is not shown.
         return ExecuteOptions(
-            plugin=(PLUGIN, arguments), echo=False, store_history=False, stop_on_error=False
+            plugin=(PLUGIN, arguments),
+            echo=False,
+            store_history=False,
+            stop_on_error=False,
+            checkpoint=checkpoint,
         )
-
-
-def no_saved_state(what: str) -> Unsupported:
-    """The refusal of what needs saved variables."""
-    return Unsupported(
-        f"`{what}` needs saved variables, which this version of cellblock does not have: "
-        "variables live as long as their notebook's worker"
-    )
