@@ -21,6 +21,7 @@ pub mod codec;
 pub mod execution;
 pub mod frame;
 pub mod id;
+pub mod info;
 pub mod names;
 pub mod path;
 pub mod query;

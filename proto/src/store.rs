@@ -1,5 +1,5 @@
 //! Whoever starts a store process, and that process. Its standard input is a SEQPACKET socket, over which comes one
-//! [`StoreOrder`] with descriptors: the folder of checkpoints, and what else the order needs. It prints one
+//! [`StoreOrder`] as JSON, with descriptors: the folder of checkpoints, and what else the order needs. It prints one
 //! [`StoreReply`] as a line of JSON.
 
 use serde::{Deserialize, Serialize};

@@ -77,7 +77,7 @@ pub(crate) async fn run(
 fn told(order: &StoreOrder, folder: &File, other: Option<OwnedFd>) -> io::Result<OwnedFd> {
     let (ours, its) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let order = Codec::Bincode.encode(order).map_err(io::Error::other)?;
+    let order = Codec::Json.encode(order).map_err(io::Error::other)?;
     let files: Vec<_> = [folder.as_fd()].into_iter().chain(other.as_ref().map(AsFd::as_fd)).collect();
     send_with(ours.as_fd(), &order, &files)?;
     Ok(its)

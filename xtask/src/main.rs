@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod chromium;
 mod demo;
+mod faults;
 mod fuzz;
 mod host;
 mod interpreter;

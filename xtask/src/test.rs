@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::process::{cargo, in_ci, on_path, run as run_command, say, seconds};
-use crate::{acceptance, chromium, fuzz, host, python_env, tree};
+use crate::{acceptance, chromium, faults, fuzz, host, python_env, tree};
 
 /// Variables that tell tests where things are.
 pub(crate) type Variables = Vec<(&'static str, OsString)>;
@@ -38,6 +38,7 @@ pub(crate) fn run(runner_args: &[String]) -> Result<()> {
         );
         part("Python tests", python_tests(&variables));
         part("acceptance cases", acceptance::run(&variables));
+        part("checkpoint faults", faults::run(&variables));
         part("fuzz targets", fuzz::run(None, fuzz::TEST_TIME));
     }
     if !failed.is_empty() {

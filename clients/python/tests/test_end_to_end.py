@@ -139,13 +139,14 @@ def test_what_waits_can_be_cancelled(notebook: Notebook) -> None:
 def test_a_dead_worker_is_replaced_and_what_was_lost_is_named(
     notebook: Notebook, code: str, end: cellblock.WorkerDied
 ) -> None:
-    run(notebook, "kept_here = 1").raise_for_error()
+    # What can be saved comes back.
+    run(notebook, "kept = 1; kept_here = __import__('threading').Lock()").raise_for_error()
     result = run(notebook, f"print('last words', flush=True)\n{code}")
     assert result.outcome.end == end
     assert result.stdout == "last words\n"
-    assert result.outcome.lost == ("kept_here",)
-    after = run(notebook, "print('alive')")
-    assert after.stdout == "alive\n"
+    assert result.outcome.lost == ("kept", "kept_here")
+    after = run(notebook, "print('alive', kept)")
+    assert after.stdout == "alive 1\n"
     [notice] = [output for output in after.outputs if isinstance(output, cellblock.Notice)]
     assert (notice.topic, notice.names) == ("variables_lost", ("kept_here",))
 

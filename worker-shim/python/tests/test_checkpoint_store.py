@@ -47,6 +47,12 @@ run()
 """
 
 
+def _saving(quota: int) -> dict[str, Any]:
+    """The order for a checkpoint; the store may have as many bytes for a moment."""
+    keep = {"last": 1_000, "daily": 0, "max_bytes": quota // 2}
+    return {"Save": {"keep": keep, "seconds": SECONDS}}
+
+
 class Store:
     """The folder, and the store processes over it."""
 
@@ -55,20 +61,22 @@ class Store:
         ensure_library()
 
     @contextlib.contextmanager
-    def process(self, *arguments: str) -> Iterator[tuple[int, socket.socket, int]]:
+    def process(self, order: dict[str, Any]) -> Iterator[tuple[int, socket.socket, int]]:
         """A store process: its pid, the other end of its socket, where it prints."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        orders, its_orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         printed, prints = os.pipe()
         folder = os.open(self.folder, os.O_DIRECTORY)
+        socket.send_fds(orders, [json.dumps(order).encode()], [folder, theirs.fileno()])
         actions: list[Any] = [
-            (os.POSIX_SPAWN_DUP2, old, new) for old, new in ((theirs.fileno(), 203), (prints, 201))
-        ]
-        actions += [
-            (os.POSIX_SPAWN_DUP2, folder, 0),
+            (os.POSIX_SPAWN_DUP2, its_orders.fileno(), 203),
+            (os.POSIX_SPAWN_DUP2, prints, 201),
+            (os.POSIX_SPAWN_DUP2, 203, 0),
             (os.POSIX_SPAWN_DUP2, 201, 1),
-            (os.POSIX_SPAWN_DUP2, 203, 3),
         ]
-        pid = os.posix_spawn(SHIM, [str(SHIM), "--store", *arguments], {}, file_actions=actions)
+        pid = os.posix_spawn(SHIM, [str(SHIM), "--store"], {}, file_actions=actions)
+        orders.close()
+        its_orders.close()
         for fd in (folder, prints):
             os.close(fd)
         theirs.close()
@@ -81,7 +89,7 @@ class Store:
 
     def save(self, cell: str, quota: int = QUOTA) -> dict[str, Any]:
         """Runs a cell, saves; what the store says of it."""
-        with self.process("save", str(quota), str(SECONDS)) as (_, peer, printed):
+        with self.process(_saving(quota)) as (_, peer, printed):
             _python(_SAVE, cell, peer)
             with open(printed, closefd=False) as file:
                 said: dict[str, Any] = json.loads(file.read())
@@ -96,9 +104,9 @@ class Store:
                 found += file.stat().st_size
         return found
 
-    def load(self, cell: str, *number: str) -> str:
+    def load(self, cell: str, checkpoint: int | None = None) -> str:
         """Loads in a fresh process and runs a cell, which asserts; what it prints."""
-        with self.process("open", *number) as (_, peer, _):
+        with self.process({"Open": {"checkpoint": checkpoint}}) as (_, peer, _):
             return _python(_LOAD, cell, peer, must_work=True)
 
 
@@ -152,29 +160,29 @@ print(opened.description["id"], [name["name"] for name in opened.description["ma
 
 
 def test_a_namespace_comes_back_from_the_disk(store: Store) -> None:
-    saved = store.save(CELL)["saved"]
-    assert saved["id"] == 1
+    saved = store.save(CELL)["Saved"]
+    assert saved["checkpoint"] == 1
     # Two equal arrays are stored once.
-    assert 8_000_000 < saved["written"] < 9_000_000
+    assert 8_000_000 < saved["written_bytes"] < 9_000_000
     names = "['np', 'Own', 'factor', 'own', 'big', 'view', 'equal', 'text', 'both']"
     assert store.load(CHECK) == f"1 {names}\n"
 
 
 def test_only_what_has_changed_is_written(store: Store) -> None:
     store.save(CELL)
-    assert store.save(CELL)["saved"]["written"] < 50_000
-    changed = store.save(CELL + "big[500_000] = 0.5")["saved"]["written"]
+    assert store.save(CELL)["Saved"]["written_bytes"] < 50_000
+    changed = store.save(CELL + "big[500_000] = 0.5")["Saved"]["written_bytes"]
     assert 256 << 10 < changed < 600_000
     assert store.load("print(big[500_000], equal[500_000])") == "0.5 500000.0\n"
     # An earlier one is there as it was.
-    assert store.load("print(big[500_000])", "1") == "500000.0\n"
+    assert store.load("print(big[500_000])", 1) == "500000.0\n"
 
 
 def test_a_store_that_is_killed_at_any_moment_leaves_the_newest_complete_one(store: Store) -> None:
     store.save("number = 0\nbig = bytearray(3_000_000)")
     for number in range(1, 8):
         cell = f"import os, numpy as np\nnumber = {number}\nbig = np.frombuffer(os.urandom(24_000_000), 'u1')"
-        with store.process("save", str(QUOTA), str(SECONDS)) as (pid, peer, _):
+        with store.process(_saving(QUOTA)) as (pid, peer, _):
             command = [sys.executable, "-c", _BEGIN + _SAVE, str(PACKAGES), str(LIBRARY), str(peer.fileno())]
             with subprocess.Popen(
                 command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[peer.fileno()], text=True
@@ -187,7 +195,7 @@ def test_a_store_that_is_killed_at_any_moment_leaves_the_newest_complete_one(sto
                     pass
                 os.kill(pid, signal.SIGKILL)
         assert store.load("print(number, len(big))") in ("0 3000000\n", f"{number} 24000000\n")
-    assert store.save("number = 100")["saved"]["id"] > 1
+    assert store.save("number = 100")["Saved"]["checkpoint"] > 1
     assert store.load("print(number)") == "100\n"
 
 
@@ -208,10 +216,10 @@ def test_a_damaged_pack_loses_what_lies_in_it_and_says_so(store: Store) -> None:
 def test_a_quota_is_told_and_nothing_is_published(store: Store) -> None:
     store.save("a = 1")
     said = store.save("a = 2\nimport os\nbig = os.urandom(4_000_000)", quota=1_000_000)
-    assert "more than the 1000000 allowed" in said["failed"]["reason"]
+    assert "more than the 1000000 allowed" in said["Failed"]["reason"]
     assert store.load("print(a, 'big' in globals())") == "1 False\n"
 
 
 def test_a_later_format_is_an_error_that_says_so(store: Store) -> None:
     (store.folder / "FORMAT").write_text("cellblock checkpoints 2\n")
-    assert "format `2`" in store.save("a = 1")["failed"]["reason"]
+    assert "format `2`" in store.save("a = 1")["Failed"]["reason"]

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use cellblock_checkpoints::{LeftOut, Limits, OpenError, Reader, Retention, Store, serve_offer};
 use cellblock_proto::checkpoint::{Keep, NotRestored};
+use cellblock_proto::codec::Codec;
 use cellblock_proto::store::{StoreOrder, StoreReply};
-use cellblock_steps::talk::hear;
+use cellblock_steps::talk::hear_in;
 use cellblock_steps::{landlock, sys as steps_sys};
 
 use crate::sys;
@@ -34,8 +35,9 @@ const MOST_TOLD: usize = 100;
 pub fn run() -> anyhow::Result<()> {
     let order = sys::inherited(0).context("standard input must be a socket")?;
     crate::outer::end_with_parent()?;
-    let (order, files): (StoreOrder, Vec<OwnedFd>) =
-        hear(order.as_fd()).context("failed to hear the order")?.context("there is no order")?;
+    let (order, files): (StoreOrder, Vec<OwnedFd>) = hear_in(Codec::Json, order.as_fd())
+        .context("failed to hear the order")?
+        .context("there is no order")?;
     let mut files = files.into_iter();
     let folder = files.next().context("the folder must come with the order")?;
     confine(folder.as_fd()).context("failed to confine the store process")?;

@@ -19,7 +19,17 @@ const MOST_FDS: usize = 24;
 
 /// Sends one message.
 pub fn say<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let bytes = Codec::Bincode.encode(message).map_err(io::Error::other)?;
+    say_in(Codec::Bincode, socket, message, fds)
+}
+
+/// Sends one message in a codec.
+pub fn say_in<M: Serialize>(
+    codec: Codec,
+    socket: BorrowedFd<'_>,
+    message: &M,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = codec.encode(message).map_err(io::Error::other)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -32,6 +42,14 @@ pub fn say<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<
 
 /// Receives one message; `None` when the other side has gone.
 pub fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    hear_in(Codec::Bincode, socket)
+}
+
+/// The same, in a codec.
+pub fn hear_in<M: DeserializeOwned>(
+    codec: Codec,
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     let mut buffer = [0; MESSAGE_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -48,6 +66,6 @@ pub fn hear<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(M
     if received.bytes == 0 {
         return Ok(None);
     }
-    let message = Codec::Bincode.decode(&buffer[..received.bytes]).map_err(io::Error::other)?;
+    let message = codec.decode(&buffer[..received.bytes]).map_err(io::Error::other)?;
     Ok(Some((message, fds)))
 }

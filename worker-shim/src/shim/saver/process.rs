@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cellblock_proto::codec::Codec;
 use cellblock_proto::store::{StoreOrder, StoreReply};
-use cellblock_steps::talk::say;
+use cellblock_steps::talk::say_in;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -37,7 +38,7 @@ impl Store {
         let (orders, its_orders) = pair()?;
         let (workers, its_workers) = pair()?;
         let (said, says) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        say(orders.as_fd(), order, &[folder, its_workers.as_fd()])?;
+        say_in(Codec::Json, orders.as_fd(), order, &[folder, its_workers.as_fd()])?;
         let stderr = io::stderr();
         let argv = ["/proc/self/fd/3", "--store"].map(str::to_owned);
         match sys::clone(0, None)? {
