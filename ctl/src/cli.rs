@@ -41,8 +41,8 @@ pub(crate) enum Command {
     /// A checkpoint is a notebook's variables as they were at one moment, with a number. Where the
     /// profile says so they are taken by themselves after each cell; docs/checkpoints.md tells what is
     /// in them. ID is a number that `checkpoint ls` shows, by default that of the current checkpoint,
-    /// with which the notebook's next worker begins. Only `create`, `restore` and `clear` need a notebook
-    /// that is open.
+    /// with which the notebook's next worker begins. Of a notebook that is not open only `ls`, `show`,
+    /// `export` and `verify` can be asked.
     ///
     /// Example: cellctl checkpoint restore analysis 41
     Checkpoint(commands::checkpoint::CheckpointVerb),

@@ -25,7 +25,7 @@ pub(crate) fn describe(outcome: &Outcome) -> Option<(String, String)> {
             sentence.push_str(ROLLED_BACK);
         }
         Variables::Lost { names } => {
-            sentence.push_str("; its variables are lost");
+            sentence.push_str("; its variables went with it, but for those that are saved");
             if !names.is_empty() {
                 sentence.push_str(": ");
                 sentence.push_str(&names.join(", "));
@@ -147,6 +147,9 @@ mod tests {
         let lost = Variables::Lost { names: vec!["x\x1b]0;title\x07y\r\n[cellblock] ok".into()] };
         let reason = "out\x1b[2Jside".into();
         let (_, sentence) = describe(&outcome(End::Cancelled { reason }, lost)).unwrap();
-        assert_eq!(sentence, "never began: outside; its variables are lost: xy  [cellblock] ok");
+        assert_eq!(
+            sentence,
+            "never began: outside; its variables went with it, but for those that are saved: xy  [cellblock] ok"
+        );
     }
 }

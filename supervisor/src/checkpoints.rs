@@ -50,10 +50,14 @@ pub(crate) enum Ask {
 
 /// Answers in its own time.
 pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: NotebookId, ask: Ask, responder: Responder) {
+    if let Ask::Export(checkpoint) = ask {
+        // As slow as its client reads: nobody else is to wait for that.
+        return export(&daemon, &notebook, checkpoint, responder).await;
+    }
     // Never closed. Each may read gigabytes.
-    let Ok(_permit) = Arc::clone(&daemon.file_threads).acquire_owned().await else { return };
+    let Ok(permit) = Arc::clone(&daemon.file_threads).acquire_owned().await else { return };
     let answered = match ask {
-        Ask::Export(checkpoint) => return export(&daemon, &notebook, checkpoint, responder).await,
+        Ask::Export(_) => return,
         Ask::Restore(checkpoint) => return restore(&daemon, &notebook, checkpoint, responder).await,
         Ask::Fork(checkpoint, to) => fork(&daemon, &notebook, checkpoint, to).await,
         Ask::List => list(&daemon, &notebook).await,
@@ -61,6 +65,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: NotebookId, ask: Ask, r
         Ask::Verify(checkpoint) => verify(&daemon, &notebook, checkpoint).await,
         Ask::Collect(keep) => collect(&daemon, &notebook, keep).await,
     };
+    drop(permit);
     match answered {
         Ok(reply) => responder.answer_with_room(&reply, None).await,
         Err((code, message)) => responder.refuse(code, message),
@@ -156,26 +161,32 @@ async fn fork(
     let entry = opened(daemon, notebook)?;
     let policy = policy(daemon, &entry)?;
     saves(&policy)?;
-    if daemon.notebooks.get(&to).is_some() || workspace::exists(&daemon.state, &to) {
-        let message = format!("there is a notebook {:?} already: choose another name", to.as_str());
-        return Err((ErrorCode::BadRequest, message));
-    }
     // Before anything is made.
     content(daemon, notebook, checkpoint).await?;
-    let info = registry::open(daemon, to.clone(), Some(entry.profile)).await?;
-    match copy(daemon, notebook, checkpoint, &to, policy.keep).await {
-        Ok(()) => {
-            tracing::info!(%notebook, %to, "notebook forked");
-            Ok(Reply::Notebook(info))
-        }
-        Err(refusal) => {
-            if let Some(entry) = daemon.notebooks.get(&to) {
-                let (responder, delete) = (Responder::to_nobody(), true);
-                drop(entry.inbox.send(Message::Close { delete, responder }).await);
-            }
-            Err(refusal)
-        }
+    let taken = || {
+        let message = format!("there is a notebook {:?} already: choose another name", to.as_str());
+        (ErrorCode::BadRequest, message)
+    };
+    if daemon.notebooks.get(&to).is_some() {
+        return Err(taken());
     }
+    // Whoever makes the folder has the name.
+    match workspace::reserve(&daemon.state, &to) {
+        Ok(true) => {}
+        Ok(false) => return Err(taken()),
+        Err(error) => return Err((ErrorCode::Storage, chain(&error))),
+    }
+    if let Err(refusal) = copy(daemon, notebook, checkpoint, &to, policy.keep).await {
+        // Unless somebody has opened it meanwhile: then it is theirs.
+        if daemon.notebooks.get(&to).is_none()
+            && let Err(error) = workspace::remove(&daemon.state, &to)
+        {
+            tracing::warn!(%to, error = chain(&error), "could not remove what a fork has left");
+        }
+        return Err(refusal);
+    }
+    tracing::info!(%notebook, %to, "notebook forked");
+    registry::open(daemon, to, Some(entry.profile)).await.map(Reply::Notebook)
 }
 
 /// A checkpoint of one notebook becomes another's.

@@ -54,6 +54,9 @@ pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restorat
     }
     gone.retain(|name| !back.iter().any(|info| info.name == *name));
     let missing: Vec<String> = losses.iter().map(|loss| format!("{} ({})", loss.path, loss.reason)).collect();
+    let own = format!("`manifests/{checkpoint}`");
+    let passed_over: Vec<String> =
+        passed_over.into_iter().filter(|damage| !damage.starts_with(&own)).collect();
     let since: Vec<String> = since.iter().map(ToString::to_string).collect();
     let is_all_there = gone.is_empty() && missing.is_empty() && since.is_empty() && passed_over.is_empty();
     if is_all_there && differences.is_empty() {
@@ -68,10 +71,11 @@ pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restorat
         true => text.push_str(" from the last checkpoint"),
         false => text.push_str(&format!(" from checkpoint {checkpoint}")),
     }
-    match (gone.is_empty(), missing.is_empty()) {
-        (false, _) => text.push_str(&format!(", but for {}", list(&gone))),
-        (true, false) => text.push_str(&format!(", but for {}", list(&missing))),
-        (true, true) => {}
+    // A name that is gone is enough; what is gone inside of others has its reason with it.
+    let is_within = |missing: &&String| !gone.iter().any(|name| missing.starts_with(&format!("{name} (")));
+    let but: Vec<String> = gone.iter().chain(missing.iter().filter(is_within)).cloned().collect();
+    if !but.is_empty() {
+        text.push_str(&format!(", but for {}", list(&but)));
     }
     if let Some(damage) = passed_over.first() {
         text.push_str(&format!("; newer ones are damaged ({damage}), and what had changed since is lost"));

@@ -120,6 +120,19 @@ pub(crate) fn checkpoints(
     Ok(path)
 }
 
+/// Makes the folder of a new notebook; whether there was none.
+///
+/// # Errors
+/// What the disk says, with the path.
+pub(crate) fn reserve(state: &Path, notebook: &NotebookId) -> Result<bool, WorkspaceError> {
+    let path = folder(state, notebook);
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed("make", &path)(error)),
+    }
+}
+
 /// Where a file that is to be imported is put together.
 pub(crate) fn staged_import(state: &Path, notebook: &NotebookId) -> PathBuf {
     folder(state, notebook).join("import")

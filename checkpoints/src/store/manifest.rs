@@ -12,6 +12,9 @@ use crate::hash::Hash;
 /// Version of the format, in `FORMAT` and in every manifest.
 pub const FORMAT: u32 = 1;
 
+/// Longest stream, in bytes. Equal chunks of it cost a store nothing, but whoever opens it has all of it in memory.
+pub const MOST_STREAM_BYTES: u64 = 1 << 30;
+
 /// Longest manifest, in bytes: the worker's part, written anew, and what the store adds.
 pub const MANIFEST_BYTES: usize = 40 << 20;
 
@@ -156,7 +159,7 @@ impl Manifest {
         let field = |field, holds: bool| if holds { Ok(()) } else { Err(ManifestError::Field { field }) };
         field("id", self.id > 0)?;
         field("parent", self.parent.is_none_or(|parent| parent > 0 && parent < self.id))?;
-        field("stream", self.stream.is_possible() && self.stream.bytes > 0)?;
+        field("stream", self.stream.is_possible() && (1..=MOST_STREAM_BYTES).contains(&self.stream.bytes))?;
         field("number of buffers", buffers <= layout::MOST_BUFFERS)?;
         field("layout", blob.is_possible() && blob.bytes == buffers * BUFFER_BYTES as u64)?;
         field("bytes of buffers", bytes <= layout::MOST_BYTES)?;

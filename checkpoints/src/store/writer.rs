@@ -12,7 +12,7 @@ use super::Store;
 use super::chunks::{ChunkError, Chunks, Place};
 use super::folder::FileError;
 use super::layout::{self, BUFFER_BYTES};
-use super::manifest::{Layout, MANIFEST_BYTES, Manifest, ManifestError};
+use super::manifest::{Layout, MANIFEST_BYTES, MOST_STREAM_BYTES, Manifest, ManifestError};
 use super::pack_writer::PackWriter;
 use super::reader;
 use super::tree::{MOST_CHUNKS, Root};
@@ -72,6 +72,15 @@ pub enum WriteError {
     Shape {
         /// Which of its properties.
         what: &'static str,
+    },
+    /// A stream that nobody could open.
+    #[error(
+        "without its arrays the state has {bytes} bytes, more than the {MOST_STREAM_BYTES} that can be loaded: hold \
+         large values in arrays, or delete some"
+    )]
+    Stream {
+        /// Its length.
+        bytes: u64,
     },
     /// What a buffer or stream refers to is not there, or has another length.
     #[error("a part of the checkpoint is not there")]
@@ -175,6 +184,9 @@ impl<'s> Writer<'s> {
         let mut sum = 0;
         for hash in chunks {
             sum += self.known(hash, Kind::Other, None)?;
+        }
+        if sum > MOST_STREAM_BYTES {
+            return Err(WriteError::Stream { bytes: sum });
         }
         if sum != bytes {
             return Err(WriteError::Shape { what: "the length of the stream" });

@@ -67,6 +67,11 @@ fn variables_come_back_when_the_worker_has_died(setup: Setup) {
     die(&mut notebook);
     let ran = notebook.run(LOOK).ok();
     assert_eq!(ran.stdout(), "42 43 [1, 2, 3] True 42 True False\n");
+    // What the worker has put in the place of a function stays in that place.
+    notebook.run("import os, getpass; ask, leave, secret = input, os._exit, getpass.getpass").ok();
+    die(&mut notebook);
+    let same = "import os, getpass\nprint(ask is input, leave is os._exit, secret is getpass.getpass)";
+    assert_eq!(notebook.run(same).ok().stdout(), "True True True\n");
     // What comes by chance goes on where it was.
     let drawn = notebook.run("import random; random.seed(7); y = random.random()").ok();
     assert!(saved(&drawn) > 2);

@@ -78,6 +78,13 @@ impl Shim {
         killed.then(|| Cause::Limit(Limit::Memory, self.spec.limits.memory_bytes, peak()))
     }
 
+    /// What the kernel has ended so far is none of the Execution's doing.
+    pub(super) fn forgive_memory(&mut self) {
+        if let Some(sandbox) = &self.sandbox {
+            self.meter.kills_before = sandbox.group.memory_kills();
+        }
+    }
+
     /// Whether a process was refused since the Execution began.
     pub(super) fn processes_hit(&self) -> Option<Cause> {
         let group = &self.sandbox.as_ref()?.group;

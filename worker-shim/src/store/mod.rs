@@ -40,6 +40,8 @@ pub fn run() -> anyhow::Result<()> {
         .context("there is no order")?;
     let mut files = files.into_iter();
     let folder = files.next().context("the folder must come with the order")?;
+    // Confined it cannot be opened any more.
+    let null = File::options().write(true).open("/dev/null").context("failed to open /dev/null")?;
     confine(folder.as_fd()).context("failed to confine the store process")?;
     let other = files.next();
     let keep = match &order {
@@ -51,7 +53,11 @@ pub fn run() -> anyhow::Result<()> {
         Err(error) => Some(StoreReply::Failed { reason: format!("{error:#}") }),
     };
     let saved = matches!(reply, Some(StoreReply::Saved { .. }));
-    reply.iter().try_for_each(say)?;
+    if let Some(reply) = &reply {
+        say(reply)?;
+    }
+    // Who reads the reply reads to its end, and need not wait for ours.
+    rustix::stdio::dup2_stdout(&null).context("failed to end standard output")?;
     match keep.filter(|_| saved) {
         Some(keep) => tidy(folder.as_fd(), keep),
         None => Ok(()),
@@ -92,18 +98,12 @@ fn obey(
     Ok(Some(reply))
 }
 
-/// The reply is a whole line, and then the end of our standard output: who reads it need not wait for ours.
+/// The reply is a whole line.
 fn say(reply: &StoreReply) -> anyhow::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     let mut stdout = io::stdout();
-    stdout.write_all(&line).and_then(|()| stdout.flush()).context("failed to say what became of it")?;
-    let null = File::options().write(true).open("/dev/null");
-    match null {
-        Ok(null) => rustix::stdio::dup2_stdout(&null).context("failed to end standard output"),
-        // Confined as we are it cannot be opened: then what has been said ends with us.
-        Err(_) => Ok(()),
-    }
+    stdout.write_all(&line).and_then(|()| stdout.flush()).context("failed to say what became of it")
 }
 
 /// Leaves this process the folder, as far as the kernel can.

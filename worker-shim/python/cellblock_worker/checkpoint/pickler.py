@@ -18,7 +18,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from cellblock_worker import names
@@ -153,6 +153,8 @@ class GraphPickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Reduction:
         """How an object is saved that is not one of the plain builtins."""
+        if type(obj) in (FunctionType, MethodType) and (place := self.references.place_of_own(obj)):
+            return named, place
         reduce = self._reducers.get(id(type(obj)))
         if reduce is _native:
             return NotImplemented

@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 import sys
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
+
+# The worker's package.
+_OWN = __name__.partition(".")[0]
 
 _type_name = type.__dict__["__qualname__"].__get__
 _type_module = type.__dict__["__module__"].__get__
@@ -37,11 +40,20 @@ def named(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _is_own(value: Any) -> bool:
+    """Whether it is a function of the worker's, whatever it calls itself."""
+    function = value.__func__ if type(value) is MethodType else value
+    if type(function) is not FunctionType:
+        return False
+    return str(function.__globals__.get("__name__")).partition(".")[0] == _OWN
+
+
 class References:
     """The names that a fresh process will know, for one save."""
 
     def __init__(self) -> None:
         self._importable: dict[str, bool] = {}
+        self._own: dict[int, tuple[str, str]] | None = None
 
     def is_importable(self, name: str) -> bool:
         """Whether an import in a fresh process gives what is loaded here under this name."""
@@ -75,6 +87,20 @@ class References:
         if type(module) is not str or type(name) is not str:
             return None
         return (module, name) if self.leads_to(module, name, obj) else None
+
+    def place_of_own(self, obj: Any) -> tuple[str, str] | None:
+        """Where the worker has put a function of its own for another: `builtins.input`, `os._exit`."""
+        if not _is_own(obj):
+            return None
+        if self._own is None:
+            self._own = {
+                id(value): (name, key)
+                for name, holder in list(sys.modules.items())
+                if isinstance(holder, ModuleType) and name.partition(".")[0] not in (_OWN, "__main__")
+                for key, value in list(_module_dict(holder).items())
+                if _is_own(value)
+            }
+        return self._own.get(id(obj))
 
     def leads_to(self, module: str, name: str, obj: Any) -> bool:
         """Whether a fresh process finds this object under `module.name`."""

@@ -29,6 +29,9 @@ use crate::sys;
 /// How long the end of a worker waits for what is being saved. Whoever ends workers waits a little longer.
 const END_PATIENCE: Duration = Duration::from_secs(8);
 
+/// How long a store process may take to say what became of what it has.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Executions without a checkpoint that are told by name.
 const MOST_UNSAVED: usize = 100;
 
@@ -269,6 +272,22 @@ impl Shim {
         Ok(true)
     }
 
+    /// The process that saves is what the kernel has ended, not one of the cell's: whether that is so. It may be
+    /// that it has not been heard of yet.
+    pub(super) fn is_the_saving_that_was_killed(&mut self) -> bool {
+        let Some(saving) = self.saver.as_mut().and_then(|saver| saver.now.take()) else { return false };
+        let StoreReply::Failed { reason } = saving.store.reply_within(Duration::from_millis(100)) else {
+            if let Some(saver) = &mut self.saver {
+                saver.now = Some(saving);
+            }
+            return false;
+        };
+        let reason = saving.failed.unwrap_or(reason);
+        let reason = format!("the memory limit did not leave room for it beside the cell: {reason}");
+        self.saved(saving.of, &Checkpoint::Failed { reason });
+        true
+    }
+
     /// Begins a checkpoint when one is due: none is being written, and no cell runs.
     pub(super) fn save_next(&mut self) {
         let idle = self.executions.running.is_none() && self.ready.is_some() && self.ending.is_none();
@@ -282,7 +301,8 @@ impl Shim {
         }
         let of = std::mem::take(&mut saver.next);
         (saver.anew, saver.dirty) = (false, false);
-        let execution = of.iter().rev().find_map(Awaiting::execution);
+        // Where it is for none, it is for the last that is not saved.
+        let execution = of.iter().rev().find_map(Awaiting::execution).or(saver.unsaved.back());
         let execution = execution.map_or_else(String::new, ToString::to_string);
         let order = StoreOrder::Save { keep: saver.spec.keep, seconds: saver.spec.seconds };
         match Store::start(&order, saver.places.folder.as_fd(), self.program.as_fd()) {
@@ -312,17 +332,17 @@ impl Shim {
         let Some(saver) = &self.saver else { return };
         let saving = usize::from(saver.now.is_some());
         if saving == 1 && ready.first() == Some(&true) {
-            self.hear_saving();
+            self.hear_saving(LAST_PATIENCE);
         }
         if ready.get(saving) == Some(&true) {
             self.hear_mending();
         }
     }
 
-    fn hear_saving(&mut self) {
+    fn hear_saving(&mut self, patience: Duration) {
         let Some(saver) = &mut self.saver else { return };
         let Some(Saving { store, pause_us, of, covers, failed }) = saver.now.take() else { return };
-        let checkpoint = match store.reply() {
+        let checkpoint = match store.reply_within(patience) {
             StoreReply::Saved { checkpoint: id, written_bytes, left_out, left_out_count } => {
                 saver.tidying = Some(store);
                 saver.unsaved.drain(..covers.min(saver.unsaved.len()));
@@ -409,8 +429,9 @@ impl Shim {
 
     /// The worker is gone, and with it whatever was not saved yet.
     pub(super) fn give_up_saving(&mut self) {
-        // What the store has got whole it publishes: its reply says so.
-        self.hear_saving();
+        // What the store has got whole it publishes: its reply says so. Who holds its socket open, wherever, does
+        // not hold us up.
+        self.hear_saving(LAST_PATIENCE);
         let Some(saver) = &mut self.saver else { return };
         (saver.restoring, saver.mending, saver.end) = (None, None, None);
         let of = std::mem::take(&mut saver.next);

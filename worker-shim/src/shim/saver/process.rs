@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::store::{StoreOrder, StoreReply};
 use cellblock_steps::talk::say_in;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -57,6 +59,19 @@ impl Store {
     /// Readable when it has replied, or has ended.
     pub fn readable(&self) -> BorrowedFd<'_> {
         self.said.as_fd()
+    }
+
+    /// The same, when nobody knows whether there will be one: the process is given up then.
+    pub fn reply_within(&self, patience: Duration) -> StoreReply {
+        let mut said = [PollFd::new(&self.said, PollFlags::IN)];
+        let patience = Timespec {
+            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
+        match rustix::event::poll(&mut said, Some(&patience)) {
+            Ok(count) if count > 0 => self.reply(),
+            _ => StoreReply::Failed { reason: "the store process did not come to an end in time".to_owned() },
+        }
     }
 
     /// Its reply, to be asked for when there is one: a whole line comes in one piece, or soon.
