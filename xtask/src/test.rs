@@ -108,7 +108,10 @@ fn test_folders() -> Result<BTreeSet<PathBuf>> {
     let is_test =
         |file: &PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("test_"));
     let files = tree::sources(&["py"])?.into_iter().filter(is_test);
-    Ok(files.filter_map(|file| file.parent().map(PathBuf::from)).collect())
+    let all: BTreeSet<PathBuf> = files.filter_map(|file| file.parent().map(PathBuf::from)).collect();
+    // pytest looks below a folder by itself.
+    let is_within = |folder: &PathBuf| folder.ancestors().skip(1).any(|above| all.contains(above));
+    Ok(all.iter().filter(|folder| !is_within(folder)).cloned().collect())
 }
 
 pub(crate) fn with<'a>(command: &'a mut Command, variables: &Variables) -> &'a mut Command {
