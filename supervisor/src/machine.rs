@@ -90,6 +90,8 @@ pub(crate) struct Machine {
     notice: Option<Output>,
     /// Executions that have ended since the last checkpoint, the newest.
     unsaved: VecDeque<ExecutionId>,
+    /// Those of which the notice tells that they are lost, until somebody has been told.
+    telling: Vec<ExecutionId>,
     /// This notebook's among all that want to run something, and what it is for when it has come.
     turn: Turn,
     leave: Option<ExecutionId>,
@@ -109,6 +111,7 @@ impl Machine {
             names: KnownNames::default(),
             notice: None,
             unsaved: VecDeque::new(),
+            telling: Vec::new(),
             turn,
             leave: None,
             adopting: false,
@@ -179,7 +182,9 @@ impl Machine {
                 let job = self.ensure(&execution);
                 job.stage = Stage::Running;
                 job.code = None;
-                job.notice = None;
+                if job.notice.take().is_some() {
+                    self.telling.clear();
+                }
             }
             Input::Finished { execution, outputs, outcome, payload } => {
                 self.finished(&execution, outputs, outcome, payload, out);
@@ -365,6 +370,7 @@ impl Machine {
         // The variables go because somebody wants it: nobody needs to be told.
         self.notice = None;
         self.unsaved.clear();
+        self.telling.clear();
         for execution in self.held() {
             self.end_unrun(&execution, reason.clone(), out);
         }

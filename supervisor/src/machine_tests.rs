@@ -261,3 +261,39 @@ fn interrupt_of_what_waits_for_leave_cancels_it() {
     assert_eq!(first.on(Input::Interrupt), [send(Command::Interrupt)]);
     assert_eq!(second.on(Input::Interrupt), [send(Command::Cancel { execution: id("b") })]);
 }
+
+#[test]
+fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
+    let restored = || Input::Restored {
+        execution: String::new(),
+        names: Vec::new(),
+        told: crate::loss::Restoration { checkpoint: 4, ..Default::default() },
+    };
+    let mut machine = up();
+    submit(&mut machine, "a");
+    run(&mut machine, "a", &["x"]);
+    for _ in 0..2 {
+        machine.on(Input::ShimLost);
+        machine.on(Input::Wanted);
+        machine.on(Input::Launched);
+        machine.on(restored());
+        machine.on(Input::Ready);
+    }
+    let actions = submit(&mut machine, "b");
+    let told = |actions: &[Action]| {
+        sent(actions).into_iter().find_map(|(_, notice)| match notice {
+            Some(Output::Notice { text, .. }) => Some(text),
+            _ => None,
+        })
+    };
+    let text = told(&actions).unwrap();
+    assert!(text.contains("checkpoint 4") && text.ends_with("lost, by a"), "{text}");
+    machine.on(Input::Started { execution: id("b") });
+    machine.on(Input::ShimLost);
+    machine.on(Input::Wanted);
+    machine.on(Input::Launched);
+    machine.on(restored());
+    machine.on(Input::Ready);
+    // Once it has been told it is not told again.
+    assert!(!told(&submit(&mut machine, "c")).unwrap_or_default().contains("by a"));
+}

@@ -13,7 +13,9 @@ impl Machine {
     /// The new worker has what was saved of the one before it, or has not.
     pub(super) fn restored(&mut self, execution: &str, names: Vec<NameInfo>, mut told: Restoration) {
         self.saved(execution);
-        told.since = std::mem::take(&mut self.unsaved).into();
+        // A worker that has died before anybody was told takes no word along.
+        self.telling.extend(std::mem::take(&mut self.unsaved));
+        told.since = self.telling.clone();
         let back = NameChanges { added: names, ..NameChanges::default() };
         self.names.apply(&back);
         self.notice = loss::restored(self.notice.take(), &back.added, told);
