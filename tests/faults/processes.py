@@ -50,10 +50,8 @@ class Process:
 
 
 def described(found: list[Process]) -> list[str]:
-    """For people: ids, states, arguments."""
-    return [
-        f"{one.pid} {(_stat(one.pid) or ['gone'])[0]} {' '.join(_command(one.pid))[:120]}" for one in found
-    ]
+    """For people: what tells where a process comes from, and what it waits for."""
+    return [_described(one.pid) for one in found]
 
 
 def sandbox(anchor: int, notebook: str) -> dict[str, Process]:
@@ -108,6 +106,16 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.002)
     return True
+
+
+def _described(pid: int) -> str:
+    facts = [
+        line.replace("\t", " ")
+        for line in _text(PROC / str(pid) / "status").splitlines()
+        if line.startswith(("State", "PPid", "NSpid", "Uid", "ShdPnd", "Threads"))
+    ]
+    waits = _text(PROC / str(pid) / "wchan")
+    return f"{pid} {', '.join(facts)}, in {waits or '?'}: {' '.join(_command(pid))[:80]}"
 
 
 def _stat(pid: int) -> list[str] | None:

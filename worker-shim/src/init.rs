@@ -126,8 +126,9 @@ fn tell_namespaces(channel: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn start(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> io::Result<Pid> {
+    let parent = rustix::process::getpid();
     match sys::clone(0, None)? {
-        Forked::Child => become_worker(spec, files, channel),
+        Forked::Child => become_worker(spec, files, channel, parent),
         Forked::Parent { pidfd, pid } => {
             say(channel.as_fd(), &InitEvent::Started, &[pidfd.as_fd()])?;
             Ok(pid)
@@ -135,7 +136,7 @@ fn start(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> io::Result<P
     }
 }
 
-fn become_worker(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> ! {
+fn become_worker(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd, parent: Pid) -> ! {
     // The channel comes last and closes at exec; until then there is somebody to complain to.
     // Its own /dev/null, on a read-only mount: through the shim's it could change the host's, its times.
     let Ok(null) = std::fs::File::open("/dev/null") else { sys::exit_now(NOT_STARTED) };
@@ -150,6 +151,9 @@ fn become_worker(spec: &StartSpec, files: &[OwnedFd], channel: &OwnedFd) -> ! {
         Ok(missing) => {
             match tell_missing(channel.as_fd(), missing).and_then(|()| Ok(sys::reset_signals()?)) {
                 Err(error) => StepError::new(&"reset the signals", &error),
+                // A zygote has no pid namespace that would take it along, and its parent may have died before it
+                // was to end with it: then nobody would ever end it.
+                Ok(()) if rustix::process::getppid() != Some(parent) => sys::exit_now(NOT_STARTED),
                 Ok(()) => {
                     let error = io::Error::from(sys::exec(&spec.argv, &spec.environment));
                     let program = spec.argv.first().map_or("nothing", String::as_str);

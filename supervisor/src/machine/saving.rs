@@ -23,6 +23,11 @@ impl Machine {
 
     /// An Execution has ended; what it changed is not saved unless it says so.
     pub(super) fn changed(&mut self, execution: &ExecutionId, checkpoint: Option<&Checkpoint>) {
+        if self.adopting {
+            // Said before, by a shim that may be long gone: whatever has been saved since, nobody knows. What lives
+            // says itself what of it is not saved.
+            return;
+        }
         self.unsaved.push_back(execution.clone());
         match checkpoint {
             Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) => self.unsaved.clear(),

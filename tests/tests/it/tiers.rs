@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use cellblock_proto::execution::{End, Limit, Variables};
+use cellblock_proto::client::{Reply, Request};
+use cellblock_proto::execution::{Checkpoint, End, Limit, Variables};
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::in_every_mode;
 use cellblock_tests::setup::{Setup, Who};
@@ -13,6 +14,7 @@ in_every_mode!(
     processor_time_of_all_processes_ends_the_execution_and_not_the_notebook,
     too_many_processes_are_told_as_such_and_the_next_cell_runs,
     memory_is_told_with_the_peak_that_was_reached,
+    what_a_save_copies_is_no_cells_end,
     usage_of_an_execution_is_its_own,
 );
 
@@ -92,6 +94,28 @@ fn too_many_processes_are_told_as_such_and_the_next_cell_runs(setup: Setup) {
         }
         // An error that has nothing to do with it stays what it is.
         assert_eq!(notebook.run("1 / 0").raised(), Some("ZeroDivisionError"));
+    }
+}
+
+fn what_a_save_copies_is_no_cells_end(setup: Setup) {
+    for (tier, daemon) in tiers(&setup) {
+        let mut notebook = daemon.notebook_under("a", "small");
+        let write = "for at in range(0, len(data), 4096): data[at] = (data[at] + 1) % 256";
+        let mut most = 0;
+        for round in 0..4 {
+            // The second writes to all of it while the first is saved, and all of it once more is above the limit.
+            let first = notebook.start(&format!("data = bytearray(170_000_000); data[0] = {round}"));
+            let second = notebook.start(&format!("{write}\n{write}"));
+            notebook.finish(first).ok();
+            most = most.max(notebook.finish(second).ok().outcome.usage.memory_peak_bytes);
+        }
+        assert!(most > 270_000_000, "{tier:?}: nothing was copied: {most}");
+        let id = notebook.id.clone();
+        let asked = notebook.client.ask(&Request::Checkpoint { notebook: id }).unwrap();
+        assert!(matches!(asked, Reply::Checkpoint(Checkpoint::Saved { .. })), "{tier:?}: {asked:?}");
+        // A process of the cell's that is ended for want of memory is told all the same.
+        let ran = notebook.run("hoard = []\nwhile True: hoard.append(b'x' * 4_000_000)");
+        assert!(matches!(ran.outcome.end, End::LimitHit { limit: Limit::Memory, .. }), "{tier:?}: {ran:?}");
     }
 }
 

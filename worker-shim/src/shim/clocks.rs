@@ -115,14 +115,15 @@ impl Shim {
             }
             let waiting =
                 self.executions.running.as_ref().is_some_and(|running| running.interrupted.is_none());
-            let mut hit = self.memory_hit().filter(|_| waiting && self.ending.is_none());
-            if hit.is_some() && self.is_the_saving_that_was_killed() {
-                self.forgive_memory();
-                hit = None;
+            let looks = waiting && self.ending.is_none();
+            if looks && self.memory_hit().is_some() {
+                self.hear_of_a_killed_save();
             }
-            let Some(sandbox) = &self.sandbox else { return None };
-            let group = &sandbox.group;
-            if self.watches_memory && !group.bounds_memory() && used > limit && self.ending.is_none() {
+            let hit = self.memory_hit().filter(|_| looks);
+            let group = &self.sandbox.as_ref()?.group;
+            let is_over =
+                self.watches_memory && !group.bounds_memory() && used > limit && self.ending.is_none();
+            if is_over && !self.make_room() {
                 self.ending = Some(Cause::Limit(Limit::Memory, limit, used));
                 self.kill();
             }

@@ -36,10 +36,10 @@ impl Shim {
             // an Execution of whose processes the kernel has killed one did not do what it was asked to,
             // whether it noticed or not.
             let failed = matches!(said, End::Error { .. });
-            let cause = self
-                .memory_hit()
-                .filter(|_| !self.is_the_saving_that_was_killed())
-                .or_else(|| self.processes_hit().filter(|_| failed));
+            if self.memory_hit().is_some() {
+                self.hear_of_a_killed_save();
+            }
+            let cause = self.memory_hit().or_else(|| self.processes_hit().filter(|_| failed));
             running.interrupted = cause.map(|cause| (cause, Instant::now()));
         }
         if let Some((Cause::Limit(Limit::Cpu, _, reached), _)) = &mut running.interrupted {

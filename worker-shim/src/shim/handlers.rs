@@ -226,7 +226,8 @@ impl Shim {
         if !first.options.transactional {
             return true;
         }
-        match self.may_begin_transaction() {
+        let execution = first.execution.clone();
+        match self.may_begin_transaction(&execution) {
             Ok(may) => may,
             Err(reason) => {
                 if let Some(queued) = self.executions.queue.pop_front() {

@@ -78,11 +78,11 @@ impl Shim {
         killed.then(|| Cause::Limit(Limit::Memory, self.spec.limits.memory_bytes, peak()))
     }
 
-    /// What the kernel has ended so far is none of the Execution's doing.
-    pub(super) fn forgive_memory(&mut self) {
-        if let Some(sandbox) = &self.sandbox {
-            self.meter.kills_before = sandbox.group.memory_kills();
-        }
+    /// One of the processes that the kernel has ended is none of the Execution's; whether there is one.
+    pub(super) fn forgive_a_kill(&mut self) -> bool {
+        let was_killed = self.memory_hit().is_some();
+        self.meter.kills_before += u64::from(was_killed);
+        was_killed
     }
 
     /// Whether a process was refused since the Execution began.

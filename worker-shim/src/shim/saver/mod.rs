@@ -29,6 +29,9 @@ use crate::sys;
 /// How long the end of a worker waits for what is being saved. Whoever ends workers waits a little longer.
 const END_PATIENCE: Duration = Duration::from_secs(8);
 
+/// How long after the end of the process that saves its store may take to say so.
+const KILLED_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How long a store process may take to say what became of what it has.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -94,8 +97,10 @@ pub struct Saver {
     dirty: bool,
     /// Executions that have ended since then; the newest.
     unsaved: VecDeque<ExecutionId>,
-    /// Why the last one failed, for what waits for one.
-    failed: Option<String>,
+    /// The next is a second one for somebody.
+    again: bool,
+    /// Why the one failed that a transactional Execution waited for.
+    failed: Option<(ExecutionId, String)>,
     /// The worker has ended, and what is being saved of it is waited for until then.
     died: Option<(Death, Instant)>,
     /// The worker is to end when nothing is being saved any more, or by then.
@@ -111,6 +116,8 @@ struct Saving {
     covers: usize,
     /// What the worker says of it, when it comes to nothing.
     failed: Option<String>,
+    /// It is the second, because there was no room for the first.
+    again: bool,
 }
 
 /// Whoever is told of a checkpoint.
@@ -122,14 +129,14 @@ enum Awaiting {
     /// A request of the supervisor's.
     Asked(u32),
     /// A transactional Execution that is to begin.
-    Transaction,
+    Transaction(ExecutionId),
 }
 
 impl Awaiting {
     fn execution(&self) -> Option<&ExecutionId> {
         match self {
             Awaiting::Ended(execution) | Awaiting::Withheld(execution, ..) => Some(execution),
-            Awaiting::Asked(_) | Awaiting::Transaction => None,
+            Awaiting::Asked(_) | Awaiting::Transaction(_) => None,
         }
     }
 }
@@ -148,6 +155,7 @@ impl Saver {
             anew: false,
             dirty: false,
             unsaved: VecDeque::new(),
+            again: false,
             failed: None,
             died: None,
             end: None,
@@ -256,36 +264,50 @@ impl Shim {
 
     /// Whether a transactional Execution may begin: what there is can be had back. Has it saved first where it cannot,
     /// and gives the reason when that has failed.
-    pub(super) fn may_begin_transaction(&mut self) -> Result<bool, String> {
+    pub(super) fn may_begin_transaction(&mut self, execution: &ExecutionId) -> Result<bool, String> {
         let Some(saver) = &mut self.saver else { return Err(no_checkpoints()) };
-        if let Some(reason) = saver.failed.take() {
+        if let Some((_, reason)) = saver.failed.take_if(|(failed, _)| failed == execution) {
             return Err(reason);
         }
         if saver.is_saving() {
             return Ok(false);
         }
         if saver.dirty {
-            saver.next.push(Awaiting::Transaction);
+            saver.next.push(Awaiting::Transaction(execution.clone()));
             self.save_next();
             return Ok(false);
         }
         Ok(true)
     }
 
-    /// The process that saves is what the kernel has ended, not one of the cell's: whether that is so. It may be
-    /// that it has not been heard of yet.
-    pub(super) fn is_the_saving_that_was_killed(&mut self) -> bool {
+    /// The kernel has ended a process for want of memory: hears first whether that was the one that saves, which is
+    /// the first that it ends.
+    pub(super) fn hear_of_a_killed_save(&mut self) {
+        let saving = self.saver.as_ref().and_then(|saver| saver.now.as_ref());
+        if saving.is_some_and(|saving| saving.store.has_replied(KILLED_PATIENCE)) {
+            self.hear_saving();
+        }
+    }
+
+    /// The memory limit is met, and it may be because of what a save has copied: gives that up before anything of the
+    /// user's is ended. Whether there was one.
+    pub(super) fn make_room(&mut self) -> bool {
         let Some(saving) = self.saver.as_mut().and_then(|saver| saver.now.take()) else { return false };
-        let StoreReply::Failed { reason } = saving.store.reply_within(Duration::from_millis(100)) else {
-            if let Some(saver) = &mut self.saver {
-                saver.now = Some(saving);
-            }
-            return false;
-        };
-        let reason = saving.failed.unwrap_or(reason);
-        let reason = format!("the memory limit did not leave room for it beside the cell: {reason}");
-        self.saved(saving.of, &Checkpoint::Failed { reason });
+        // Its fork ends when it finds nobody to offer anything to.
+        drop(saving.store);
+        self.save_when_there_is_room(saving.of, saving.again);
         true
+    }
+
+    /// Once more, when no cell runs: what is not written to is not copied.
+    fn save_when_there_is_room(&mut self, of: Vec<Awaiting>, again: bool) {
+        if again {
+            let reason = "the memory limit leaves no room for it beside the variables".to_owned();
+            return self.saved(of, &Checkpoint::Failed { reason });
+        }
+        let Some(saver) = &mut self.saver else { return };
+        (saver.dirty, saver.again) = (true, true);
+        saver.next.splice(..0, of);
     }
 
     /// Begins a checkpoint when one is due: none is being written, and no cell runs.
@@ -308,7 +330,8 @@ impl Shim {
         match Store::start(&order, saver.places.folder.as_fd(), self.program.as_fd()) {
             Ok((store, socket)) => {
                 let covers = saver.unsaved.len();
-                saver.now = Some(Saving { store, pause_us: 0, of, covers, failed: None });
+                let again = std::mem::take(&mut saver.again);
+                saver.now = Some(Saving { store, pause_us: 0, of, covers, failed: None, again });
                 self.tell_worker_with(&WorkerCommand::Snapshot { execution }, socket.as_fd());
             }
             Err(error) => {
@@ -332,17 +355,17 @@ impl Shim {
         let Some(saver) = &self.saver else { return };
         let saving = usize::from(saver.now.is_some());
         if saving == 1 && ready.first() == Some(&true) {
-            self.hear_saving(LAST_PATIENCE);
+            self.hear_saving();
         }
         if ready.get(saving) == Some(&true) {
             self.hear_mending();
         }
     }
 
-    fn hear_saving(&mut self, patience: Duration) {
+    fn hear_saving(&mut self) {
         let Some(saver) = &mut self.saver else { return };
-        let Some(Saving { store, pause_us, of, covers, failed }) = saver.now.take() else { return };
-        let checkpoint = match store.reply_within(patience) {
+        let Some(Saving { store, pause_us, of, covers, failed, again }) = saver.now.take() else { return };
+        let checkpoint = match store.reply() {
             StoreReply::Saved { checkpoint: id, written_bytes, left_out, left_out_count } => {
                 saver.tidying = Some(store);
                 saver.unsaved.drain(..covers.min(saver.unsaved.len()));
@@ -350,6 +373,9 @@ impl Shim {
                     0 => Checkpoint::Saved { id, written_bytes, pause_us },
                     _ => Checkpoint::Partial { id, written_bytes, pause_us, left_out, left_out_count },
                 }
+            }
+            StoreReply::Failed { .. } if failed.is_none() && self.forgive_a_kill() => {
+                return self.save_when_there_is_room(of, again);
             }
             StoreReply::Failed { reason } => Checkpoint::Failed { reason: failed.unwrap_or(reason) },
             _ => Checkpoint::Failed { reason: "the store process said something else".to_owned() },
@@ -360,8 +386,11 @@ impl Shim {
     fn saved(&mut self, of: Vec<Awaiting>, checkpoint: &Checkpoint) {
         if let (Checkpoint::Failed { reason }, Some(saver)) = (checkpoint, &mut self.saver) {
             saver.dirty = true;
-            let is_waited_for = of.iter().any(|awaiting| matches!(awaiting, Awaiting::Transaction));
-            saver.failed = is_waited_for.then(|| reason.clone());
+            let waits = of.iter().find_map(|awaiting| match awaiting {
+                Awaiting::Transaction(execution) => Some(execution.clone()),
+                _ => None,
+            });
+            saver.failed = waits.map(|execution| (execution, reason.clone()));
         }
         for awaiting in of {
             let checkpoint = checkpoint.clone();
@@ -376,7 +405,7 @@ impl Shim {
                 Awaiting::Asked(request) => {
                     self.outbox.push_loose(request, EventBody::Saved(checkpoint), Vec::new());
                 }
-                Awaiting::Transaction => {}
+                Awaiting::Transaction(_) => {}
             }
         }
     }
@@ -431,10 +460,14 @@ impl Shim {
     pub(super) fn give_up_saving(&mut self) {
         // What the store has got whole it publishes: its reply says so. Who holds its socket open, wherever, does
         // not hold us up.
-        self.hear_saving(LAST_PATIENCE);
+        let saving = self.saver.as_ref().and_then(|saver| saver.now.as_ref());
+        if saving.is_some_and(|saving| saving.store.has_replied(LAST_PATIENCE)) {
+            self.hear_saving();
+        }
         let Some(saver) = &mut self.saver else { return };
         (saver.restoring, saver.mending, saver.end) = (None, None, None);
-        let of = std::mem::take(&mut saver.next);
+        let mut of = saver.now.take().map_or_else(Vec::new, |saving| saving.of);
+        of.append(&mut saver.next);
         self.saved(of, &Checkpoint::Failed { reason: ENDED.to_owned() });
     }
 

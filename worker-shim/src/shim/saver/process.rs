@@ -61,17 +61,14 @@ impl Store {
         self.said.as_fd()
     }
 
-    /// The same, when nobody knows whether there will be one: the process is given up then.
-    pub fn reply_within(&self, patience: Duration) -> StoreReply {
+    /// Whether it has replied, or ended, or does within that time.
+    pub fn has_replied(&self, within: Duration) -> bool {
         let mut said = [PollFd::new(&self.said, PollFlags::IN)];
-        let patience = Timespec {
-            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(patience.subsec_nanos()),
+        let within = Timespec {
+            tv_sec: i64::try_from(within.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(within.subsec_nanos()),
         };
-        match rustix::event::poll(&mut said, Some(&patience)) {
-            Ok(count) if count > 0 => self.reply(),
-            _ => StoreReply::Failed { reason: "the store process did not come to an end in time".to_owned() },
-        }
+        rustix::event::poll(&mut said, Some(&within)).is_ok_and(|count| count > 0)
     }
 
     /// Its reply, to be asked for when there is one: a whole line comes in one piece, or soon.
