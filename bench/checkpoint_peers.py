@@ -15,6 +15,7 @@ import pickle
 import resource
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -69,7 +70,7 @@ def _readings() -> list[float]:
     return [time.perf_counter(), sum(one.ru_utime + one.ru_stime for one in used), float(written)]
 
 
-class Whole:
+class Whole(ABC):
     """Saves all of it into one file after each cell: dill and cloudpickle."""
 
     def __init__(self, folder: Path) -> None:
@@ -89,11 +90,11 @@ class Whole:
         """What another process has saved; it said this of it."""
         self._load(self._file)
 
-    def _save(self, file: Path) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _save(self, file: Path) -> None: ...
 
-    def _load(self, file: Path) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _load(self, file: Path) -> None: ...
 
 
 class Dill(Whole):

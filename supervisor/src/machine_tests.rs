@@ -297,3 +297,51 @@ fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
     // Once it has been told it is not told again.
     assert!(!told(&submit(&mut machine, "c")).unwrap_or_default().contains("by a"));
 }
+
+fn living(names: &[&str]) -> cellblock_proto::shim::ShimState {
+    let info = |name: &&str| NameInfo { name: (*name).to_owned(), kind: "int".to_owned(), bytes: None };
+    cellblock_proto::shim::ShimState {
+        worker: "a-2".parse().unwrap(),
+        notebook: "a".parse().unwrap(),
+        profile: "default".to_owned(),
+        slot: 3,
+        ready: Some((7, "CPython".to_owned(), sandbox_profiles::SandboxReport::default())),
+        running: None,
+        queue: Vec::new(),
+        leave: Vec::new(),
+        names: names.iter().map(info).collect(),
+        executions: 4,
+        spare: false,
+        unsaved: Vec::new(),
+    }
+}
+
+#[test]
+fn what_an_ended_shim_repeats_is_no_news_where_the_next_worker_has_it_back() {
+    for (has, is_told) in [(&["x", "y"][..], false), (&["y"][..], true)] {
+        let mut machine = alone();
+        machine.adopt();
+        machine.on(finished("old", End::Ok, &["x"]));
+        let info = NameInfo { name: "x".to_owned(), kind: "int".to_owned(), bytes: None };
+        machine.on(Input::WorkerEnded { death: Death::Signalled { signal: 9 }, lost: vec![info] });
+        machine.adopt();
+        machine.resumed(&living(has));
+        machine.adopted();
+        let notice = sent(&submit(&mut machine, "b")).remove(0).1;
+        assert_eq!(notice.is_some(), is_told, "{notice:?}");
+    }
+}
+
+#[test]
+fn what_an_ended_shim_repeats_is_not_told_as_lost_since_a_checkpoint() {
+    let mut machine = alone();
+    machine.adopt();
+    machine.on(finished("old", End::Ok, &["x"]));
+    machine.on(Input::WorkerEnded { death: Death::Signalled { signal: 9 }, lost: Vec::new() });
+    machine.adopted();
+    submit(&mut machine, "b");
+    machine.on(Input::Launched);
+    let told = crate::loss::Restoration { checkpoint: 4, ..Default::default() };
+    machine.on(Input::Restored { execution: "other".to_owned(), names: Vec::new(), told });
+    assert_eq!(sent(&machine.on(Input::Ready)), [("b".to_owned(), None)]);
+}

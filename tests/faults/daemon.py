@@ -95,6 +95,11 @@ class Daemon:
         files = (self.home / "log", self.home / "run/workers/anchor.log")
         return "".join(file.read_text(errors="replace") for file in files if file.exists())
 
+    def log_of(self, notebook: str, lines: int = 30) -> list[str]:
+        """The last that cellblockd has logged of a notebook."""
+        of_it = [line for line in self.log().splitlines() if f"notebook={notebook}" in line]
+        return of_it[-lines:]
+
     def end(self) -> list[str]:
         """Ends it and removes its folder; what was left behind or went wrong, in words."""
         mark = self.home.name

@@ -304,7 +304,8 @@ class Subject:
             self._counts.verdicts[verdict.kind] += 1
         if not verdict.holds:
             self._counts.broke(
-                f"{self.name} after {after}: {verdict.kind}: {verdict.detail} {list(self._history)}"
+                f"{self.name} after {after}: {verdict.kind}: {verdict.detail} {list(self._history)} "
+                f"{self._daemon.log_of(self.name)}"
             )
         if verdict.kind == "lost by name":
             self._model.begin_anew()

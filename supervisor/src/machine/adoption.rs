@@ -1,6 +1,7 @@
 //! Taking over shims that an earlier daemon started: first the events they kept, then their word on
 //! how things stand.
 
+use cellblock_proto::execution::Output;
 use cellblock_proto::shim::ShimState;
 
 use super::{Machine, Phase};
@@ -26,6 +27,11 @@ impl Machine {
         }
         self.names = state.names.iter().collect();
         self.unsaved = state.unsaved.iter().cloned().collect();
+        // What a worker before this one took along, this one may have brought back.
+        let is_back = |name: &String| self.names.iter().any(|info| info.name == *name);
+        if matches!(&self.notice, Some(Output::Notice { names, .. }) if names.iter().all(is_back)) {
+            self.notice = None;
+        }
         if let Some(running) = &state.running {
             actions.extend(self.on(Input::Accepted { execution: running.clone(), position: 0 }));
             actions.extend(self.on(Input::Started { execution: running.clone() }));
