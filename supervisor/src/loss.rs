@@ -80,7 +80,11 @@ pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restorat
     if let Some(damage) = passed_over.first() {
         text.push_str(&format!("; newer ones are damaged ({damage}), and what had changed since is lost"));
     } else if !since.is_empty() {
-        text.push_str(&format!("; what changed since then is lost, by {}", list(&since)));
+        let whose = match &since[..] {
+            [one] => format!("execution {one}"),
+            more => format!("{} executions, {} the last of them", more.len(), more[more.len() - 1]),
+        };
+        text.push_str(&format!("; what changed since then is lost, by {whose}"));
     }
     if !differences.is_empty() {
         text.push_str(&format!("; versions are others than when they were saved: {}", list(&differences)));

@@ -287,7 +287,7 @@ fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
         })
     };
     let text = told(&actions).unwrap();
-    assert!(text.contains("checkpoint 4") && text.ends_with("lost, by a"), "{text}");
+    assert!(text.contains("checkpoint 4") && text.ends_with("lost, by execution a"), "{text}");
     machine.on(Input::Started { execution: id("b") });
     machine.on(Input::ShimLost);
     machine.on(Input::Wanted);
@@ -295,7 +295,7 @@ fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
     machine.on(restored());
     machine.on(Input::Ready);
     // Once it has been told it is not told again.
-    assert!(!told(&submit(&mut machine, "c")).unwrap_or_default().contains("by a"));
+    assert!(!told(&submit(&mut machine, "c")).unwrap_or_default().contains("by execution a"));
 }
 
 fn living(names: &[&str]) -> cellblock_proto::shim::ShimState {

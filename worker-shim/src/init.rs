@@ -85,7 +85,10 @@ fn serve(spec: &StartSpec, taken: &mut Taken, channel: &OwnedFd) -> io::Result<(
                     say(channel.as_fd(), &event, &[])?;
                 }
                 Some((InitCommand::InterruptAll, _)) => {
-                    let _ = interrupt_everyone();
+                    let _ = signal_all(Signal::INT, |_| true);
+                }
+                Some((InitCommand::EndSaves, _)) => {
+                    let _ = signal_all(Signal::KILL, is_a_save);
                 }
                 Some((InitCommand::Go, _)) => {}
             }
@@ -93,14 +96,20 @@ fn serve(spec: &StartSpec, taken: &mut Taken, channel: &OwnedFd) -> io::Result<(
     }
 }
 
-/// SIGINT to all processes that we may signal, which from pid 1 is all but ourselves.
-fn interrupt_everyone() -> io::Result<()> {
+/// What a process that saves has made of itself, see `snapshot.py`: the first to go. Another that has is one too.
+fn is_a_save(pid: Pid) -> bool {
+    let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", pid.as_raw_pid()));
+    score.is_ok_and(|score| score.trim() == "1000")
+}
+
+/// A signal to all processes that are meant and that we may signal, which from pid 1 is all but ourselves.
+fn signal_all(signal: Signal, is_meant: impl Fn(Pid) -> bool) -> io::Result<()> {
     // Reading /proc instead of kill(-1): rustix has no safe form of the latter.
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid.filter(|pid| *pid != Pid::INIT) {
-            let _ = rustix::process::kill_process(pid, Signal::INT);
+        if let Some(pid) = pid.filter(|pid| *pid != Pid::INIT && is_meant(*pid)) {
+            let _ = rustix::process::kill_process(pid, signal);
         }
     }
     Ok(())

@@ -21,10 +21,18 @@ in_every_mode!(
 const PROCESSES: u64 = 32;
 const MEMORY: u64 = 300_000_000;
 
+/// Takes more and more, as fast as somebody who looks from time to time can follow.
+const HOARD: &str =
+    "import time\nhoard = []\nwhile True:\n    hoard.append(b'x' * 4_000_000)\n    time.sleep(0.002)";
+
 /// The daemons of this mode, one per tier, under a profile with small limits.
 fn tiers(setup: &Setup) -> Vec<(BarrierState, Daemon)> {
+    tiers_with(setup, "cpu_ms = 400")
+}
+
+fn tiers_with(setup: &Setup, more: &str) -> Vec<(BarrierState, Daemon)> {
     let limits =
-        format!("cpu_ms = 400\nprocesses = {PROCESSES}\nmemory_bytes = {MEMORY}\ninterrupt_grace_ms = 500");
+        format!("processes = {PROCESSES}\nmemory_bytes = {MEMORY}\ninterrupt_grace_ms = 500\n{more}");
     let setup = setup.clone().limits("small", &limits);
     let with = |setup: &Setup, tier: &str| Daemon::start(setup.clone().argument("--cgroup").argument(tier));
     let mut all = vec![(BarrierState::Missing, with(&setup, "none"))];
@@ -98,23 +106,27 @@ fn too_many_processes_are_told_as_such_and_the_next_cell_runs(setup: Setup) {
 }
 
 fn what_a_save_copies_is_no_cells_end(setup: Setup) {
-    for (tier, daemon) in tiers(&setup) {
+    for (tier, daemon) in tiers_with(&setup, "[checkpoints]\nwhen = 'background'") {
         let mut notebook = daemon.notebook_under("a", "small");
+        // Of chance, so that it takes its time to be saved.
+        let make = "import os\ndata = None\ndata = bytearray(160 << 20)\n\
+                    for at in range(0, len(data), 1 << 20): data[at:at + (1 << 20)] = os.urandom(1 << 20)";
         let write = "for at in range(0, len(data), 4096): data[at] = (data[at] + 1) % 256";
         let mut most = 0;
-        for round in 0..4 {
+        for _ in 0..3 {
             // The second writes to all of it while the first is saved, and all of it once more is above the limit.
-            let first = notebook.start(&format!("data = bytearray(170_000_000); data[0] = {round}"));
-            let second = notebook.start(&format!("{write}\n{write}"));
+            let first = notebook.start(make);
+            let second = notebook.start(&format!("import time\n{write}\ntime.sleep(0.2)\n{write}"));
             notebook.finish(first).ok();
             most = most.max(notebook.finish(second).ok().outcome.usage.memory_peak_bytes);
         }
-        assert!(most > 270_000_000, "{tier:?}: nothing was copied: {most}");
+        // Where a cgroup holds it, the limit was met; who sums from time to time finds a part of what was copied.
+        assert!(tier == BarrierState::Missing || most > MEMORY - 4096, "nothing was copied: {most}");
         let id = notebook.id.clone();
         let asked = notebook.client.ask(&Request::Checkpoint { notebook: id }).unwrap();
         assert!(matches!(asked, Reply::Checkpoint(Checkpoint::Saved { .. })), "{tier:?}: {asked:?}");
         // A process of the cell's that is ended for want of memory is told all the same.
-        let ran = notebook.run("hoard = []\nwhile True: hoard.append(b'x' * 4_000_000)");
+        let ran = notebook.run(HOARD);
         assert!(matches!(ran.outcome.end, End::LimitHit { limit: Limit::Memory, .. }), "{tier:?}: {ran:?}");
     }
 }
@@ -122,9 +134,7 @@ fn what_a_save_copies_is_no_cells_end(setup: Setup) {
 fn memory_is_told_with_the_peak_that_was_reached(setup: Setup) {
     for (tier, daemon) in tiers(&setup) {
         let mut notebook = daemon.notebook_under("a", "small");
-        let hoard =
-            "import time\nhoard = []\nwhile True:\n    hoard.append(b'x' * 4_000_000)\n    time.sleep(0.002)";
-        let ran = notebook.run(hoard);
+        let ran = notebook.run(HOARD);
         let End::LimitHit { limit: Limit::Memory, allowed: MEMORY, reached } = ran.outcome.end else {
             panic!("{tier:?}: {:?}", ran.outcome)
         };

@@ -119,6 +119,8 @@ pub enum InitCommand {
     Start,
     /// SIGINT to everything but init.
     InterruptAll,
+    /// SIGKILL to the processes that save.
+    EndSaves,
     /// Give your namespaces.
     Namespaces,
     /// The worker is this process, which another has forked into the sandbox.
@@ -245,6 +247,11 @@ impl Sandbox {
     /// The next event of init, `None` when init has ended. To be called when `events` is readable.
     pub fn next_event(&self) -> Option<InitEvent> {
         hear(self.channel.as_fd()).ok().flatten().map(|(event, _)| event)
+    }
+
+    /// Ends the processes that save what the worker had.
+    pub fn end_saves(&self) {
+        let _ = say(self.channel.as_fd(), &InitCommand::EndSaves, &[]);
     }
 
     /// SIGINT to all processes of the sandbox but init.

@@ -117,7 +117,7 @@ impl Shim {
                 self.executions.running.as_ref().is_some_and(|running| running.interrupted.is_none());
             let looks = waiting && self.ending.is_none();
             if looks && self.memory_hit().is_some() {
-                self.hear_of_a_killed_save();
+                self.notice_a_killed_save();
             }
             let hit = self.memory_hit().filter(|_| looks);
             let group = &self.sandbox.as_ref()?.group;

@@ -37,7 +37,7 @@ impl Shim {
             // whether it noticed or not.
             let failed = matches!(said, End::Error { .. });
             if self.memory_hit().is_some() {
-                self.hear_of_a_killed_save();
+                self.notice_a_killed_save();
             }
             let cause = self.memory_hit().or_else(|| self.processes_hit().filter(|_| failed));
             running.interrupted = cause.map(|cause| (cause, Instant::now()));

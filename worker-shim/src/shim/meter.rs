@@ -78,11 +78,9 @@ impl Shim {
         killed.then(|| Cause::Limit(Limit::Memory, self.spec.limits.memory_bytes, peak()))
     }
 
-    /// One of the processes that the kernel has ended is none of the Execution's; whether there is one.
-    pub(super) fn forgive_a_kill(&mut self) -> bool {
-        let was_killed = self.memory_hit().is_some();
-        self.meter.kills_before += u64::from(was_killed);
-        was_killed
+    /// One of the processes that the kernel has ended is none of the Execution's.
+    pub(super) fn forgive_a_kill(&mut self) {
+        self.meter.kills_before += 1;
     }
 
     /// Whether a process was refused since the Execution began.

@@ -29,9 +29,6 @@ use crate::sys;
 /// How long the end of a worker waits for what is being saved. Whoever ends workers waits a little longer.
 const END_PATIENCE: Duration = Duration::from_secs(8);
 
-/// How long after the end of the process that saves its store may take to say so.
-const KILLED_PATIENCE: Duration = Duration::from_millis(100);
-
 /// How long a store process may take to say what became of what it has.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -280,12 +277,13 @@ impl Shim {
         Ok(true)
     }
 
-    /// The kernel has ended a process for want of memory: hears first whether that was the one that saves, which is
-    /// the first that it ends.
-    pub(super) fn hear_of_a_killed_save(&mut self) {
+    /// The kernel has ended a process for want of memory: the first that it ends is the one that saves, which has asked
+    /// for that (see `snapshot.py`). Its store need not know yet: a worker that runs a cell holds its socket too.
+    pub(super) fn notice_a_killed_save(&mut self) {
         let saving = self.saver.as_ref().and_then(|saver| saver.now.as_ref());
-        if saving.is_some_and(|saving| saving.store.has_replied(KILLED_PATIENCE)) {
-            self.hear_saving();
+        if saving.is_some_and(|saving| saving.pause_us > 0 && !saving.store.has_replied(Duration::ZERO)) {
+            self.forgive_a_kill();
+            self.make_room();
         }
     }
 
@@ -293,7 +291,9 @@ impl Shim {
     /// user's is ended. Whether there was one.
     pub(super) fn make_room(&mut self) -> bool {
         let Some(saving) = self.saver.as_mut().and_then(|saver| saver.now.take()) else { return false };
-        // Its fork ends when it finds nobody to offer anything to.
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.end_saves();
+        }
         drop(saving.store);
         self.save_when_there_is_room(saving.of, saving.again);
         true
@@ -302,7 +302,7 @@ impl Shim {
     /// Once more, when no cell runs: what is not written to is not copied.
     fn save_when_there_is_room(&mut self, of: Vec<Awaiting>, again: bool) {
         if again {
-            let reason = "the memory limit leaves no room for it beside the variables".to_owned();
+            let reason = "the memory limit leaves no room for it beside what runs".to_owned();
             return self.saved(of, &Checkpoint::Failed { reason });
         }
         let Some(saver) = &mut self.saver else { return };
@@ -364,7 +364,7 @@ impl Shim {
 
     fn hear_saving(&mut self) {
         let Some(saver) = &mut self.saver else { return };
-        let Some(Saving { store, pause_us, of, covers, failed, again }) = saver.now.take() else { return };
+        let Some(Saving { store, pause_us, of, covers, failed, .. }) = saver.now.take() else { return };
         let checkpoint = match store.reply() {
             StoreReply::Saved { checkpoint: id, written_bytes, left_out, left_out_count } => {
                 saver.tidying = Some(store);
@@ -373,9 +373,6 @@ impl Shim {
                     0 => Checkpoint::Saved { id, written_bytes, pause_us },
                     _ => Checkpoint::Partial { id, written_bytes, pause_us, left_out, left_out_count },
                 }
-            }
-            StoreReply::Failed { .. } if failed.is_none() && self.forgive_a_kill() => {
-                return self.save_when_there_is_room(of, again);
             }
             StoreReply::Failed { reason } => Checkpoint::Failed { reason: failed.unwrap_or(reason) },
             _ => Checkpoint::Failed { reason: "the store process said something else".to_owned() },
