@@ -197,7 +197,11 @@ impl Anchor {
 
     /// Kills a shim, and so its sandbox.
     pub(crate) async fn kill(&self, worker: WorkerId) -> Result<(), AnchorError> {
-        done(&self.ask(AnchorRequest::Kill { worker }, &[]).await?)
+        match call(&self.socket, AnchorRequest::Kill { worker }, Vec::new()).await {
+            // Its shims have ended with it, and nobody is to start another for that: we may be going down.
+            Err(AnchorError::Talk(error)) if has_gone(&error) => Ok(()),
+            reply => done(&reply?),
+        }
     }
 
     /// Ends the anchor and all shims.
@@ -370,4 +374,23 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<AnchorReply> {
         return Err(io::Error::other("the anchor's answer is of the wrong kind"));
     }
     frame.message().map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn kill_is_done_where_the_anchor_has_gone_and_starts_none() {
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        drop(theirs);
+        // To look for another would be an error: there is no program for one.
+        let anchor = Anchor::with_socket(ours);
+        anchor.kill("a-1".parse().unwrap()).await.unwrap();
+        anchor.kill("a-2".parse().unwrap()).await.unwrap();
+        let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
+        anchor.spawn("a-3".parse().unwrap(), stdin).await.unwrap_err();
+    }
 }

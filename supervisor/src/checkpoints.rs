@@ -50,14 +50,8 @@ pub(crate) enum Ask {
 
 /// Answers in its own time.
 pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: NotebookId, ask: Ask, responder: Responder) {
-    if let Ask::Export(checkpoint) = ask {
-        // As slow as its client reads: nobody else is to wait for that.
-        return export(&daemon, &notebook, checkpoint, responder).await;
-    }
-    // Never closed. Each may read gigabytes.
-    let Ok(permit) = Arc::clone(&daemon.file_threads).acquire_owned().await else { return };
     let answered = match ask {
-        Ask::Export(_) => return,
+        Ask::Export(checkpoint) => return export(&daemon, &notebook, checkpoint, responder).await,
         Ask::Restore(checkpoint) => return restore(&daemon, &notebook, checkpoint, responder).await,
         Ask::Fork(checkpoint, to) => fork(&daemon, &notebook, checkpoint, to).await,
         Ask::List => list(&daemon, &notebook).await,
@@ -65,14 +59,15 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: NotebookId, ask: Ask, r
         Ask::Verify(checkpoint) => verify(&daemon, &notebook, checkpoint).await,
         Ask::Collect(keep) => collect(&daemon, &notebook, keep).await,
     };
-    drop(permit);
     match answered {
         Ok(reply) => responder.answer_with_room(&reply, None).await,
         Err((code, message)) => responder.refuse(code, message),
     }
 }
 
+/// One of a few at a time: each may read gigabytes. Nobody waits here for a client that does not read.
 async fn run(daemon: &Daemon, notebook: &NotebookId, order: StoreOrder) -> Result<StoreReply, Refusal> {
+    let _permit = daemon.file_threads.acquire().await;
     store::run(daemon, notebook, &order, None).await.map_err(|error| error.for_client())
 }
 

@@ -31,6 +31,7 @@ in_one_mode!(
     what_is_being_saved_outlives_its_worker,
     what_is_not_to_be_saved_is_not_saved_with_what_is,
     a_damaged_stream_is_passed_over,
+    who_does_not_read_an_export_holds_nobody_up,
 );
 
 fn with(setup: Setup, table: &str) -> Daemon {
@@ -427,6 +428,22 @@ fn a_damaged_stream_is_passed_over(setup: Setup) {
     notebook.run("x = 'second'").ok();
     die(&mut notebook);
     assert_eq!(notebook.run("print(x)").ok().stdout(), "second\n");
+}
+
+fn who_does_not_read_an_export_holds_nobody_up(setup: Setup) {
+    let daemon = waiting(setup);
+    let mut notebook = daemon.notebook("a");
+    notebook.run("import os; data = os.urandom(20_000_000)").ok();
+    let mut silent = daemon.client();
+    for _ in 0..12 {
+        silent.send(&Request::ExportCheckpoint { notebook: notebook.id.clone(), checkpoint: None }, &[]);
+    }
+    let mut other = daemon.notebook("b");
+    other.run("x = 1").ok();
+    assert_eq!(checkpoints(&mut other).len(), 1);
+    let listed = Request::ListFiles { notebook: other.id.clone(), path: String::new() };
+    assert!(matches!(other.client.ask(&listed), Ok(Reply::Files { .. })));
+    assert_eq!(export(&mut notebook).len(), export(&mut notebook).len());
 }
 
 fn spares_are_claimed_with_checkpoints(setup: Setup) {

@@ -3,6 +3,7 @@ use std::os::fd::AsFd;
 use super::support::{Home, QUOTA, State, head, load, save, save_on};
 use crate::hash::Hash;
 use crate::offer::{CHUNK_BYTES, Kind};
+use crate::store::manifest::MOST_STREAM_BYTES;
 use crate::store::{ChunkError, Extent, OpenError, Part, Reader, Retention, Store, WorkerPart, WriteError};
 
 #[test]
@@ -33,6 +34,24 @@ fn a_new_buffer_is_one_run_even_between_others() {
     let pack = std::fs::read(home.path("packs/1")).unwrap();
     let end = (extents[3][0].offset + extents[3][0].bytes) as usize;
     assert!(pack[end..end.next_multiple_of(4096)].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_stream_that_costs_the_store_nothing_costs_whoever_opens_it_no_more_than_there_is() {
+    let home = Home::new();
+    let mut store = home.store();
+    let chunk = vec![0; CHUNK_BYTES];
+    let hash = Hash::of(&chunk);
+    let most = usize::try_from(MOST_STREAM_BYTES).unwrap() / CHUNK_BYTES;
+    for (chunks, fits) in [(most, true), (most + 1, false)] {
+        let mut writer = store.write(QUOTA);
+        writer.add(&hash, Kind::Other, &chunk).unwrap();
+        let taken = writer.stream((chunks * CHUNK_BYTES) as u64, &vec![hash; chunks]);
+        assert!(
+            if fits { taken.is_ok() } else { matches!(taken, Err(WriteError::Stream { .. })) },
+            "{chunks}"
+        );
+    }
 }
 
 #[test]
