@@ -82,6 +82,7 @@ impl Connection {
             max_version: PROTOCOL_MAX,
             codec: Codec::Bincode,
             client: concat!("cellctl ", env!("CARGO_PKG_VERSION")).into(),
+            tenant: None,
         });
         match connection.ask(&hello)?.reply {
             Reply::Hello { codec, server, .. } => {
@@ -286,7 +287,7 @@ impl Connection {
                 continue;
             }
             let reply: Reply = frame.message()?;
-            if let Reply::Error { code, message } = reply {
+            if let Reply::Error { code, message, .. } = reply {
                 return Err(ClientError::Refused { code, message });
             }
             if frame.request == request {

@@ -107,6 +107,7 @@ pub(crate) fn outcome(end: End, variables: Variables) -> Outcome {
         expressions: Vec::new(),
         usage: Default::default(),
         checkpoint: None,
+        worker_ms: None,
     }
 }
 

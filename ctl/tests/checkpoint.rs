@@ -129,7 +129,7 @@ fn hello() -> Reply {
 }
 
 fn refusal(code: ErrorCode, message: &str) -> Vec<(Reply, Vec<u8>)> {
-    vec![(Reply::Error { code, message: message.into() }, Vec::new())]
+    vec![(Reply::Error { code, message: message.into(), hint: None }, Vec::new())]
 }
 
 fn one(reply: Reply) -> Vec<(Reply, Vec<u8>)> {
@@ -190,6 +190,12 @@ fn an_import_goes_in_parts_from_a_file_or_a_pipe() {
             state: WorkerState::None,
             queued: 0,
             executions: 0,
+            tenant: None,
+            pinned: false,
+            evicted: false,
+            idle_ms: None,
+            memory_bytes: None,
+            saved_whole: false,
         })),
         Request::ImportCheckpoint { last: false, .. } => one(Reply::Done),
         Request::ImportCheckpoint { last: true, .. } => one(Reply::Imported { checkpoint: 7 }),

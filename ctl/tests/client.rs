@@ -90,6 +90,7 @@ fn outcome() -> Reply {
             expressions: Vec::new(),
             usage: Default::default(),
             checkpoint: None,
+            worker_ms: None,
         },
     }
 }
@@ -121,8 +122,11 @@ fn an_execution_is_read_to_its_outcome_past_answers_to_others() {
 fn a_refusal_has_a_code_and_a_sentence() {
     let (stream, daemon) = Daemon::play(|daemon| {
         let (frame, _) = daemon.next();
-        let refusal =
-            Reply::Error { code: ErrorCode::UnknownNotebook, message: "no notebook `a` is open".into() };
+        let refusal = Reply::Error {
+            code: ErrorCode::UnknownNotebook,
+            message: "no notebook `a` is open".into(),
+            hint: None,
+        };
         daemon.answer(Codec::Bincode, frame.request, &refusal, b"", true);
     });
     let error = Connection::over(stream).unwrap().status(&"a".parse().unwrap()).unwrap_err();

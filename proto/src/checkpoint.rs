@@ -5,7 +5,8 @@ pub use sandbox_profiles::{Checkpointing, Keep};
 use serde::{Deserialize, Serialize};
 
 use crate::execution::NameInfo;
-use crate::id::{ExecutionId, NotebookId};
+use crate::id::{ExecutionId, NotebookId, TenantId};
+use crate::notebook::WorkerState;
 
 /// What became of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,10 +123,79 @@ pub struct Collected {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotebookEvent {
+    /// It is known from now on.
+    Opened {
+        /// Which.
+        notebook: NotebookId,
+        /// Whose.
+        tenant: TenantId,
+        /// Its profile.
+        profile: String,
+    },
+    /// It was closed, or deleted with its files.
+    Closed {
+        /// Which.
+        notebook: NotebookId,
+        /// Whose.
+        tenant: TenantId,
+        /// Whether its files are gone too.
+        deleted: bool,
+    },
+    /// Its worker does something else than before.
+    Worker {
+        /// Whose.
+        notebook: NotebookId,
+        /// Whose that is.
+        tenant: TenantId,
+        /// What it does now.
+        state: WorkerState,
+    },
+    /// An Execution has begun.
+    Started {
+        /// Where.
+        notebook: NotebookId,
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        execution: ExecutionId,
+    },
+    /// An Execution has ended.
+    Ended {
+        /// Where.
+        notebook: NotebookId,
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        execution: ExecutionId,
+        /// How, in one word as in `End`; never what the code said.
+        end: String,
+        /// See `Outcome::wall_us`.
+        wall_us: u64,
+    },
+    /// Its worker was saved and ended to make room.
+    Evicted {
+        /// Whose.
+        notebook: NotebookId,
+        /// Whose that is.
+        tenant: TenantId,
+        /// Why, one sentence.
+        reason: String,
+    },
+    /// Its worker is back with its variables.
+    Returned {
+        /// Whose.
+        notebook: NotebookId,
+        /// Whose that is.
+        tenant: TenantId,
+        /// How long that took, in milliseconds.
+        took_ms: u64,
+    },
     /// What became of a checkpoint whose Outcome said `Pending`.
     Checkpoint {
         /// Whose.
         notebook: NotebookId,
+        /// Whose that is.
+        tenant: TenantId,
         /// After which Execution it was taken.
         execution: ExecutionId,
         /// It.
@@ -136,4 +206,21 @@ pub enum NotebookEvent {
         /// How many.
         count: u64,
     },
+}
+
+impl NotebookEvent {
+    /// Whose notebook it is about, and which; `None` for what is about none.
+    pub fn whose(&self) -> Option<(&TenantId, &NotebookId)> {
+        match self {
+            NotebookEvent::Opened { notebook, tenant, .. }
+            | NotebookEvent::Closed { notebook, tenant, .. }
+            | NotebookEvent::Worker { notebook, tenant, .. }
+            | NotebookEvent::Started { notebook, tenant, .. }
+            | NotebookEvent::Ended { notebook, tenant, .. }
+            | NotebookEvent::Evicted { notebook, tenant, .. }
+            | NotebookEvent::Returned { notebook, tenant, .. }
+            | NotebookEvent::Checkpoint { notebook, tenant, .. } => Some((tenant, notebook)),
+            NotebookEvent::Missed { .. } => None,
+        }
+    }
 }

@@ -75,6 +75,23 @@ id! {
 }
 
 id! {
+    /// Who owns notebooks: a user, or some. It becomes a directory name.
+    TenantId, "tenant", "_-", "A-Z a-z 0-9 _ -"
+}
+
+impl TenantId {
+    /// Who the daemon itself is: its own user, and root.
+    pub fn operator() -> Self {
+        TenantId("operator".to_owned())
+    }
+
+    /// A user who is a tenant of his own.
+    pub fn of_user(uid: u32) -> Self {
+        TenantId(format!("uid-{uid}"))
+    }
+}
+
+id! {
     /// One run of code, named by the client so that sending it twice runs it once.
     ExecutionId, "execution", "_-.:", "A-Z a-z 0-9 _ - . :"
 }

@@ -23,8 +23,12 @@ pub mod frame;
 pub mod id;
 pub mod info;
 pub mod names;
+pub mod notebook;
+pub mod operations;
+pub mod options;
 pub mod path;
 pub mod query;
+pub mod request;
 pub mod shim;
 pub mod store;
 pub mod worker;
@@ -37,4 +41,4 @@ pub const PROTOCOL_MAX: u16 = 1;
 /// Identifies the hops between our own programs: the release, and a number raised whenever one of
 /// those hops changes. A supervisor drains a shim of another build instead of guessing at it; the
 /// client hop is the stable one.
-pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+7");
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+8");

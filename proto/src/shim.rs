@@ -13,7 +13,7 @@ use crate::execution::{
     Checkpoint, Checkpointing, Death, ExecuteOptions, Keep, NameInfo, NotRestored, Outcome, Output,
     OutputFrame,
 };
-use crate::id::{ExecutionId, NotebookId, WorkerId};
+use crate::id::{ExecutionId, NotebookId, TenantId, WorkerId};
 use crate::query::{Answer, Query};
 
 /// What cellblockd tells a shim.
@@ -94,6 +94,8 @@ pub struct StartSpec {
     pub worker: WorkerId,
     /// Whose worker it is.
     pub notebook: NotebookId,
+    /// Whose that is.
+    pub tenant: TenantId,
     /// The profile's name, for a supervisor that comes back.
     pub profile: String,
     /// Which pair of host ids the sandbox uses, counted from 0; see `sandbox_profiles::ids`.
@@ -144,6 +146,8 @@ pub struct Checkpoints {
 pub struct Claim {
     /// Whose it is from now on.
     pub notebook: NotebookId,
+    /// Whose that is.
+    pub tenant: TenantId,
     /// The steps that the spare has not done.
     pub attach: Vec<Step>,
     /// The whole plan, these included: what it is held to.
@@ -304,6 +308,8 @@ pub struct ShimState {
     pub worker: WorkerId,
     /// Whose.
     pub notebook: NotebookId,
+    /// Whose that is.
+    pub tenant: TenantId,
     /// Under which profile.
     pub profile: String,
     /// Its host ids.

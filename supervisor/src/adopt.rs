@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cellblock_proto::BUILD;
-use cellblock_proto::id::{NotebookId, WorkerId};
-use cellblock_proto::shim::{Command, EventBody};
+use cellblock_proto::id::WorkerId;
+use cellblock_proto::shim::{Command, EventBody, ShimState};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::anchor::AnchorError;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Key};
 use crate::launch::Launched;
 use crate::link::{self, Arrival, LinkError};
 use crate::log::chain;
@@ -58,12 +58,16 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
             (worker, resumed.unwrap_or(Err(AdoptError::Silent)))
         });
     }
-    let mut survivors: BTreeMap<NotebookId, Vec<Survivor>> = BTreeMap::new();
+    let mut survivors: BTreeMap<Key, Vec<Survivor>> = BTreeMap::new();
     while let Some(joined) = resuming.join_next().await {
         // Only a runtime that goes down cancels a task.
         let Ok((worker, resumed)) = joined else { continue };
         match resumed {
-            Ok(survivor) => survivors.entry(survivor.state.notebook.clone()).or_default().push(survivor),
+            Ok(survivor) => {
+                let ShimState { tenant, notebook, .. } = &survivor.state;
+                let key = Key { tenant: tenant.clone(), notebook: notebook.clone() };
+                survivors.entry(key).or_default().push(survivor);
+            }
             Err(error) => {
                 tracing::warn!(%worker, error = chain(&error), "shim not taken over; killing it");
                 if let Err(error) = daemon.anchor.kill(worker.clone()).await {
@@ -78,7 +82,7 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
     for (notebook, mut survivors) in survivors {
         // What has ended comes before what lives.
         survivors.sort_by_key(|survivor| !has_ended(&survivor.arrivals));
-        tracing::info!(%notebook, shims = survivors.len(), "notebook taken over");
+        tracing::info!(tenant = %notebook.tenant, %notebook, shims = survivors.len(), "notebook taken over");
         registry::adopt(daemon, notebook, survivors);
     }
     Ok(())

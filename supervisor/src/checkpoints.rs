@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cellblock_proto::checkpoint::{Checkpoint, Keep, NotebookEvent};
 use cellblock_proto::client::{ErrorCode, Reply};
-use cellblock_proto::id::NotebookId;
+use cellblock_proto::id::{NotebookId, TenantId};
 use cellblock_proto::store::{StoreOrder, StoreReply};
 use rustix::pipe::PipeFlags;
 use sandbox_profiles::{CheckpointPolicy, Checkpointing};
@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Duration, timeout};
 
-use crate::daemon::{Daemon, Entry};
+use crate::daemon::{Daemon, Entry, Key};
 use crate::log::chain;
 use crate::notebook::Message;
 use crate::outbox::{Client, Payload, PushError, Responder};
@@ -42,14 +42,14 @@ pub(crate) enum Ask {
     List,
     Content(Option<u64>),
     Restore(Option<u64>),
-    Fork(Option<u64>, NotebookId),
+    Fork(Option<u64>, Key),
     Export(Option<u64>),
     Verify(Option<u64>),
     Collect(Option<Keep>),
 }
 
 /// Answers in its own time.
-pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: NotebookId, ask: Ask, responder: Responder) {
+pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: Key, ask: Ask, responder: Responder) {
     let answered = match ask {
         Ask::Export(checkpoint) => return export(&daemon, &notebook, checkpoint, responder).await,
         Ask::Restore(checkpoint) => return restore(&daemon, &notebook, checkpoint, responder).await,
@@ -66,7 +66,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: NotebookId, ask: Ask, r
 }
 
 /// One of a few at a time: each may read gigabytes. Nobody waits here for a client that does not read.
-async fn run(daemon: &Daemon, notebook: &NotebookId, order: StoreOrder) -> Result<StoreReply, Refusal> {
+async fn run(daemon: &Daemon, notebook: &Key, order: StoreOrder) -> Result<StoreReply, Refusal> {
     let _permit = daemon.file_threads.acquire().await;
     store::run(daemon, notebook, &order, None).await.map_err(|error| error.for_client())
 }
@@ -75,7 +75,7 @@ fn unexpected() -> Refusal {
     StoreError::Reply.for_client()
 }
 
-async fn list(daemon: &Daemon, notebook: &NotebookId) -> Result<Reply, Refusal> {
+async fn list(daemon: &Daemon, notebook: &Key) -> Result<Reply, Refusal> {
     match run(daemon, notebook, StoreOrder::List).await? {
         StoreReply::Listed { checkpoints, used_bytes, damage } => {
             Ok(Reply::Checkpoints { checkpoints, used_bytes, damage })
@@ -84,21 +84,21 @@ async fn list(daemon: &Daemon, notebook: &NotebookId) -> Result<Reply, Refusal> 
     }
 }
 
-async fn content(daemon: &Daemon, notebook: &NotebookId, checkpoint: Option<u64>) -> Result<Reply, Refusal> {
+async fn content(daemon: &Daemon, notebook: &Key, checkpoint: Option<u64>) -> Result<Reply, Refusal> {
     match run(daemon, notebook, StoreOrder::Content { checkpoint }).await? {
         StoreReply::Content(content) => Ok(Reply::CheckpointContent(content)),
         _ => Err(unexpected()),
     }
 }
 
-async fn verify(daemon: &Daemon, notebook: &NotebookId, checkpoint: Option<u64>) -> Result<Reply, Refusal> {
+async fn verify(daemon: &Daemon, notebook: &Key, checkpoint: Option<u64>) -> Result<Reply, Refusal> {
     match run(daemon, notebook, StoreOrder::Verify { checkpoint }).await? {
         StoreReply::Verified { checkpoints } => Ok(Reply::Verified { checkpoints }),
         _ => Err(unexpected()),
     }
 }
 
-async fn collect(daemon: &Daemon, notebook: &NotebookId, keep: Option<Keep>) -> Result<Reply, Refusal> {
+async fn collect(daemon: &Daemon, notebook: &Key, keep: Option<Keep>) -> Result<Reply, Refusal> {
     let keep = match keep {
         Some(keep) => keep,
         None => policy(daemon, &opened(daemon, notebook)?)?.keep,
@@ -113,7 +113,7 @@ async fn collect(daemon: &Daemon, notebook: &NotebookId, keep: Option<Keep>) -> 
 }
 
 /// What the newest checkpoint is, for who asks for one while there is no worker: nothing has changed since.
-pub(crate) async fn newest(daemon: Arc<Daemon>, notebook: NotebookId, responder: Responder) {
+pub(crate) async fn newest(daemon: Arc<Daemon>, notebook: Key, responder: Responder) {
     match content(&daemon, &notebook, None).await {
         Ok(Reply::CheckpointContent(content)) => {
             let checkpoint = Checkpoint::Saved { id: content.info.id, written_bytes: 0, pause_us: 0 };
@@ -125,7 +125,7 @@ pub(crate) async fn newest(daemon: Arc<Daemon>, notebook: NotebookId, responder:
 }
 
 /// Sees that it can be had before anything is ended for it.
-async fn restore(daemon: &Daemon, notebook: &NotebookId, checkpoint: Option<u64>, responder: Responder) {
+async fn restore(daemon: &Daemon, notebook: &Key, checkpoint: Option<u64>, responder: Responder) {
     let found = async {
         let entry = opened(daemon, notebook)?;
         saves(&policy(daemon, &entry)?)?;
@@ -149,9 +149,9 @@ async fn restore(daemon: &Daemon, notebook: &NotebookId, checkpoint: Option<u64>
 
 async fn fork(
     daemon: &Arc<Daemon>,
-    notebook: &NotebookId,
+    notebook: &Key,
     checkpoint: Option<u64>,
-    to: NotebookId,
+    to: Key,
 ) -> Result<Reply, Refusal> {
     let entry = opened(daemon, notebook)?;
     let policy = policy(daemon, &entry)?;
@@ -187,9 +187,9 @@ async fn fork(
 /// A checkpoint of one notebook becomes another's.
 async fn copy(
     daemon: &Daemon,
-    from: &NotebookId,
+    from: &Key,
     checkpoint: Option<u64>,
-    to: &NotebookId,
+    to: &Key,
     keep: Keep,
 ) -> Result<(), Refusal> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
@@ -204,7 +204,7 @@ async fn copy(
     exported.and(imported).map(drop).map_err(|error| error.for_client())
 }
 
-async fn export(daemon: &Daemon, notebook: &NotebookId, checkpoint: Option<u64>, responder: Responder) {
+async fn export(daemon: &Daemon, notebook: &Key, checkpoint: Option<u64>, responder: Responder) {
     let (client, request) = responder.into_parts();
     let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
     let pipe = pipe.and_then(|(read, write)| Ok((pipe::Receiver::from_owned_fd(read)?, write)));
@@ -251,7 +251,7 @@ async fn send_parts(mut read: pipe::Receiver, client: &Client, request: u32) {
 /// One part of a file that is imported. They are put together beside the checkpoints.
 pub(crate) async fn import(
     daemon: &Daemon,
-    notebook: &NotebookId,
+    notebook: &Key,
     offset: u64,
     last: bool,
     part: Vec<u8>,
@@ -304,15 +304,16 @@ fn append(staged: &PathBuf, offset: u64, part: &[u8]) -> io::Result<()> {
 /// Tells a client what happens, until it goes.
 pub(crate) fn listen(
     mut events: broadcast::Receiver<NotebookEvent>,
+    tenant: TenantId,
     notebook: Option<NotebookId>,
     responder: Responder,
 ) {
     let (client, request) = responder.into_parts();
-    let is_meant = move |event: &NotebookEvent| match event {
-        NotebookEvent::Checkpoint { notebook: its, .. } => {
-            notebook.as_ref().is_none_or(|notebook| notebook == its)
+    let is_meant = move |event: &NotebookEvent| match event.whose() {
+        Some((whose, which)) => {
+            *whose == tenant && notebook.as_ref().is_none_or(|notebook| notebook == which)
         }
-        NotebookEvent::Missed { .. } => true,
+        None => true,
     };
     tokio::spawn(async move {
         let wake = Arc::new(Notify::new());
@@ -342,7 +343,7 @@ pub(crate) fn listen(
     });
 }
 
-fn opened(daemon: &Daemon, notebook: &NotebookId) -> Result<Entry, Refusal> {
+fn opened(daemon: &Daemon, notebook: &Key) -> Result<Entry, Refusal> {
     let unknown = || {
         let message = format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
         (ErrorCode::UnknownNotebook, message)

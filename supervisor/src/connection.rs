@@ -1,6 +1,7 @@
 //! One client: who it is, what it says, where it goes. Every request is answered, by whoever holds
 //! its [`Responder`]; nothing a client sends can do more than end its own connection.
 
+mod dispatch;
 mod reader;
 
 use std::io;
@@ -9,23 +10,16 @@ use std::time::Duration;
 
 use cellblock_proto::client::{ErrorCode, Hello, Reply, Request};
 use cellblock_proto::codec::Codec;
-use cellblock_proto::execution::Task;
 use cellblock_proto::frame::{Frame, FrameError, Kind, Limits};
-use cellblock_proto::id::NotebookId;
+use cellblock_proto::id::TenantId;
 use cellblock_proto::{BUILD, PROTOCOL_MAX, PROTOCOL_MIN};
 use tokio::net::UnixStream;
 
-use crate::checkpoints::{self, Ask};
 use crate::daemon::Daemon;
-use crate::doctor;
-use crate::files::{self, What};
-use crate::launch;
+use crate::files;
 use crate::log::chain;
-use crate::notebook::Message;
-use crate::outbox::{BeginError, Client, Outbox, Payload, Responder};
+use crate::outbox::{BeginError, Client, Outbox, Responder};
 use crate::places::is_operator;
-use crate::profiles;
-use crate::registry;
 
 use self::reader::Reader;
 
@@ -58,6 +52,8 @@ enum ConnectionError {
     Kind(Kind),
     #[error("user {uid} may not use this daemon; its operator can allow it with --allow-uid {uid}")]
     Forbidden { uid: u32 },
+    #[error("user {uid} may not act as tenant {tenant}: only operators choose whose notebooks they see")]
+    ForbiddenTenant { uid: u32, tenant: TenantId },
     #[error("the first frame must be hello, in JSON, with a request id that is not 0: {reason}")]
     NotHello { reason: String },
     #[error("no hello within {} s", HELLO_PATIENCE.as_secs())]
@@ -74,7 +70,9 @@ impl ConnectionError {
     fn code(&self) -> ErrorCode {
         match self {
             ConnectionError::Frame(FrameError::TooLarge { .. }) => ErrorCode::TooLarge,
-            ConnectionError::Forbidden { .. } => ErrorCode::Forbidden,
+            ConnectionError::Forbidden { .. } | ConnectionError::ForbiddenTenant { .. } => {
+                ErrorCode::Forbidden
+            }
             ConnectionError::Version { .. } => ErrorCode::Version,
             _ => ErrorCode::BadRequest,
         }
@@ -96,6 +94,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
     let mut connection = Connection {
         daemon,
         uid,
+        tenant: TenantId::operator(),
         client: Client { outbox: Arc::clone(&outbox), codec: Codec::Json },
         files: files::Queue::default(),
         reader: Reader::new(read),
@@ -145,6 +144,7 @@ pub(crate) async fn turn_away(socket: UnixStream, reason: String) {
 struct Connection {
     daemon: Arc<Daemon>,
     uid: u32,
+    tenant: TenantId,
     client: Client,
     files: files::Queue,
     reader: Reader,
@@ -188,13 +188,14 @@ impl Connection {
             Ok(_) => return Err(wrong("it is another request")),
             Err(error) => return Err(wrong(&chain(&error))),
         };
-        let Hello { min_version: min, max_version: max, codec, client } = hello;
+        let Hello { min_version: min, max_version: max, codec, client, tenant } = hello;
         let version = max.min(PROTOCOL_MAX);
         if version < min.max(PROTOCOL_MIN) {
             return Err(ConnectionError::Version { min, max });
         }
+        self.tenant = tenant_of(self.uid, tenant)?;
         let name: String = client.chars().take(80).collect();
-        tracing::debug!(uid = self.uid, client = ?name, version, "hello");
+        tracing::debug!(uid = self.uid, tenant = %self.tenant, client = ?name, version, "hello");
         let reply = Reply::Hello {
             version,
             codec,
@@ -229,234 +230,19 @@ impl Connection {
             Err(error) => responder.refuse(ErrorCode::BadRequest, chain(&error)),
         }
     }
-
-    async fn dispatch(&self, request: Request, payload: Vec<u8>, responder: Responder) {
-        match request {
-            Request::Hello(_) => responder.refuse(ErrorCode::BadRequest, "hello was said already"),
-            Request::OpenNotebook { notebook, profile } => {
-                match registry::open(&self.daemon, notebook, profile).await {
-                    Ok(info) => responder.answer(&Reply::Notebook(info), None),
-                    Err((code, message)) => responder.refuse(code, message),
-                }
-            }
-            Request::Execute { notebook, execution, options } => {
-                let Some(responder) = check_told(Codec::Json.encode(&options).ok(), "the options", responder)
-                else {
-                    return;
-                };
-                // What a value's bytes are is the worker's to judge.
-                let checked = match options.task {
-                    Task::Put { .. } => Some((Payload::new(payload), responder)),
-                    Task::Code | Task::Plugin { .. } | Task::Get { .. } => check_code(payload, responder),
-                };
-                if let Some((code, responder)) = checked {
-                    self.ask(&notebook, responder, |responder| Message::Execute {
-                        execution,
-                        options,
-                        code,
-                        responder,
-                    })
-                    .await;
-                }
-            }
-            Request::Attach { notebook, execution, from_seq } => {
-                self.ask(&notebook, responder, |responder| Message::Attach {
-                    execution,
-                    from_seq,
-                    responder,
-                })
-                .await;
-            }
-            Request::Interrupt { notebook } => {
-                self.ask(&notebook, responder, |responder| Message::Interrupt { responder }).await;
-            }
-            Request::Cancel { notebook, execution } => {
-                self.ask(&notebook, responder, |responder| Message::Cancel { execution, responder }).await;
-            }
-            Request::Input { notebook, execution, value } => {
-                let Some(responder) = check_told(Codec::Json.encode(&value).ok(), "the answer", responder)
-                else {
-                    return;
-                };
-                self.ask(&notebook, responder, |responder| Message::Input { execution, value, responder })
-                    .await;
-            }
-            Request::Query { notebook, query } => {
-                if let Some((code, responder)) = check_code(payload, responder) {
-                    self.ask(&notebook, responder, |responder| Message::Query { query, code, responder })
-                        .await;
-                }
-            }
-            Request::Restart { notebook } => {
-                self.ask(&notebook, responder, |responder| Message::Restart { responder }).await;
-            }
-            Request::Close { notebook } => {
-                self.ask(&notebook, responder, |responder| Message::Close { delete: false, responder }).await;
-            }
-            Request::Delete { notebook } => self.delete(&notebook, responder).await,
-            Request::Notebooks => {
-                let notebooks = registry::list(&self.daemon).await;
-                responder.answer(&Reply::Notebooks { notebooks }, None);
-            }
-            Request::Status { notebook } => {
-                self.ask(&notebook, responder, |responder| Message::Status { responder }).await;
-            }
-            Request::Doctor => {
-                let daemon = Arc::clone(&self.daemon);
-                tokio::task::spawn_blocking(move || {
-                    responder.answer(&Reply::Doctor { checks: doctor::examine(&daemon) }, None);
-                });
-            }
-            Request::Comm { target } => {
-                let target: String = target.chars().take(80).collect();
-                let message = format!(
-                    "comm {target:?} was refused: a comm needs a live object on both sides, and cellblock keeps a \
-                     worker's objects inside its sandbox; use display() and update_display() instead"
-                );
-                responder.refuse(ErrorCode::Unsupported, message);
-            }
-            Request::Shutdown => self.shut_down(responder).await,
-            Request::Profiles => {
-                let daemon = Arc::clone(&self.daemon);
-                tokio::task::spawn_blocking(move || match profiles::list(daemon.profiles.as_deref()) {
-                    Ok(profiles) => responder.answer(&Reply::Profiles { profiles }, None),
-                    Err(error) => responder.refuse(ErrorCode::BadProfile, chain(&error)),
-                });
-            }
-            Request::Warm => {
-                responder.answer(&Reply::Warm { profiles: self.daemon.warm.info() }, None);
-            }
-            Request::Plan { profile } => {
-                let daemon = Arc::clone(&self.daemon);
-                let profile = profile.unwrap_or_else(|| profiles::DEFAULT.to_owned());
-                tokio::task::spawn_blocking(move || match launch::preview(&daemon, profile) {
-                    Ok(steps) => responder.answer(&Reply::Plan { steps }, None),
-                    Err(error) => {
-                        let (code, message) = error.for_client();
-                        responder.refuse(code, message);
-                    }
-                });
-            }
-            Request::Checkpoint { notebook } => {
-                self.ask(&notebook, responder, |responder| Message::Save { responder }).await;
-            }
-            Request::Clear { notebook } => {
-                self.ask(&notebook, responder, |responder| Message::Clear { responder }).await;
-            }
-            Request::Checkpoints { notebook } => self.checkpoints(notebook, Ask::List, responder),
-            Request::CheckpointContent { notebook, checkpoint } => {
-                self.checkpoints(notebook, Ask::Content(checkpoint), responder);
-            }
-            Request::Restore { notebook, checkpoint } => {
-                self.checkpoints(notebook, Ask::Restore(checkpoint), responder);
-            }
-            Request::Fork { notebook, checkpoint, to } => {
-                self.checkpoints(notebook, Ask::Fork(checkpoint, to), responder);
-            }
-            Request::ExportCheckpoint { notebook, checkpoint } => {
-                self.checkpoints(notebook, Ask::Export(checkpoint), responder);
-            }
-            Request::VerifyCheckpoints { notebook, checkpoint } => {
-                self.checkpoints(notebook, Ask::Verify(checkpoint), responder);
-            }
-            Request::CollectCheckpoints { notebook, keep } => {
-                self.checkpoints(notebook, Ask::Collect(keep), responder);
-            }
-            // In their order: the parts of one file come one after the other.
-            Request::ImportCheckpoint { notebook, offset, last } => {
-                match checkpoints::import(&self.daemon, &notebook, offset, last, payload).await {
-                    Ok(reply) => responder.answer(&reply, None),
-                    Err((code, message)) => responder.refuse(code, message),
-                }
-            }
-            Request::Events { notebook } => {
-                checkpoints::listen(self.daemon.events.subscribe(), notebook, responder);
-            }
-            Request::ListFiles { notebook, path } => {
-                self.look_into(notebook, What::List { path }, responder);
-            }
-            Request::ReadFile { notebook, path, offset, bytes } => {
-                self.look_into(notebook, What::Read { path, offset, bytes }, responder);
-            }
-            Request::WriteFile { notebook, path, offset } => {
-                self.look_into(notebook, What::Write { path, offset, payload }, responder);
-            }
-            Request::RemoveFile { notebook, path } => {
-                self.look_into(notebook, What::Remove { path }, responder);
-            }
-        }
-    }
-
-    async fn ask(
-        &self,
-        notebook: &NotebookId,
-        responder: Responder,
-        message: impl FnOnce(Responder) -> Message,
-    ) {
-        match self.daemon.notebooks.get(notebook) {
-            // A notebook that is closed meanwhile drops the message, and that answers it.
-            Some(entry) => drop(entry.inbox.send(message(responder)).await),
-            None => refuse_unknown(notebook, responder),
-        }
-    }
-
-    /// Nobody waits for it here: files may be slow, and what comes next may be an interrupt.
-    fn look_into(&self, notebook: NotebookId, what: What, responder: Responder) {
-        if self.daemon.notebooks.get(&notebook).is_none() {
-            return refuse_unknown(&notebook, responder);
-        }
-        self.files.put(&self.daemon, notebook, what, responder);
-    }
-
-    /// Nobody waits for it here: a store may have gigabytes.
-    fn checkpoints(&self, notebook: NotebookId, ask: Ask, responder: Responder) {
-        tokio::spawn(checkpoints::serve(Arc::clone(&self.daemon), notebook, ask, responder));
-    }
-
-    /// Also removes the files of a notebook that is not open.
-    async fn delete(&self, notebook: &NotebookId, responder: Responder) {
-        if self.daemon.notebooks.get(notebook).is_none()
-            && crate::workspace::exists(&self.daemon.state, notebook)
-            && let Err((code, message)) = registry::open(&self.daemon, notebook.clone(), None).await
-        {
-            return responder.refuse(code, message);
-        }
-        self.ask(notebook, responder, |responder| Message::Close { delete: true, responder }).await;
-    }
-
-    async fn shut_down(&self, responder: Responder) {
-        if !is_operator(self.uid) {
-            let message = "only root and the daemon's own user may end it";
-            return responder.refuse(ErrorCode::Forbidden, message);
-        }
-        responder.done();
-        // The answer first; a client that does not read it does not keep us.
-        let _ = tokio::time::timeout(FAREWELL_PATIENCE, self.client.outbox.flushed()).await;
-        self.daemon.ending.send_replace(true);
-    }
 }
 
-fn refuse_unknown(notebook: &NotebookId, responder: Responder) {
-    let message = format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
-    responder.refuse(ErrorCode::UnknownNotebook, message);
-}
-
-/// Who is to answer, unless what a worker would have to be told is too much for one message and refused.
-fn check_told(told: Option<Vec<u8>>, what: &str, responder: Responder) -> Option<Responder> {
-    let bytes = told.map_or(usize::MAX, |told| told.len());
-    if bytes > WORKER_META_BYTES {
-        let message = format!("{what} would take {bytes} bytes, a worker takes {WORKER_META_BYTES}");
-        responder.refuse(ErrorCode::TooLarge, message);
-        return None;
+/// Whose notebooks a connection sees: an operator chooses, everybody else sees his own.
+fn tenant_of(uid: u32, wanted: Option<TenantId>) -> Result<TenantId, ConnectionError> {
+    let own = match is_operator(uid) {
+        true => TenantId::operator(),
+        false => TenantId::of_user(uid),
+    };
+    match wanted {
+        Some(tenant) if tenant != own && !is_operator(uid) => {
+            Err(ConnectionError::ForbiddenTenant { uid, tenant })
+        }
+        Some(tenant) => Ok(tenant),
+        None => Ok(own),
     }
-    Some(responder)
-}
-
-/// The payload as code, or the refusal sent.
-fn check_code(payload: Vec<u8>, responder: Responder) -> Option<(Payload, Responder)> {
-    if let Err(error) = std::str::from_utf8(&payload) {
-        responder.refuse(ErrorCode::BadRequest, format!("the code is not UTF-8: {error}"));
-        return None;
-    }
-    Some((Payload::new(payload), responder))
 }

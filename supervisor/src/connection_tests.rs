@@ -26,7 +26,7 @@ async fn frame_that_does_not_end_ends_the_connection_and_silence_does_not() {
         tokio::time::sleep(Duration::from_secs(10)).await;
     }
     let (request, reply, _) = peer.reply().await;
-    let Reply::Error { code: ErrorCode::BadRequest, message } = reply else { panic!("{reply:?}") };
+    let Reply::Error { code: ErrorCode::BadRequest, message, .. } = reply else { panic!("{reply:?}") };
     assert!(request == 0 && message.contains("60 s"), "{message}");
     assert_eq!(peer.socket.read(&mut [0]).await.unwrap(), 0);
 }
@@ -38,6 +38,6 @@ async fn code_above_the_limit_is_refused_and_whoever_sent_it_hears_so() {
     let execute = Request::Execute { notebook: notebook(), execution: id("e"), options: Default::default() };
     peer.send(&execute, &vec![b'#'; (16 << 20) + 1]).await;
     let (_, reply, _) = peer.reply().await;
-    let Reply::Error { code: ErrorCode::TooLarge, message } = reply else { panic!("{reply:?}") };
+    let Reply::Error { code: ErrorCode::TooLarge, message, .. } = reply else { panic!("{reply:?}") };
     assert!(message.contains("16777216"), "{message}");
 }

@@ -1,11 +1,12 @@
 //! What all of the daemon shares: where things are, who is asked for what, which notebooks are open.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cellblock_proto::checkpoint::NotebookEvent;
-use cellblock_proto::id::NotebookId;
+use cellblock_proto::id::{NotebookId, TenantId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::anchor::Anchor;
@@ -69,6 +70,34 @@ pub(crate) struct Daemon {
     pub(crate) ending: watch::Sender<bool>,
 }
 
+/// A notebook's name, and whose it is: two tenants may have one of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// Whose.
+    pub(crate) tenant: TenantId,
+    /// Its name among the tenant's.
+    pub(crate) notebook: NotebookId,
+}
+
+impl Key {
+    /// A notebook of ours.
+    pub(crate) fn own(notebook: NotebookId) -> Self {
+        Key { tenant: TenantId::operator(), notebook }
+    }
+
+    /// Its name among the tenant's.
+    pub(crate) fn as_str(&self) -> &str {
+        self.notebook.as_str()
+    }
+}
+
+/// The name as its tenant knows it.
+impl fmt::Display for Key {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.notebook.fmt(out)
+    }
+}
+
 /// A notebook's task, as others reach it. The task owns everything else.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -80,16 +109,16 @@ pub(crate) struct Entry {
 
 /// The open notebooks by name.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Notebooks(Arc<Mutex<BTreeMap<NotebookId, Entry>>>);
+pub(crate) struct Notebooks(Arc<Mutex<BTreeMap<Key, Entry>>>);
 
 impl Notebooks {
     /// Only looked at for a moment, never across an await.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<NotebookId, Entry>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The task of a notebook.
-    pub(crate) fn get(&self, notebook: &NotebookId) -> Option<Entry> {
+    pub(crate) fn get(&self, notebook: &Key) -> Option<Entry> {
         self.lock().get(notebook).cloned()
     }
 }

@@ -19,12 +19,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cellblock_proto::client::{ErrorCode, Reply};
-use cellblock_proto::id::NotebookId;
 use rustix::fs::{Gid, Uid};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Key};
 use crate::log::chain;
 use crate::notebook::{LiveWorker, Message};
 use crate::outbox::{Payload, Responder};
@@ -69,7 +68,7 @@ pub(crate) enum What {
 
 #[derive(Debug)]
 struct Job {
-    notebook: NotebookId,
+    notebook: Key,
     what: What,
     responder: Responder,
 }
@@ -80,7 +79,7 @@ pub(crate) struct Queue(OnceLock<mpsc::Sender<Job>>);
 
 impl Queue {
     /// Answers in time, or at once that there are too many.
-    pub(crate) fn put(&self, daemon: &Arc<Daemon>, notebook: NotebookId, what: What, responder: Responder) {
+    pub(crate) fn put(&self, daemon: &Arc<Daemon>, notebook: Key, what: What, responder: Responder) {
         let sender = self.0.get_or_init(|| {
             let (sender, inbox) = mpsc::channel(MAX_WAITING);
             tokio::spawn(serve(Arc::clone(daemon), inbox));
@@ -135,7 +134,7 @@ async fn serve(daemon: Arc<Daemon>, mut inbox: mpsc::Receiver<Job>) {
 }
 
 /// The worker that the way to the files leads through, where it does; it is started when there is none.
-async fn worker(daemon: &Arc<Daemon>, notebook: &NotebookId) -> Result<Option<LiveWorker>, Refusal> {
+async fn worker(daemon: &Arc<Daemon>, notebook: &Key) -> Result<Option<LiveWorker>, Refusal> {
     let needed = quota::needs_worker(daemon, notebook).await;
     if !needed.map_err(|error| (ErrorCode::Storage, chain(&error)))? {
         return Ok(None);
@@ -151,7 +150,7 @@ async fn worker(daemon: &Arc<Daemon>, notebook: &NotebookId) -> Result<Option<Li
 /// One request, on a thread that is for nothing else.
 fn work(
     daemon: &Daemon,
-    notebook: &NotebookId,
+    notebook: &Key,
     worker: Option<LiveWorker>,
     what: What,
 ) -> Result<(Reply, Option<Payload>), Refusal> {

@@ -1,7 +1,8 @@
 //! Starting a worker: everything it needs is found, planned and said to a shim in one Command. What
 //! the shim then reports comes as events, to whoever owns the link.
 
-use std::ffi::OsString;
+mod program;
+
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
@@ -9,17 +10,17 @@ use std::sync::Arc;
 
 use cellblock_proto::BUILD;
 use cellblock_proto::client::ErrorCode;
-use cellblock_proto::id::{NotebookId, WorkerId};
+use cellblock_proto::id::WorkerId;
 use cellblock_proto::shim::{Checkpoints, Claim, Command, StartFailure, StartSpec, ZygoteSpec};
 use cellblock_proto::store::StoreOrder;
 use sandbox_profiles::{
-    Barrier, CheckpointPolicy, Checkpointing, Host, PATH_IN_SANDBOX, Profile, Serializer, Step, Workspace,
-    plan, spare_plan, unplanned, zygote_plan,
+    Barrier, CheckpointPolicy, Checkpointing, Host, Profile, Step, Workspace, plan, spare_plan, unplanned,
+    zygote_plan,
 };
 use tokio::net::UnixStream;
 
 use crate::anchor::AnchorError;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Key};
 use crate::host;
 use crate::interpreter::{self, Found, InterpreterError};
 use crate::link::{self, LinkReader, LinkWriter};
@@ -32,6 +33,9 @@ use crate::slots::SlotLease;
 use crate::store::{self, StoreError};
 use crate::warm::{self, Spare, Taken};
 use crate::workspace::{self, WorkspaceError};
+
+pub(crate) use program::Program;
+use program::{argv, environment};
 
 /// Events a shim keeps while nobody takes them, in bytes.
 const RETAIN_BYTES: u64 = 8 << 20;
@@ -69,24 +73,13 @@ pub(crate) struct Launched {
     pub(crate) zygote: Option<PathBuf>,
 }
 
-/// Which code of ours a worker runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Program {
-    /// Executions.
-    Main,
-    /// The making of an interpreter's cache, once.
-    Prepare,
-    /// The forking of workers.
-    Zygote,
-}
-
 /// What is to be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     /// Which code.
     pub(crate) program: Program,
     /// For whom.
-    pub(crate) notebook: NotebookId,
+    pub(crate) notebook: Key,
     /// The profile's name as the shim reports it.
     pub(crate) profile_name: String,
     /// What it may do.
@@ -201,7 +194,7 @@ pub(crate) struct Cold {
 /// Whatever keeps it from being started; nothing is left behind.
 pub(crate) async fn notebook_worker(
     daemon: Arc<Daemon>,
-    notebook: NotebookId,
+    notebook: Key,
     profile_name: String,
     cold: Option<Cold>,
     begin: Begin,
@@ -245,14 +238,14 @@ pub(crate) async fn nobodys(daemon: &Daemon, profile_name: String) -> Result<Ord
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;
     let cache = prepare::cache(daemon, &profile, &python).await;
-    let (program, notebook) = (Program::Main, NOBODY.parse().map_err(io::Error::other)?);
+    let (program, notebook) = (Program::Main, Key::own(NOBODY.parse().map_err(io::Error::other)?));
     let workspace = quota::planned(daemon, &notebook);
     Ok(Order { program, notebook, profile_name, profile, python, workspace, cache, restore: false })
 }
 
 /// The same, from an order for a notebook.
 pub(crate) fn of_nobody(daemon: &Daemon, order: &Order) -> Option<Order> {
-    let notebook: NotebookId = NOBODY.parse().ok()?;
+    let notebook = Key::own(NOBODY.parse().ok()?);
     let workspace = quota::planned(daemon, &notebook);
     Some(Order { notebook, workspace, ..order.clone() })
 }
@@ -272,7 +265,8 @@ async fn claim(daemon: &Daemon, spare: Spare, order: &Order) -> Result<Launched,
     let steps = steps(daemon, order, number).map_err(ClaimError::Launch)?;
     let attach = spare_plan(&steps).claim;
     let checkpoints = checkpoints(daemon, order).map_err(ClaimError::Launch)?;
-    let claim = Claim { notebook: order.notebook.clone(), attach, steps, checkpoints };
+    let Key { tenant, notebook } = order.notebook.clone();
+    let claim = Claim { notebook, tenant, attach, steps, checkpoints };
     writer.push(&Command::Claim(Box::new(claim)), 0, &[]);
     if writer.flush_all().await.is_err() {
         return Err(ClaimError::Gone(zygote));
@@ -336,7 +330,7 @@ async fn send(
     Ok((reader, writer))
 }
 
-fn worker_id(notebook: &NotebookId, room: usize) -> Result<WorkerId, LaunchError> {
+fn worker_id(notebook: &Key, room: usize) -> Result<WorkerId, LaunchError> {
     let suffix = removal::random_suffix()?;
     let name: String =
         notebook.as_str().chars().take(NAME_BYTES.min(room.saturating_sub(suffix.len() + 1))).collect();
@@ -351,7 +345,8 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
     Ok(StartSpec {
         build: BUILD.to_owned(),
         worker: worker.clone(),
-        notebook: order.notebook,
+        notebook: order.notebook.notebook,
+        tenant: order.notebook.tenant,
         profile: order.profile_name,
         slot,
         steps,
@@ -417,7 +412,7 @@ pub(crate) fn preview(daemon: &Daemon, profile_name: String) -> Result<Vec<Step>
     let python = profile.interpreter.as_deref().unwrap_or(&daemon.python);
     let python = interpreter::find(python, &daemon.search)?;
     let cache = Some(prepare::place(daemon, &python)).filter(|cache| cache.is_dir());
-    let notebook: NotebookId = PREVIEWED.parse().map_err(io::Error::other)?;
+    let notebook = Key::own(PREVIEWED.parse().map_err(io::Error::other)?);
     let workspace = quota::planned(daemon, &notebook);
     let program = Program::Main;
     let restore = false;
@@ -426,68 +421,6 @@ pub(crate) fn preview(daemon: &Daemon, profile_name: String) -> Result<Vec<Step>
 
 fn text(path: &Path) -> Result<String, LaunchError> {
     path.to_str().map(str::to_owned).ok_or_else(|| LaunchError::NotText { path: path.to_owned() })
-}
-
-/// `-I`: neither the environment nor the workspace decides what is imported. The cache comes first,
-/// because it holds the same modules compiled.
-fn argv(program: Program, python: String) -> Vec<String> {
-    let module = match program {
-        Program::Main => "main",
-        Program::Prepare => "prepare",
-        Program::Zygote => "zygote",
-    };
-    let code = format!(
-        "import os, sys; cache = '/cellblock/cache/lib'; \
-         sys.path[:0] = [cache] * os.path.isdir(cache) + ['/cellblock/python']; \
-         import cellblock_worker.{module} as m; m.main()"
-    );
-    vec![python, "-I".to_owned(), "-c".to_owned(), code]
-}
-
-/// `ours` is our own environment, of which a worker gets what its profile passes on.
-fn environment(order: &Order, ours: impl Fn(&str) -> Option<OsString>) -> Vec<(String, String)> {
-    let bin = order.python.interpreter.program.parent().unwrap_or(Path::new("/usr/bin"));
-    let mut path = PATH_IN_SANDBOX.to_owned();
-    if let Some(bin) = bin.to_str().filter(|bin| !PATH_IN_SANDBOX.split(':').any(|dir| dir == *bin)) {
-        path = format!("{bin}:{path}");
-    }
-    let fixed = [
-        ("PATH", path.as_str()),
-        ("HOME", "/workspace"),
-        ("LANG", "C.UTF-8"),
-        ("TMPDIR", "/tmp"),
-        ("USER", "notebook"),
-        ("XDG_CACHE_HOME", "/tmp/.cache"),
-        ("MPLCONFIGDIR", "/tmp/.cellblock/matplotlib"),
-        ("IPYTHONDIR", "/tmp/.cellblock/ipython"),
-        ("MPLBACKEND", "module://matplotlib_inline.backend_inline"),
-        ("CELLBLOCK_NATIVE", "/cellblock/libcellblock_native.so"),
-        ("CELLBLOCK_CACHE", "/cellblock/cache"),
-        ("CELLBLOCK_PROFILE", order.profile_name.as_str()),
-    ];
-    let preload: Vec<String> = order.profile.preload.iter().map(ToString::to_string).collect();
-    let preload = Some(("CELLBLOCK_PRELOAD".to_owned(), preload.join(",")));
-    let preload = preload.filter(|_| order.program == Program::Zygote);
-    let serializer = order.profile.checkpoints.serializer;
-    let serializer = Some(("CELLBLOCK_SERIALIZER".to_owned(), serializer.key().to_owned()))
-        .filter(|_| serializer != Serializer::Cellblock);
-    let own = fixed
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into_iter()
-        .chain(preload)
-        .chain(serializer);
-    let venv = order.python.environment.as_ref().and_then(|root| root.to_str());
-    let venv = venv.map(|root| ("VIRTUAL_ENV".to_owned(), root.to_owned()));
-    let mut environment: Vec<(String, String)> = own.chain(venv).collect();
-    // The profile has the last word, and in it what it sets itself. What is no text is not passed on.
-    let passed = order.profile.pass_environment.iter();
-    let passed = passed.filter_map(|name| Some((name.clone(), ours(name)?.into_string().ok()?)));
-    let set = order.profile.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
-    for (name, value) in passed.chain(set) {
-        environment.retain(|(known, _)| *known != name);
-        environment.push((name, value));
-    }
-    environment
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use sandbox_profiles::Interpreter;
 
 use super::*;
+use std::ffi::OsString;
 
 fn order(profile: &str) -> Order {
     Order {
         program: Program::Main,
-        notebook: "a".parse().unwrap(),
+        notebook: Key::own("a".parse().unwrap()),
         profile_name: "mine".to_owned(),
         profile: Profile::parse("mine", &format!("version = 1\n{profile}\n"), &|_| Ok(None)).unwrap(),
         python: Found {

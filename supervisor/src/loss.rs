@@ -118,6 +118,7 @@ pub(crate) fn unmeasured(end: End, variables: Variables) -> Outcome {
         expressions: Vec::new(),
         usage: Default::default(),
         checkpoint: None,
+        worker_ms: None,
     }
 }
 

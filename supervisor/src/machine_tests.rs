@@ -303,6 +303,7 @@ fn living(names: &[&str]) -> cellblock_proto::shim::ShimState {
     cellblock_proto::shim::ShimState {
         worker: "a-2".parse().unwrap(),
         notebook: "a".parse().unwrap(),
+        tenant: cellblock_proto::id::TenantId::operator(),
         profile: "default".to_owned(),
         slot: 3,
         ready: Some((7, "CPython".to_owned(), sandbox_profiles::SandboxReport::default())),

@@ -6,37 +6,36 @@
 //! read from; it is still written to, so an interrupt always goes through.
 
 mod events;
+mod parts;
 mod requests;
 mod travel;
 mod waits;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cellblock_proto::client::{ErrorCode, NotebookInfo, Reply, WorkerState};
-use cellblock_proto::execution::ExecuteOptions;
-use cellblock_proto::id::{ExecutionId, NotebookId, WorkerId};
+use cellblock_proto::client::{ErrorCode, Reply, WorkerState};
+use cellblock_proto::id::WorkerId;
 use cellblock_proto::query::Query;
-use cellblock_proto::shim::{Command, ShimState};
+use cellblock_proto::shim::Command;
 use sandbox_profiles::SandboxReport;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Key};
 use crate::decision::Input;
 use crate::launch::{Begin, LaunchError, Launched, RETAIN_GRACE_MS};
 use crate::launches::{self, Launch, Place};
-use crate::link::{Arrival, LinkError, LinkReader, LinkWriter};
+use crate::link::LinkError;
 use crate::log::chain;
 use crate::machine::Machine;
 use crate::outbox::{Payload, Responder};
 use crate::records::{Pressure, Records};
-use crate::slots::SlotLease;
-use crate::taken::Taken;
 use crate::workspace;
+use parts::{Asked, Closing, Live, Retired, Woken};
+pub(crate) use parts::{LiveWorker, Message, Survivor, WorkerReply};
 use waits::{fill, flush, joined, until};
 
 /// Messages that may wait; a connection that sends more waits with them.
@@ -61,98 +60,11 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a worker that comes from a zygote may take; it takes milliseconds, and Python can be executed.
 const WARM_PATIENCE: Duration = Duration::from_secs(15);
 
-/// What others ask of a notebook.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// Run this, or read it if it is known.
-    Execute { execution: ExecutionId, options: ExecuteOptions, code: Payload, responder: Responder },
-    /// Read it.
-    Attach { execution: ExecutionId, from_seq: u64, responder: Responder },
-    /// Interrupt what runs.
-    Interrupt { responder: Responder },
-    /// Cancel it.
-    Cancel { execution: ExecutionId, responder: Responder },
-    /// Answer its question.
-    Input { execution: ExecutionId, value: String, responder: Responder },
-    /// Answer mine.
-    Query { query: Query, code: Payload, responder: Responder },
-    /// End the worker.
-    Restart { responder: Responder },
-    /// Save the variables.
-    Save { responder: Responder },
-    /// End the worker, and start one at this checkpoint.
-    Restore { checkpoint: u64, responder: Responder },
-    /// End the worker, and remove all checkpoints.
-    Clear { responder: Responder },
-    /// End the worker and the task, and remove the files if asked to.
-    Close { delete: bool, responder: Responder },
-    /// The worker, which is started when there is none.
-    Worker { reply: WorkerReply },
-    /// The line for lists.
-    Info { reply: oneshot::Sender<NotebookInfo> },
-    /// Everything.
-    Status { responder: Responder },
-}
-
-/// Whoever wants to know the worker.
-pub(crate) type WorkerReply = oneshot::Sender<Result<LiveWorker, (ErrorCode, String)>>;
-
-/// A worker, as the host knows it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LiveWorker {
-    /// Its process id.
-    pub(crate) pid: u32,
-    /// Its own user id; `None` when it has the daemon's.
-    pub(crate) uid: Option<u32>,
-}
-
-/// A shim that is listened to.
-#[derive(Debug)]
-struct Live {
-    worker: WorkerId,
-    reader: LinkReader,
-    writer: LinkWriter,
-    taken: Taken,
-    slot: Option<SlotLease>,
-    /// See [`Launched`].
-    zygote: Option<PathBuf>,
-    /// When it has to be up, if it came from there.
-    warm_by: Option<Instant>,
-}
-
-/// A shim whose worker has ended, kept until its last events are read.
-#[derive(Debug)]
-struct Retired {
-    worker: WorkerId,
-    writer: LinkWriter,
-    taken: Taken,
-    until: Instant,
-}
-
-/// What a request id of ours to the shim stands for.
-#[derive(Debug)]
-enum Asked {
-    Question(Responder),
-    Execute(ExecutionId),
-    Input(ExecutionId),
-}
-
-/// A shim that outlived the daemon before us, with all it had kept.
-#[derive(Debug)]
-pub(crate) struct Survivor {
-    /// Its socket.
-    pub(crate) launched: Launched,
-    /// Its events.
-    pub(crate) arrivals: Vec<Arrival>,
-    /// How it says things stand.
-    pub(crate) state: ShimState,
-}
-
 /// One notebook.
 #[derive(Debug)]
 pub(crate) struct Notebook {
     daemon: Arc<Daemon>,
-    id: NotebookId,
+    id: Key,
     profile: String,
     inbox: mpsc::Receiver<Message>,
     machine: Machine,
@@ -190,32 +102,9 @@ pub(crate) struct Notebook {
     clears: Vec<Responder>,
 }
 
-#[derive(Debug)]
-struct Closing {
-    delete: bool,
-    responder: Responder,
-    until: Instant,
-}
-
-/// What ended a wait.
-enum Woken {
-    Message(Option<Message>),
-    Launch(Option<Launch>),
-    Launched(Box<Result<Launched, LaunchError>>),
-    Read(Result<(), LinkError>),
-    Written,
-    Readers,
-    Time,
-}
-
 impl Notebook {
     /// A notebook without a worker.
-    pub(crate) fn new(
-        daemon: Arc<Daemon>,
-        id: NotebookId,
-        profile: String,
-        inbox: mpsc::Receiver<Message>,
-    ) -> Self {
+    pub(crate) fn new(daemon: Arc<Daemon>, id: Key, profile: String, inbox: mpsc::Receiver<Message>) -> Self {
         let wake = Arc::new(Notify::new());
         let turn = daemon.runners.turn(&profile, Arc::clone(&wake));
         Notebook {
@@ -482,17 +371,5 @@ impl Notebook {
             Ok(()) => responder.done(),
             Err(error) => responder.refuse(ErrorCode::Storage, chain(&error)),
         }
-    }
-}
-
-impl Live {
-    fn new(launched: Launched) -> Self {
-        let Launched { worker, reader, writer, slot, zygote } = launched;
-        let warm_by = zygote.as_ref().map(|_| Instant::now() + WARM_PATIENCE);
-        Live { worker, reader, writer, taken: Taken::default(), slot, zygote, warm_by }
-    }
-
-    fn say(&mut self) {
-        self.writer.push(&Command::Taken { seq: self.taken.say() }, 0, &[]);
     }
 }

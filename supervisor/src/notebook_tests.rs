@@ -74,6 +74,7 @@ impl Peer {
             max_version: 9,
             codec: Codec::Bincode,
             client: String::new(),
+            tenant: None,
         };
         peer.send(&Request::Hello(hello), b"").await;
         assert!(matches!(peer.reply().await.1, Reply::Hello { version: 1, .. }));
@@ -264,6 +265,7 @@ fn outcome(end: End) -> Outcome {
         expressions: Vec::new(),
         usage: Default::default(),
         checkpoint: None,
+        worker_ms: None,
     }
 }
 
@@ -403,7 +405,7 @@ async fn failed_start_is_told_to_all_who_wait() {
     for request in requests {
         let (answered, reply, _) = peer.reply().await;
         assert_eq!(answered, request);
-        let Reply::Error { code: ErrorCode::Sandbox, message } = reply else { panic!("{reply:?}") };
+        let Reply::Error { code: ErrorCode::Sandbox, message, .. } = reply else { panic!("{reply:?}") };
         for part in ["mount /proc", "EPERM", "unmask /proc"] {
             assert!(message.contains(part), "{message}");
         }
@@ -450,6 +452,8 @@ async fn deleted_notebook_takes_its_files_along_and_is_unknown() {
     assert_eq!(peer.reply().await.1, Reply::Done);
     assert!(!folder.exists());
     peer.execute("e").await;
-    let Reply::Error { code: ErrorCode::UnknownNotebook, message } = peer.reply().await.1 else { panic!() };
+    let Reply::Error { code: ErrorCode::UnknownNotebook, message, .. } = peer.reply().await.1 else {
+        panic!()
+    };
     assert!(message.contains("open_notebook"), "{message}");
 }

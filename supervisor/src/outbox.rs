@@ -279,13 +279,13 @@ impl Client {
             let code = ErrorCode::TooLarge;
             let message = "the answer does not fit into a frame: ask for less".to_owned();
             // Gone or not, there is nothing more to do about it.
-            let _ = self.send(request, &Reply::Error { code, message }, None, FLAG_LAST, None);
+            let _ = self.send(request, &Reply::Error { code, message, hint: None }, None, FLAG_LAST, None);
         }
     }
 
     /// Refuses a request.
     pub(crate) fn refuse(&self, request: u32, code: ErrorCode, message: impl Into<String>) {
-        self.answer(request, &Reply::Error { code, message: message.into() }, None);
+        self.answer(request, &Reply::Error { code, message: message.into(), hint: None }, None);
     }
 
     /// Puts a frame in if there is room; `wake` is woken when it is written, or when there is room.
@@ -383,7 +383,7 @@ impl Responder {
 
     /// Refuses.
     pub(crate) fn refuse(self, code: ErrorCode, message: impl Into<String>) {
-        self.answer(&Reply::Error { code, message: message.into() }, None);
+        self.answer(&Reply::Error { code, message: message.into(), hint: None }, None);
     }
 
     /// Hands the duty over: to a stream of frames that ends with one that has `FLAG_LAST`.

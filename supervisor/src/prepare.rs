@@ -16,7 +16,7 @@ use cellblock_proto::shim::EventBody;
 use sandbox_profiles::{Profile, Workspace};
 use tokio::sync::OnceCell;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Key};
 use crate::interpreter::Found;
 use crate::launch::{self, Beginning, Launched, Order, Program};
 use crate::log::chain;
@@ -109,7 +109,7 @@ async fn fill(daemon: &Daemon, profile: &Profile, python: &Found, making: &Path)
     workspace::give(making, daemon.anchor.first_uid()).map_err(|error| chain(&error))?;
     let order = Order {
         program: Program::Prepare,
-        notebook: "prepare".parse().map_err(|error| format!("{error}"))?,
+        notebook: Key::own("prepare".parse().map_err(|error| format!("{error}"))?),
         profile_name: PROFILE_NAME.to_owned(),
         profile: Profile {
             environment: Default::default(),

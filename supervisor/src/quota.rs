@@ -10,11 +10,10 @@ mod image;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cellblock_proto::id::NotebookId;
 use rustix::fs::{Mode, OFlags};
 use sandbox_profiles::{Quota, Workspace};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Key};
 use crate::host;
 use crate::log::chain;
 use crate::process;
@@ -137,7 +136,7 @@ fn choose<'a>(found: Found, means: &'a Means) -> Choice<'a> {
 /// What the disk or mkfs says; an image where nobody can mount one.
 pub(crate) async fn prepare(
     daemon: &Daemon,
-    notebook: &NotebookId,
+    notebook: &Key,
     bytes: u64,
 ) -> Result<Workspace, WorkspaceError> {
     let owner = daemon.anchor.first_uid();
@@ -185,7 +184,7 @@ pub(crate) async fn make_ready(daemon: &Daemon, bytes: u64, count: usize) -> Res
 ///
 /// # Errors
 /// What the disk says.
-pub(crate) async fn needs_worker(daemon: &Daemon, notebook: &NotebookId) -> Result<bool, WorkspaceError> {
+pub(crate) async fn needs_worker(daemon: &Daemon, notebook: &Key) -> Result<bool, WorkspaceError> {
     if daemon.anchor.first_uid().is_none() {
         return Ok(false);
     }
@@ -201,7 +200,7 @@ pub(crate) async fn needs_worker(daemon: &Daemon, notebook: &NotebookId) -> Resu
 }
 
 /// What [`prepare`] would come to for a notebook of which nothing is there yet. Nothing is made.
-pub(crate) fn planned(daemon: &Daemon, notebook: &NotebookId) -> Workspace {
+pub(crate) fn planned(daemon: &Daemon, notebook: &Key) -> Workspace {
     // Which inode its folder will have is not known; any stands for it.
     let new = Found::Folder { empty: true, in_project: false, inode: 1 };
     let quota = match choose(new, &daemon.means) {

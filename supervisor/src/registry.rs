@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use cellblock_proto::client::{ErrorCode, NotebookInfo};
-use cellblock_proto::id::NotebookId;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, info_span};
 
-use crate::daemon::{Daemon, Entry};
+use crate::daemon::{Daemon, Entry, Key};
 use crate::log::chain;
 use crate::notebook::{INBOX, Message, Notebook, Survivor};
 use crate::{profiles, workspace};
+use cellblock_proto::id::TenantId;
 
 /// Why a notebook cannot be opened, as the client is told.
 pub(crate) type Refusal = (ErrorCode, String);
@@ -21,7 +21,7 @@ pub(crate) type Refusal = (ErrorCode, String);
 /// A bad profile, another profile than it is open with, no place for its files.
 pub(crate) async fn open(
     daemon: &Arc<Daemon>,
-    notebook: NotebookId,
+    notebook: Key,
     profile: Option<String>,
 ) -> Result<NotebookInfo, Refusal> {
     let entry = match daemon.notebooks.get(&notebook) {
@@ -41,7 +41,7 @@ pub(crate) async fn open(
     })
 }
 
-async fn create(daemon: &Arc<Daemon>, notebook: NotebookId, profile: &str) -> Result<Entry, Refusal> {
+async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: &str) -> Result<Entry, Refusal> {
     let profile = profile.to_owned();
     let (folder, state, owner) = (daemon.profiles.clone(), daemon.state.clone(), daemon.anchor.first_uid());
     let (name, id) = (profile.clone(), notebook.clone());
@@ -53,17 +53,17 @@ async fn create(daemon: &Arc<Daemon>, notebook: NotebookId, profile: &str) -> Re
     let mut notebooks = daemon.notebooks.lock();
     // Somebody else may have opened it meanwhile.
     let entry = notebooks.entry(notebook.clone()).or_insert_with(|| {
-        tracing::info!(%notebook, profile, "notebook opened");
+        tracing::info!(tenant = %notebook.tenant, %notebook, profile, "notebook opened");
         let (sender, inbox) = mpsc::channel(INBOX);
         let task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);
-        tokio::spawn(task.run().instrument(info_span!("notebook", %notebook)));
+        tokio::spawn(task.run().instrument(info_span!("notebook", tenant = %notebook.tenant, %notebook)));
         Entry { profile, inbox: sender }
     });
     Ok(entry.clone())
 }
 
 /// Makes a notebook of what outlived the daemon before us.
-pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: NotebookId, survivors: Vec<Survivor>) {
+pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: Key, survivors: Vec<Survivor>) {
     let Some(last) = survivors.last() else { return };
     let profile = last.state.profile.clone();
     // One that cannot be read is told of when it is needed: at the next start of a worker.
@@ -71,16 +71,20 @@ pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: NotebookId, survivors: Vec<S
         daemon.runners.set_most(&profile, loaded.max_running);
     }
     let (sender, inbox) = mpsc::channel(INBOX);
-    let span = info_span!("notebook", %notebook);
+    let span = info_span!("notebook", tenant = %notebook.tenant, %notebook);
     let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);
     span.in_scope(|| task.adopt(survivors));
     tokio::spawn(task.run().instrument(span));
     daemon.notebooks.lock().insert(notebook, Entry { profile, inbox: sender });
 }
 
-/// All open notebooks, sorted by name.
-pub(crate) async fn list(daemon: &Daemon) -> Vec<NotebookInfo> {
-    let entries: Vec<Entry> = daemon.notebooks.lock().values().cloned().collect();
+/// All open notebooks of a tenant, or of all, sorted by name.
+pub(crate) async fn list(daemon: &Daemon, tenant: Option<&TenantId>) -> Vec<NotebookInfo> {
+    let is_meant = |key: &Key| tenant.is_none_or(|tenant| key.tenant == *tenant);
+    let entries: Vec<Entry> = {
+        let notebooks = daemon.notebooks.lock();
+        notebooks.iter().filter(|(key, _)| is_meant(key)).map(|(_, entry)| entry.clone()).collect()
+    };
     let mut notebooks = Vec::with_capacity(entries.len());
     for entry in &entries {
         // One that is being closed does not answer, and is not listed.

@@ -118,7 +118,8 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     let means = Means::find(&shim, &state).await;
     let cache = absolute(args.cache_dir.clone().unwrap_or_else(|| state.join("python")))?;
     workspace::make_private_dir(&cache)?;
-    let swept = [workspace::notebooks(&state), Ready::of(&state).folder(), cache.clone()];
+    let mut swept = workspace::all_notebooks(&state);
+    swept.extend([Ready::of(&state).folder(), cache.clone()]);
     // Nobody waits for it, however much it is.
     std::thread::spawn(move || swept.iter().for_each(|folder| removal::sweep(folder)));
     let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args.first_uid, &args.cgroup).await?;

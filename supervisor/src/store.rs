@@ -7,12 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::codec::Codec;
-use cellblock_proto::id::NotebookId;
 use cellblock_proto::store::{StoreOrder, StoreReply};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::anchor::send_with;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Key};
 use crate::log::chain;
 use crate::process::{self, ProcessError};
 use crate::workspace::{self, WorkspaceError};
@@ -21,7 +20,7 @@ use crate::workspace::{self, WorkspaceError};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error("there is no notebook {:?}", notebook.as_str())]
-    Unknown { notebook: NotebookId },
+    Unknown { notebook: Key },
     #[error(transparent)]
     Folder(#[from] WorkspaceError),
     #[error("failed to open the folder of checkpoints")]
@@ -54,7 +53,7 @@ impl StoreError {
 /// There is no such notebook, no process, or it could not do it.
 pub(crate) async fn run(
     daemon: &Daemon,
-    notebook: &NotebookId,
+    notebook: &Key,
     order: &StoreOrder,
     other: Option<OwnedFd>,
 ) -> Result<StoreReply, StoreError> {

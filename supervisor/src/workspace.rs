@@ -8,10 +8,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 
-use cellblock_proto::id::NotebookId;
+use cellblock_proto::id::TenantId;
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Key};
 use crate::notebook::LiveWorker;
 use crate::process::ProcessError;
 use crate::removal;
@@ -53,13 +53,29 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), WorkspaceError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the folder", path))
 }
 
-/// Where all notebooks' folders are.
-pub(crate) fn notebooks(state: &Path) -> PathBuf {
-    state.join("notebooks")
+/// Where a tenant's notebooks' folders are: those of the daemon itself at the top, those of others apart.
+pub(crate) fn notebooks(state: &Path, tenant: &TenantId) -> PathBuf {
+    if *tenant == TenantId::operator() {
+        return state.join("notebooks");
+    }
+    tenants(state).join(tenant.as_str()).join("notebooks")
+}
+
+/// Where others' folders are.
+fn tenants(state: &Path) -> PathBuf {
+    state.join("tenants")
+}
+
+/// The folders of all tenants' notebooks that there are.
+pub(crate) fn all_notebooks(state: &Path) -> Vec<PathBuf> {
+    let mut all = vec![notebooks(state, &TenantId::operator())];
+    let others = fs::read_dir(tenants(state)).into_iter().flatten().flatten();
+    all.extend(others.map(|entry| entry.path().join("notebooks")));
+    all
 }
 
 /// Where a notebook's workspace is, or will be.
-pub(crate) fn place(state: &Path, notebook: &NotebookId) -> PathBuf {
+pub(crate) fn place(state: &Path, notebook: &Key) -> PathBuf {
     folder(state, notebook).join("workspace")
 }
 
@@ -68,11 +84,7 @@ pub(crate) fn place(state: &Path, notebook: &NotebookId) -> PathBuf {
 ///
 /// # Errors
 /// As [`make_private_dir`]; and a link or file where a folder of ours belongs.
-pub(crate) fn open(
-    state: &Path,
-    notebook: &NotebookId,
-    owner: Option<u32>,
-) -> Result<PathBuf, WorkspaceError> {
+pub(crate) fn open(state: &Path, notebook: &Key, owner: Option<u32>) -> Result<PathBuf, WorkspaceError> {
     let folder = folder(state, notebook);
     let workspace = place(state, notebook);
     if has_image(&image(state, notebook))? {
@@ -87,7 +99,7 @@ pub(crate) fn open(
 }
 
 /// Where a notebook's image is, when it has one.
-pub(crate) fn image(state: &Path, notebook: &NotebookId) -> PathBuf {
+pub(crate) fn image(state: &Path, notebook: &Key) -> PathBuf {
     folder(state, notebook).join("workspace.img")
 }
 
@@ -111,7 +123,7 @@ pub(crate) fn has_image(path: &Path) -> Result<bool, WorkspaceError> {
 /// As [`make_private_dir`].
 pub(crate) fn checkpoints(
     state: &Path,
-    notebook: &NotebookId,
+    notebook: &Key,
     owner: Option<u32>,
 ) -> Result<PathBuf, WorkspaceError> {
     let path = folder(state, notebook).join("checkpoints");
@@ -124,7 +136,7 @@ pub(crate) fn checkpoints(
 ///
 /// # Errors
 /// What the disk says, with the path.
-pub(crate) fn reserve(state: &Path, notebook: &NotebookId) -> Result<bool, WorkspaceError> {
+pub(crate) fn reserve(state: &Path, notebook: &Key) -> Result<bool, WorkspaceError> {
     let path = folder(state, notebook);
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => Ok(true),
@@ -134,7 +146,7 @@ pub(crate) fn reserve(state: &Path, notebook: &NotebookId) -> Result<bool, Works
 }
 
 /// Where a file that is to be imported is put together.
-pub(crate) fn staged_import(state: &Path, notebook: &NotebookId) -> PathBuf {
+pub(crate) fn staged_import(state: &Path, notebook: &Key) -> PathBuf {
     folder(state, notebook).join("import")
 }
 
@@ -142,7 +154,7 @@ pub(crate) fn staged_import(state: &Path, notebook: &NotebookId) -> PathBuf {
 ///
 /// # Errors
 /// What the disk says, with the path.
-pub(crate) fn remove_checkpoints(state: &Path, notebook: &NotebookId) -> Result<(), WorkspaceError> {
+pub(crate) fn remove_checkpoints(state: &Path, notebook: &Key) -> Result<(), WorkspaceError> {
     let path = folder(state, notebook).join("checkpoints");
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok(());
@@ -179,7 +191,7 @@ pub(crate) struct FilesRoot {
 /// What the disk says, with the path; a link or file where a folder of ours belongs.
 pub(crate) fn root(
     daemon: &Daemon,
-    notebook: &NotebookId,
+    notebook: &Key,
     worker: Option<LiveWorker>,
 ) -> Result<FilesRoot, WorkspaceError> {
     let image = image(&daemon.state, notebook);
@@ -204,7 +216,7 @@ pub(crate) fn root(
 ///
 /// # Errors
 /// What the disk says, with the path.
-pub(crate) fn remove(state: &Path, notebook: &NotebookId) -> Result<(), WorkspaceError> {
+pub(crate) fn remove(state: &Path, notebook: &Key) -> Result<(), WorkspaceError> {
     let folder = folder(state, notebook);
     if fs::symlink_metadata(&folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok(());
@@ -214,7 +226,7 @@ pub(crate) fn remove(state: &Path, notebook: &NotebookId) -> Result<(), Workspac
 }
 
 /// Whether a notebook of that name has files.
-pub(crate) fn exists(state: &Path, notebook: &NotebookId) -> bool {
+pub(crate) fn exists(state: &Path, notebook: &Key) -> bool {
     fs::symlink_metadata(folder(state, notebook)).is_ok()
 }
 
@@ -241,8 +253,9 @@ fn root_of_worker(pid: u32, uid: u32) -> io::Result<OwnedFd> {
     Ok(openat(&process, "root/workspace", folder | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
-fn folder(state: &Path, notebook: &NotebookId) -> PathBuf {
-    notebooks(state).join(notebook.as_str())
+/// What is kept of a notebook.
+pub(crate) fn folder(state: &Path, notebook: &Key) -> PathBuf {
+    notebooks(state, &notebook.tenant).join(notebook.as_str())
 }
 
 fn must_be_folder(path: &Path) -> Result<(), WorkspaceError> {
@@ -255,8 +268,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    fn id() -> NotebookId {
-        "mine".parse().unwrap()
+    fn id() -> Key {
+        Key::own("mine".parse().unwrap())
     }
 
     #[test]

@@ -57,6 +57,7 @@ impl Client {
             max_version: PROTOCOL_MAX,
             codec: Codec::Json,
             client: "tests".to_owned(),
+            tenant: None,
         };
         let reply = client.ask(&Request::Hello(hello)).expect("hello is answered");
         assert!(matches!(reply, Reply::Hello { codec: Codec::Json, .. }), "{reply:?}");
@@ -220,7 +221,7 @@ impl Client {
         let id = self.send(request, payload);
         let answer = self.next(id);
         match answer.reply {
-            Reply::Error { code, message } => Err(Refused { code, message }),
+            Reply::Error { code, message, .. } => Err(Refused { code, message }),
             _ => {
                 assert!(answer.last, "a second answer would follow {:?}", answer.reply);
                 Ok(answer)

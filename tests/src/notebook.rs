@@ -126,7 +126,7 @@ impl Notebook {
     pub fn refused(&mut self, code: &str) -> Refused {
         let sent = self.start(code);
         match self.client.next(sent.request) {
-            Answer { reply: Reply::Error { code, message }, last: true, .. } => Refused { code, message },
+            Answer { reply: Reply::Error { code, message, .. }, last: true, .. } => Refused { code, message },
             other => panic!("not refused: {other:?}"),
         }
     }

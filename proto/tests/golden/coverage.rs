@@ -28,10 +28,10 @@ macro_rules! variants {
 variants!(request, REQUESTS, Request: Hello OpenNotebook Execute Attach Interrupt Cancel Input Query Restart Close
     Delete Notebooks Status Doctor Comm Shutdown Profiles Warm Plan ListFiles ReadFile WriteFile RemoveFile
     Checkpoint Checkpoints CheckpointContent Restore Fork ExportCheckpoint ImportCheckpoint VerifyCheckpoints
-    CollectCheckpoints Clear Events);
+    CollectCheckpoints Clear Events Pin Evict Drain Metrics Overview Tenants);
 variants!(reply, REPLIES, Reply: Hello Error Notebook Accepted Output Outcome Answer Notebooks Status Doctor Done
     Profiles Warm Plan Files File Checkpoint Checkpoints CheckpointContent Restored Part Imported Verified Collected
-    Listening Event);
+    Listening Event Drained Metrics Overview Tenants);
 variants!(output, OUTPUTS, Output: Stream Display Result Error ClearOutput InputRequest Truncated Notice);
 variants!(end, ENDS, End: Ok Error TimedOut Interrupted LimitHit WorkerDied Cancelled);
 variants!(death, DEATHS, Death: Exited Signalled Ended ShimLost Protocol);

@@ -45,6 +45,7 @@ pub(super) fn replies() -> Vec<Sample> {
     let last = |name, reply| make(name, reply).flag(FLAG_LAST);
     let happened = NotebookEvent::Checkpoint {
         notebook: id("analysis"),
+        tenant: id("operator"),
         execution: id("e-1"),
         checkpoint: Checkpoint::Saved { id: 42, written_bytes: 4_096, pause_us: 2_100 },
     };

@@ -7,24 +7,31 @@ use cellblock_proto::client::{
 use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::{
     Bundle, Cause, Checkpoint, Checkpointing, Death, Echo, End, ErrorFrame, ErrorReport, ExecuteOptions,
-    ExpressionResult, ExpressionValue, Limit, NameChanges, NameInfo, NotRestored, NoticeTopic, Outcome,
-    Output, OutputFrame, Part, Span, StreamName, Task, Usage, ValueFormat, Variables,
+    ExpressionResult, ExpressionValue, Limit, NameChanges, NameInfo, NotRestored, NoticeTopic, OnDisconnect,
+    Outcome, Output, OutputFrame, Part, Span, StreamName, Task, Usage, ValueFormat, Variables,
 };
 use cellblock_proto::frame::FLAG_LAST;
 use cellblock_proto::query::{Answer, Completeness, Match, Query, VariableInfo};
 use sandbox_profiles::{Barrier, BarrierReport, BarrierState, SandboxReport, Start};
 
-use super::{Message, Sample, id};
+use super::{Message, Sample, id, operations};
 
 pub(super) fn requests() -> Vec<Sample> {
     let make = |name, request| Sample::new(name, Message::Request(request), 7);
     let query = |name, query| {
         make(name, Request::Query { notebook: id("analysis"), query }).payload("df.mea".as_bytes())
     };
-    let hello =
-        Hello { min_version: 1, max_version: 1, codec: Codec::Json, client: "cellblock-python 0.1.0".into() };
+    let hello = Hello {
+        min_version: 1,
+        max_version: 1,
+        codec: Codec::Json,
+        client: "cellblock-python 0.1.0".into(),
+        tenant: None,
+    };
+    let acting = Hello { tenant: Some(id("web")), ..hello.clone() };
     vec![
         make("hello", Request::Hello(hello)),
+        make("hello_as_tenant", Request::Hello(acting)),
         make("open_notebook", Request::OpenNotebook { notebook: id("analysis"), profile: None }),
         make(
             "open_notebook_profile",
@@ -116,9 +123,9 @@ pub(super) fn replies() -> Vec<Sample> {
         last("files", Reply::Files { files: files(), truncated: true }),
         last("file", Reply::File { bytes: 9 }).payload(b"a,b\n1,2\n"),
     ];
-    all.extend(error_codes().map(|(name, code)| last(name, refusal(code))));
+    all.extend(operations::error_codes().map(|(name, code)| last(name, operations::refusal(code))));
     // The connection itself is refused: no request is answered.
-    all.push(Sample { request: 0, ..last("error_connection", refusal(ErrorCode::TooLarge)) });
+    all.push(Sample { request: 0, ..last("error_connection", operations::refusal(ErrorCode::TooLarge)) });
     all.extend(outputs().into_iter().enumerate().map(|(seq, (name, output, payload))| {
         let frame = OutputFrame { execution: id("e-1"), seq: seq as u64, output };
         Sample::new(name, Message::Reply(Reply::Output(frame)), 7).payload(&payload)
@@ -175,6 +182,7 @@ pub(super) fn every_option() -> ExecuteOptions {
         task: Task::Get { name: "df".into(), format: ValueFormat::Arrow },
         checkpoint: Some(Checkpointing::Wait),
         transactional: true,
+        on_disconnect: OnDisconnect::Interrupt,
     }
 }
 
@@ -303,6 +311,7 @@ pub(super) fn outcome(end: End) -> Outcome {
         expressions: Vec::new(),
         usage: Usage { cpu_us: 1_204_000, memory_peak_bytes: 48 << 20, written_bytes: 4096 },
         checkpoint: Some(checkpoint),
+        worker_ms: Some(14),
     }
 }
 
@@ -387,7 +396,19 @@ fn states() -> [WorkerState; 6] {
 }
 
 fn notebook(state: WorkerState) -> NotebookInfo {
-    NotebookInfo { notebook: id("analysis"), profile: "default".into(), state, queued: 1, executions: 12 }
+    NotebookInfo {
+        notebook: id("analysis"),
+        profile: "default".into(),
+        state,
+        queued: 1,
+        executions: 12,
+        tenant: Some(id("operator")),
+        pinned: false,
+        evicted: state == WorkerState::None,
+        idle_ms: (state == WorkerState::Idle).then_some(1_500),
+        memory_bytes: Some(48 << 20),
+        saved_whole: true,
+    }
 }
 
 fn status() -> NotebookStatus {
@@ -456,30 +477,5 @@ fn doctor() -> Vec<DoctorLine> {
     vec![
         line("user namespaces", BarrierState::Enforced, None),
         line("subordinate ids", BarrierState::Missing, Some("apt-get install uidmap")),
-    ]
-}
-
-fn refusal(code: ErrorCode) -> Reply {
-    Reply::Error { code, message: "which thing, and the cure".into() }
-}
-
-fn error_codes() -> [(&'static str, ErrorCode); 16] {
-    [
-        ("error_bad_request", ErrorCode::BadRequest),
-        ("error_version", ErrorCode::Version),
-        ("error_too_large", ErrorCode::TooLarge),
-        ("error_unknown_notebook", ErrorCode::UnknownNotebook),
-        ("error_unknown_execution", ErrorCode::UnknownExecution),
-        ("error_bad_profile", ErrorCode::BadProfile),
-        ("error_interpreter", ErrorCode::Interpreter),
-        ("error_sandbox", ErrorCode::Sandbox),
-        ("error_forbidden", ErrorCode::Forbidden),
-        ("error_unsupported", ErrorCode::Unsupported),
-        ("error_busy", ErrorCode::Busy),
-        ("error_storage", ErrorCode::Storage),
-        ("error_shutting_down", ErrorCode::ShuttingDown),
-        ("error_internal", ErrorCode::Internal),
-        ("error_file", ErrorCode::File),
-        ("error_checkpoint", ErrorCode::Checkpoint),
     ]
 }

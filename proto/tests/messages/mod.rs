@@ -4,6 +4,7 @@
 mod checkpoints;
 mod client;
 mod malformed;
+mod operations;
 mod shim;
 mod worker;
 
@@ -110,8 +111,9 @@ impl Sample {
 /// All of them, hop by hop.
 pub(crate) fn samples() -> Vec<Sample> {
     let client = [client::requests(), client::replies(), checkpoints::requests(), checkpoints::replies()];
+    let operators = [operations::requests(), operations::replies()];
     let rest = [shim::commands(), shim::events(), worker::samples()];
-    client.into_iter().chain(rest).flatten().collect()
+    client.into_iter().chain(operators).chain(rest).flatten().collect()
 }
 
 /// The golden file of whole frames: a JSON array, an element per line so that a diff shows what changed.

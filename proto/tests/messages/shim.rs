@@ -126,6 +126,7 @@ fn start() -> StartSpec {
         build: "0.1.0+1".into(),
         worker: id("w-1"),
         notebook: id("analysis"),
+        tenant: id("operator"),
         profile: "default".into(),
         slot: 3,
         steps: steps(),
@@ -150,7 +151,13 @@ fn start() -> StartSpec {
 }
 
 fn claim() -> Claim {
-    Claim { notebook: id("analysis"), attach: steps(), steps: steps(), checkpoints: start().checkpoints }
+    Claim {
+        notebook: id("analysis"),
+        tenant: id("operator"),
+        attach: steps(),
+        steps: steps(),
+        checkpoints: start().checkpoints,
+    }
 }
 
 fn zygote() -> ZygoteSpec {
@@ -183,6 +190,7 @@ fn state() -> ShimState {
     ShimState {
         worker: id("w-1"),
         notebook: id("analysis"),
+        tenant: id("operator"),
         profile: "default".into(),
         slot: 3,
         ready: Some((4711, "CPython 3.11.7, IPython 9.18.1".into(), report())),

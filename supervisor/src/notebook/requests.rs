@@ -162,11 +162,17 @@ impl Notebook {
     /// The line for lists.
     fn info(&self) -> NotebookInfo {
         NotebookInfo {
-            notebook: self.id.clone(),
+            notebook: self.id.notebook.clone(),
             profile: self.profile.clone(),
             state: self.machine.state(),
             queued: u32::try_from(self.machine.waiting().count()).unwrap_or(u32::MAX),
             executions: self.machine.ended_count(),
+            tenant: Some(self.id.tenant.clone()),
+            pinned: false,
+            evicted: false,
+            idle_ms: None,
+            memory_bytes: None,
+            saved_whole: false,
         }
     }
 

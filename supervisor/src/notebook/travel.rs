@@ -11,6 +11,7 @@ use cellblock_proto::shim::Command;
 
 use super::{Asked, Notebook};
 use crate::checkpoints;
+use crate::daemon::Key;
 use crate::decision::Input;
 use crate::launch::Begin;
 use crate::log::chain;
@@ -70,7 +71,7 @@ impl Notebook {
         let Restoration { checkpoint, losses, failed, .. } = &told;
         tracing::info!(checkpoint, names = names.len(), losses = losses.len(), failed, "variables loaded");
         self.came_back = Some(match failed {
-            Some(reason) => Reply::Error { code: ErrorCode::Checkpoint, message: reason.clone() },
+            Some(reason) => Reply::Error { code: ErrorCode::Checkpoint, message: reason.clone(), hint: None },
             None => Reply::Restored { checkpoint: *checkpoint, names: names.clone(), losses: losses.clone() },
         });
         self.decide(Input::Restored { execution, names, told });
@@ -101,9 +102,11 @@ impl Notebook {
 
     /// Tells listeners what became of a checkpoint.
     pub(super) fn publish(&self, execution: &ExecutionId, checkpoint: &Checkpoint) {
-        let (notebook, execution) = (self.id.clone(), execution.clone());
+        let Key { tenant, notebook } = self.id.clone();
+        let execution = execution.clone();
         let checkpoint = checkpoint.clone();
         // Nobody need listen.
-        let _ = self.daemon.events.send(NotebookEvent::Checkpoint { notebook, execution, checkpoint });
+        let _ =
+            self.daemon.events.send(NotebookEvent::Checkpoint { notebook, tenant, execution, checkpoint });
     }
 }

@@ -6,6 +6,7 @@ fn state() -> ShimState {
     ShimState {
         worker: "a-1".parse().unwrap(),
         notebook: notebook(),
+        tenant: cellblock_proto::id::TenantId::operator(),
         profile: "default".to_owned(),
         slot: 3,
         ready: Some((7, "CPython".to_owned(), SandboxReport::default())),
@@ -26,7 +27,11 @@ async fn take_over(daemon: &Arc<Daemon>, ours: std::os::unix::net::UnixStream, s
     let arrivals = vec![reader.arrival().await.unwrap()];
     let launched =
         Launched { worker: state.worker.clone(), reader, writer, slot: daemon.slots.claim(3), zygote: None };
-    registry::adopt(daemon, notebook(), vec![Survivor { launched, arrivals, state }]);
+    registry::adopt(
+        daemon,
+        crate::daemon::Key::own(notebook()),
+        vec![Survivor { launched, arrivals, state }],
+    );
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ impl Witness {
 
 fn refusal(client: &mut Client, request: u32) -> Refused {
     match client.next(request).reply {
-        Reply::Error { code, message } => Refused { code, message },
+        Reply::Error { code, message, .. } => Refused { code, message },
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -336,7 +336,7 @@ fn code_that_is_no_text_or_too_long_is_refused(setup: Setup) {
     // Longer than any frame may be: said to the connection, which ends.
     let long = vec![b'#'; (16 << 20) + 1];
     client.send(&request, &long);
-    let Reply::Error { code: ErrorCode::TooLarge, message } = client.next(0).reply else {
+    let Reply::Error { code: ErrorCode::TooLarge, message, .. } = client.next(0).reply else {
         panic!("no refusal")
     };
     assert!(message.contains("16777216"), "{message}");

@@ -70,6 +70,7 @@ impl Shim {
             expressions,
             usage,
             checkpoint: None,
+            worker_ms: None,
         };
         let execution = running.execution;
         let outputs = self.executions.output_count(&execution);
@@ -103,6 +104,7 @@ impl Shim {
             expressions: Vec::new(),
             usage: Default::default(),
             checkpoint: None,
+            worker_ms: None,
         };
         let execution = queued.execution;
         let outputs = self.executions.output_count(&execution);

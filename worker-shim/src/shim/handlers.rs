@@ -107,6 +107,7 @@ impl Shim {
         ShimState {
             worker: self.spec.worker.clone(),
             notebook: self.spec.notebook.clone(),
+            tenant: self.spec.tenant.clone(),
             profile: self.spec.profile.clone(),
             slot: self.spec.slot,
             ready: self.ready.clone().map(|(python, report)| (pid, python, report)),

@@ -306,6 +306,7 @@ impl Shim {
         };
         self.is_nobodys = false;
         self.spec.notebook = claim.notebook;
+        self.spec.tenant = claim.tenant;
         self.spec.steps = claim.steps;
         self.started = Instant::now();
         match sandbox.attach(&claim.attach, claim.checkpoints.as_ref()) {
