@@ -22,10 +22,17 @@ use rustix::net::{
     SocketFlags, SocketType,
 };
 
+use crate::args::{AnchorFrom, Args};
 use crate::process::{self, ProcessError};
 
 /// Shutdown waits for every shim's end; everything else is immediate.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long systemd may take to start an anchor that has ended.
+const UNIT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Nothing tells of a socket that begins to listen.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// A sender is bounded by its socket buffer (212,992 bytes by default), so this is all there is.
 const MESSAGE_BYTES: usize = 256 << 10;
@@ -60,16 +67,34 @@ struct Place {
     socket: PathBuf,
     first_uid: Option<u32>,
     cgroup: String,
+    from: AnchorFrom,
 }
 
 impl Place {
     /// The socket of the anchor that is there, or of a new one.
     async fn find(&self) -> Result<OwnedFd, AnchorError> {
-        if let Ok(connected) = connect(&self.socket) {
-            return Ok(connected);
+        match (connect(&self.socket), self.from) {
+            (Ok(connected), _) => return Ok(connected),
+            (Err(_), AnchorFrom::Start) => {
+                process::start_anchor(&self.shim, &self.socket, self.first_uid, &self.cgroup).await?;
+            }
+            (Err(_), AnchorFrom::Find) => return self.wait().await,
         }
-        process::start_anchor(&self.shim, &self.socket, self.first_uid, &self.cgroup).await?;
         connect(&self.socket).map_err(|source| AnchorError::Connect { path: self.socket.clone(), source })
+    }
+
+    /// The socket of an anchor that somebody else starts, and may be starting again just now.
+    async fn wait(&self) -> Result<OwnedFd, AnchorError> {
+        let deadline = tokio::time::Instant::now() + UNIT_PATIENCE;
+        loop {
+            match connect(&self.socket) {
+                Ok(connected) => return Ok(connected),
+                Err(source) if tokio::time::Instant::now() >= deadline => {
+                    return Err(AnchorError::NotThere { path: self.socket.clone(), source });
+                }
+                Err(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
+            }
+        }
     }
 }
 
@@ -80,6 +105,8 @@ pub(crate) enum AnchorError {
     Start(#[from] ProcessError),
     #[error("failed to reach the anchor at {path}")]
     Connect { path: PathBuf, source: io::Error },
+    #[error("no anchor listens at {path}: start its unit (cellblock-workers.service), or use --anchor start")]
+    NotThere { path: PathBuf, source: io::Error },
     #[error("failed to open the shim's program {program}")]
     Program { program: PathBuf, source: io::Error },
     #[error("failed to talk to the anchor")]
@@ -95,18 +122,18 @@ pub(crate) enum AnchorError {
 }
 
 impl Anchor {
-    /// Finds the anchor that listens at `socket`, or starts one.
+    /// Finds the anchor that listens at `socket`, or starts one if it may.
     ///
     /// # Errors
     /// No anchor, and none could be started; its own words are in the message.
-    pub(crate) async fn open(
-        shim: &Path,
-        socket: &Path,
-        first_uid: Option<u32>,
-        cgroup: &str,
-    ) -> Result<Self, AnchorError> {
-        let mut place =
-            Place { shim: shim.to_owned(), socket: socket.to_owned(), first_uid, cgroup: cgroup.to_owned() };
+    pub(crate) async fn open(shim: &Path, socket: &Path, args: &Args) -> Result<Self, AnchorError> {
+        let mut place = Place {
+            shim: shim.to_owned(),
+            socket: socket.to_owned(),
+            first_uid: args.first_uid,
+            cgroup: args.cgroup.clone(),
+            from: args.anchor,
+        };
         let socket: Socket = Arc::new(Mutex::new(Some(place.find().await?)));
         let program = process::find(shim)?;
         let shim = File::open(&program).map_err(|source| AnchorError::Program { program, source })?;
@@ -225,6 +252,7 @@ impl Anchor {
                 socket: PathBuf::new(),
                 first_uid: None,
                 cgroup: String::new(),
+                from: AnchorFrom::Start,
             }),
         }
     }
@@ -392,5 +420,21 @@ mod tests {
         anchor.kill("a-2".parse().unwrap()).await.unwrap();
         let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
         anchor.spawn("a-3".parse().unwrap(), stdin).await.unwrap_err();
+    }
+    #[tokio::test(start_paused = true)]
+    async fn anchor_that_is_only_found_is_waited_for_and_never_started() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = Place {
+            shim: PathBuf::from("/nonexist/cellblock-shim"),
+            socket: temp.path().join("anchor.sock"),
+            first_uid: None,
+            cgroup: "auto".to_owned(),
+            from: AnchorFrom::Find,
+        };
+        let begun = tokio::time::Instant::now();
+        let error = place.find().await.unwrap_err();
+        assert!(matches!(error, AnchorError::NotThere { .. }), "{error}");
+        assert!(begun.elapsed() >= UNIT_PATIENCE);
+        assert!(error.to_string().contains("cellblock-workers.service"), "{error}");
     }
 }

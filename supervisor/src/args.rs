@@ -83,6 +83,13 @@ pub(crate) struct Args {
           value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) cgroup: String,
 
+    /// Where the anchor comes from, the process that workers are children of
+    ///
+    /// With start, the one that listens in RUNTIME_DIR is used, and one is started where there is none. With
+    /// find, it is never started here: it is a unit of its own, to which --first-uid and --cgroup are told.
+    #[arg(long, value_name = "HOW", env = "CELLBLOCK_ANCHOR", default_value = "start")]
+    pub(crate) anchor: AnchorFrom,
+
     /// Whether workers may be forked from warm interpreters (zygotes), as their profiles say
     ///
     /// A zygote is a Python that has imported what a profile's `preload` names; a worker forked from it is
@@ -118,6 +125,15 @@ pub(crate) enum Switch {
     On,
     /// It is not.
     Off,
+}
+
+/// Where the anchor comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AnchorFrom {
+    /// Found, or else started.
+    Start,
+    /// Found.
+    Find,
 }
 
 #[cfg(test)]

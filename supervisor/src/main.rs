@@ -46,6 +46,7 @@ mod runtime_dir;
 mod server;
 mod slots;
 mod store;
+mod systemd;
 mod taken;
 mod warm;
 #[cfg(debug_assertions)]

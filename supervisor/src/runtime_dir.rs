@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::removal;
+use crate::systemd::Given;
 
 /// Longest path of a Unix socket in bytes: `sun_path` of unix(7) less its final NUL.
 const SOCKET_PATH_BYTES: usize = 107;
@@ -29,6 +30,8 @@ const LEAST_WORKER_NAME_BYTES: usize = 16;
 pub(crate) struct RuntimeDir {
     root: PathBuf,
     socket: PathBuf,
+    /// The socket is systemd's, which removes it as well.
+    given: Option<Given>,
     /// Holds the lock as long as it is open.
     _lock: File,
 }
@@ -52,6 +55,8 @@ pub(crate) enum RuntimeDirError {
     Taken { root: PathBuf, pid: String },
     #[error("another program listens on {path}: stop it, or choose another path with --socket")]
     SocketTaken { path: PathBuf },
+    #[error("systemd listens on {given}, and --socket says {path}: leave --socket out")]
+    SocketGiven { given: PathBuf, path: PathBuf },
 }
 
 fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RuntimeDirError {
@@ -93,6 +98,28 @@ impl RuntimeDir {
     /// # Errors
     /// A path too long for a socket, a directory that is somebody else's, another daemon in it.
     pub(crate) fn open(root: PathBuf, socket: Option<PathBuf>) -> Result<Self, RuntimeDirError> {
+        let dir = RuntimeDir::make(root, socket)?;
+        dir.clear_stale_socket()?;
+        Ok(dir)
+    }
+
+    /// As [`RuntimeDir::open`], with a socket that is there already.
+    ///
+    /// # Errors
+    /// As there, and when `socket` names another.
+    pub(crate) fn open_with(
+        root: PathBuf,
+        socket: Option<PathBuf>,
+        given: Given,
+    ) -> Result<Self, RuntimeDirError> {
+        if let Some(path) = socket.filter(|path| path != given.path()) {
+            return Err(RuntimeDirError::SocketGiven { given: given.path().to_owned(), path });
+        }
+        let dir = RuntimeDir::make(root, Some(given.path().to_owned()))?;
+        Ok(RuntimeDir { given: Some(given), ..dir })
+    }
+
+    fn make(root: PathBuf, socket: Option<PathBuf>) -> Result<Self, RuntimeDirError> {
         let option = if socket.is_some() { "--socket" } else { "--socket or --runtime-dir" };
         let socket = socket.unwrap_or_else(|| root.join("cellblockd.sock"));
         let bytes = socket.as_os_str().len();
@@ -103,13 +130,12 @@ impl RuntimeDir {
         let workers = root.join("workers");
         make_dir(&workers, 0o700)?;
         let lock = lock(&root)?;
-        let dir = RuntimeDir { root, socket, _lock: lock };
+        let dir = RuntimeDir { root, socket, given: None, _lock: lock };
         if dir.worker_name_bytes() < LEAST_WORKER_NAME_BYTES {
             let path = workers.join(format!("{}.sock", "x".repeat(LEAST_WORKER_NAME_BYTES)));
             let bytes = path.as_os_str().len();
             return Err(RuntimeDirError::SocketPath { path, bytes, option: "--runtime-dir" });
         }
-        dir.clear_stale_socket()?;
         Ok(dir)
     }
 
@@ -154,11 +180,15 @@ impl RuntimeDir {
         SOCKET_PATH_BYTES.saturating_sub(self.worker_socket("").as_os_str().len())
     }
 
-    /// Binds the API's socket, which members of `group` can connect to.
+    /// Binds the API's socket, which members of `group` can connect to; whose a given one is has been
+    /// decided.
     ///
     /// # Errors
     /// Whatever bind(2), chown(2) and chmod(2) say, with the path.
     pub(crate) fn bind(&self, group: Option<u32>) -> Result<tokio::net::UnixListener, RuntimeDirError> {
+        if let Some(given) = &self.given {
+            return given.listener().map_err(failed("listen on", &self.socket));
+        }
         let listener =
             tokio::net::UnixListener::bind(&self.socket).map_err(failed("listen on", &self.socket))?;
         if group.is_some() {
@@ -172,6 +202,9 @@ impl RuntimeDir {
 
     /// Removes the socket, so that a client sees at once that nobody is there.
     pub(crate) fn remove_socket(&self) {
+        if self.given.is_some() {
+            return;
+        }
         remove_logged(&self.socket, fs::remove_file(&self.socket));
     }
 

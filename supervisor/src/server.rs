@@ -25,6 +25,7 @@ use crate::quota::{Means, Ready};
 use crate::runners::{self, Runners};
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
+use crate::systemd::{self, Given, Heart};
 use crate::warm::{self, Warm};
 use crate::{adopt, connection, files, groups, host, process, removal, workspace};
 
@@ -48,7 +49,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let root = args.runtime_dir.clone().unwrap_or_else(|| runtime_dir::default_root(args.private));
     check(&args)?;
     let group = args.socket_group.as_deref().map(groups::find).transpose().context("bad --socket-group")?;
-    let runtime = RuntimeDir::open(absolute(root)?, args.socket.clone().map(absolute).transpose()?)?;
+    let (root, socket) = (absolute(root)?, args.socket.clone().map(absolute).transpose()?);
+    let runtime = match Given::take()? {
+        Some(given) => RuntimeDir::open_with(root, socket, given)?,
+        None => RuntimeDir::open(root, socket)?,
+    };
     let daemon = match come_up(&args, &runtime).await {
         Ok(ground) => daemon(&args, runtime, ground)?,
         Err(error) => {
@@ -66,9 +71,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         // Whoever waits for this line reads it; if nobody does, there is nobody to tell.
         let _ = writeln!(io::stdout(), "ready {}", daemon.runtime.socket().display());
     }
+    systemd::ready();
     tokio::select! {
         () = accept(&daemon, listener) => {}
-        reason = told_to_end(&daemon) => tracing::info!(reason, "ending"),
+        reason = told_to_end(&daemon) => {
+            tracing::info!(reason, "ending");
+            systemd::stopping(reason);
+        }
     }
     go_down(&daemon).await;
     Ok(())
@@ -122,7 +131,7 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     swept.extend([Ready::of(&state).folder(), cache.clone()]);
     // Nobody waits for it, however much it is.
     std::thread::spawn(move || swept.iter().for_each(|folder| removal::sweep(folder)));
-    let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args.first_uid, &args.cgroup).await?;
+    let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args).await?;
     tracing::info!(build = anchor.build(), rootful = host::is_rootful(), "anchor found");
     Ok(Ground { anchor, state, cache, payload, means })
 }
@@ -158,8 +167,19 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
 async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
     let places = Places::default();
     let farewells = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    let mut heart = Heart::new();
     loop {
-        let socket = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = heart.due() => {
+                // Not from a task of its own: where clients are no longer accepted, or whoever holds this
+                // lock hangs, systemd is to notice.
+                let open = daemon.notebooks.lock().len();
+                Heart::beat(&format!("listening, notebooks open: {open}"));
+                continue;
+            }
+        };
+        let socket = match accepted {
             Ok((socket, _)) => socket,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");

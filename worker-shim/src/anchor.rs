@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use sandbox_profiles::ids;
 
 use crate::cgroup::{Tree, Wanted};
+use crate::notify;
 use crate::outer::{self, Outer};
 use crate::sys::{self, Forked};
 use crate::wire;
@@ -49,6 +50,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let _ = rustix::process::setsid();
     println_ready()?;
     let groups = Tree::make(&arguments.cgroup, outer.first_host_uid);
+    // Only now: whoever comes after us in systemd's order finds a tree.
+    if let Err(error) = notify::ready(&groups.detail) {
+        eprintln!("cellblock-shim: failed to tell systemd that the anchor is ready: {error}");
+    }
     Anchor { outer, groups, shims: BTreeMap::new(), connections: Vec::new() }.serve(&listener)?;
     let _ = std::fs::remove_file(socket);
     Ok(())

@@ -14,6 +14,7 @@
 mod anchor;
 mod cgroup;
 mod init;
+mod notify;
 mod outer;
 mod payload;
 mod pump;

@@ -25,6 +25,7 @@ mod quota;
 mod requests;
 mod slow_reader;
 mod survival;
+mod systemd;
 mod terminal;
 mod tiers;
 mod time_travel;
