@@ -68,7 +68,9 @@ fn before(setup: Setup) -> (Daemon, UnixListener, UnixDatagram) {
     (daemon, listener, notify)
 }
 
-fn after(mut daemon: Daemon) {
+/// What systemd had goes, and an ordinary daemon comes back and ends with all that is left.
+fn after(mut daemon: Daemon, listener: UnixListener, notify: UnixDatagram) {
+    drop((listener, notify));
     std::fs::remove_file(daemon.runtime_dir().join("notify.sock")).unwrap();
     std::fs::remove_file(daemon.socket()).unwrap();
     daemon.restart();
@@ -82,7 +84,7 @@ fn socket_of_systemd_is_served_and_left_and_systemd_is_told_all(setup: Setup) {
     let client = Client::connect(&daemon.socket());
     told(&notify, "READY=1");
     let mut notebook = Notebook::open(client, "kept", None);
-    assert_eq!(notebook.run("print(x)").stdout(), b"7\n");
+    assert_eq!(notebook.run("print(x)").stdout(), "7\n");
     told(&notify, "WATCHDOG=1");
     told(&notify, "STATUS=listening, notebooks open: 1");
     let mode = std::fs::metadata(daemon.socket()).unwrap().permissions().mode();
@@ -94,17 +96,15 @@ fn socket_of_systemd_is_served_and_left_and_systemd_is_told_all(setup: Setup) {
     assert!(status.success(), "{status}");
     // Still there for the next one.
     drop(UnixStream::connect(daemon.socket()).unwrap());
-    drop(listener);
-    after(daemon);
+    after(daemon, listener, notify);
 }
 
 fn socket_of_systemd_and_another_one_named_are_refused(setup: Setup) {
-    let (daemon, listener, _notify) = before(setup);
+    let (daemon, listener, notify) = before(setup);
     let other = daemon.runtime_dir().join("other.sock");
     let child = start(&daemon, &listener, &["--socket", other.to_str().unwrap()]);
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("leave --socket out"), "{said}");
-    drop(listener);
-    after(daemon);
+    after(daemon, listener, notify);
 }
