@@ -12,8 +12,10 @@ from cellblock import (
     Checkpoint,
     CheckpointEvent,
     Collected,
+    Drained,
     EventsMissed,
     FrameError,
+    NotebookEvent,
     NotRestored,
     ProtocolError,
     RequestRefused,
@@ -149,6 +151,17 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
             assert steps[2] == Step("init", "private_root", True, "pivot", {}, "so that it holds")
             assert (steps[3].required, steps[3].action) == (False, "sysctl")
             assert steps[3].arguments == {"key": "user/max_user_namespaces", "value": "0"}
+        case "drained":
+            assert requests.drain(None).parse(name, content, payload) == Drained(1, 2, 0)
+        case "metrics":
+            assert requests.metrics().parse(name, content, payload).startswith("# HELP cellblock_workers ")
+        case "overview":
+            overview = requests.overview().parse(name, content, payload)
+            assert overview.daemon.uptime_seconds == 86_400.0
+            assert overview.notebooks[0].pinned
+        case "tenants":
+            (tenant,) = requests.tenants().parse(name, content, payload)
+            assert (tenant.uids, tenant.uses.workers, tenant.limits.running) == ((1001, 1002), 2, 4)
         case "done":
             requests.interrupt("analysis").parse(name, content, payload)
         case "files":
@@ -166,7 +179,7 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
             assert requests.events(None).parse(name, content, payload) is None
         case "event":
             event = requests.events(None).parse(name, content, payload)
-            assert event in (
+            assert isinstance(event, NotebookEvent) or event in (
                 CheckpointEvent("analysis", "e-1", Checkpoint("saved", 42, 4096, 0.0021)),
                 EventsMissed(5),
             )
@@ -376,6 +389,13 @@ CALLS: dict[str, requests.Call[Any]] = {
     "clear": requests.clear("analysis"),
     "events": requests.events("analysis"),
     "events_of_all": requests.events(None),
+    "pin": requests.pin("analysis", pinned=True),
+    "evict": requests.evict("analysis"),
+    "drain": requests.drain(None),
+    "drain_seconds": requests.drain(5),
+    "metrics": requests.metrics(),
+    "overview": requests.overview(),
+    "tenants": requests.tenants(),
 }
 WRITTEN: dict[str, tuple[object, bytes]] = {
     **{name: (call.meta, call.payload) for name, call in CALLS.items()},
@@ -394,6 +414,7 @@ WRITTEN: dict[str, tuple[object, bytes]] = {
             user_expressions={"n": "len(df)", "bad": "1/0"},
             checkpoint="wait",
             transactional=True,
+            on_disconnect="interrupt",
             cell="cell-3",
         ),
         "print('héllo 🐍')\n".encode(),
@@ -412,7 +433,7 @@ def test_requests_are_written_as_the_vectors_say(name: str) -> None:
 
 
 def test_no_request_is_without_a_writer() -> None:
-    assert set(REQUESTS) - set(WRITTEN) == {"hello", "comm"}
+    assert set(REQUESTS) - set(WRITTEN) == {"hello", "hello_as_tenant", "comm"}
 
 
 @pytest.mark.parametrize(

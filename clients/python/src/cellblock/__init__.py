@@ -81,6 +81,7 @@ from ._messages import (
     Truncated,
 )
 from ._names import NameInfo
+from ._operations import DaemonInfo, Drained, NotebookEvent, Overview, TenantInfo, TenantLimits
 from ._outcome import (
     Cancelled,
     Completed,
@@ -97,7 +98,7 @@ from ._outcome import (
     WorkerDied,
 )
 from ._profiles import ProfileInfo, Step, WarmInfo
-from ._requests import ExecuteOptions
+from ._requests import ExecuteOptions, OnDisconnect
 from ._service import (
     AsyncExecutionService,
     ExecutionResult,
@@ -148,8 +149,10 @@ __all__ = [
     "Completions",
     "ConnectError",
     "ConnectionLost",
+    "DaemonInfo",
     "Display",
     "DoctorLine",
+    "Drained",
     "End",
     "Error",
     "ErrorFrame",
@@ -183,12 +186,15 @@ __all__ = [
     "NameInfo",
     "NotRestored",
     "Notebook",
+    "NotebookEvent",
     "NotebookInfo",
     "NotebookStatus",
     "Notice",
     "Ok",
+    "OnDisconnect",
     "Outcome",
     "Output",
+    "Overview",
     "ProfileInfo",
     "ProtocolError",
     "Raised",
@@ -202,6 +208,8 @@ __all__ = [
     "Stream",
     "SupervisorNotRunning",
     "SupervisorStartFailed",
+    "TenantInfo",
+    "TenantLimits",
     "TimedOut",
     "Timeout",
     "TooLarge",

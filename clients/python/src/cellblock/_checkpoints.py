@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 from ._exceptions import ProtocolError
 from ._fields import Fields, unknown, variant
 from ._names import NameInfo, parse_name
+from ._operations import NotebookEvent, parse_notebook_event
 
 CheckpointState: TypeAlias = Literal["pending", "saved", "partial", "failed"]
 
@@ -180,7 +181,7 @@ class EventsMissed:
     count: int
 
 
-Event: TypeAlias = CheckpointEvent | EventsMissed
+Event: TypeAlias = CheckpointEvent | NotebookEvent | EventsMissed
 
 
 def keep_rule(
@@ -296,6 +297,8 @@ def parse_event(content: object) -> Event:
         case "checkpoint":
             checkpoint = parse_checkpoint(*fields.variant("checkpoint"))
             return CheckpointEvent(fields.text("notebook"), fields.text("execution"), checkpoint)
+        case "opened" | "closed" | "worker" | "started" | "ended" | "evicted" | "returned":
+            return parse_notebook_event(name, fields)
         case "missed":
             return EventsMissed(fields.integer("count"))
         case _:

@@ -40,6 +40,10 @@ class Fields:
         """A boolean."""
         return self._typed(key, bool)
 
+    def optional_flag(self, key: str) -> bool:
+        """A boolean; absent means False."""
+        return self._values.get(key) is not None and self.flag(key)
+
     def optional_text(self, key: str) -> str | None:
         """A string or nothing."""
         return None if self._values.get(key) is None else self.text(key)
@@ -71,6 +75,14 @@ class Fields:
             if not isinstance(item, str):
                 raise self._wrong(key, item, str)
         return tuple(item for item in items if isinstance(item, str))
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """A list of integers."""
+        items = self.items(key)
+        for item in items:
+            if not isinstance(item, int) or isinstance(item, bool):
+                raise self._wrong(key, item, int)
+        return tuple(item for item in items if isinstance(item, int))
 
     def structs(self, key: str, parse: Callable[[Fields], T]) -> tuple[T, ...]:
         """A list of structs; absent means empty."""

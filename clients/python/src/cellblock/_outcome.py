@@ -159,6 +159,8 @@ class Outcome:
     usage: Usage
     checkpoint: Checkpoint | None = None
     """The checkpoint after it; None when none was to be taken."""
+    worker_seconds: float | None = None
+    """How long it waited for a worker that had to be started or brought back; None when there was one."""
     rolled_back: bool = False
     """The code was transactional and failed: the variables are as they were before it, in a new worker."""
 
@@ -233,8 +235,13 @@ def parse_outcome(fields: Fields, payload: bytes) -> Outcome:
         expressions=dict(fields.structs("expressions", lambda item: _expression(item, payload))),
         usage=_usage(fields.optional_fields("usage")),
         checkpoint=_checkpoint(fields.optional_variant("checkpoint")),
+        worker_seconds=_seconds(fields.optional_integer("worker_ms")),
         rolled_back=variables[0] == "rolled_back",
     )
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def _checkpoint(found: tuple[str, object] | None) -> Checkpoint | None:

@@ -31,6 +31,14 @@ from ._exceptions import Busy, ProtocolError
 from ._fields import Fields, variant
 from ._files import FilePart, Listing, parse_listing, parse_part
 from ._messages import Bundle
+from ._operations import (
+    Drained,
+    Overview,
+    TenantInfo,
+    parse_drained,
+    parse_overview,
+    parse_tenant,
+)
 from ._profiles import ProfileInfo, Step, WarmInfo, parse_profile, parse_step, parse_warm
 from ._status import (
     Completions,
@@ -52,6 +60,8 @@ from ._status import (
 T = TypeVar("T")
 Checkpointing: TypeAlias = Literal["none", "background", "wait"]
 """Whether variables are saved after an Execution: not at all, while the next ones run, before its Outcome."""
+OnDisconnect: TypeAlias = Literal["continue", "interrupt"]
+"""What becomes of an Execution whose client has gone, and which nobody else reads."""
 ValueFormat: TypeAlias = Literal["json", "arrow"]
 Task: TypeAlias = Literal["code"] | dict[str, dict[str, str]]
 """What an Execution does with its payload, as the wire has it."""
@@ -93,6 +103,8 @@ class ExecuteOptions(TypedDict, total=False):
     """Whether the variables are saved afterwards; the profile's when None."""
     transactional: bool
     """When the code fails, the variables are as they were before it, in a new worker (False)."""
+    on_disconnect: OnDisconnect
+    """What becomes of it when the connection ends before it does ("continue")."""
     cell: str | None
     """What the code calls itself in tracebacks."""
     plugin: tuple[str, Mapping[str, object]]
@@ -112,6 +124,7 @@ def execute(
     user_expressions: Mapping[str, str] | None = None,
     checkpoint: Checkpointing | None = None,
     transactional: bool = False,
+    on_disconnect: OnDisconnect = "continue",
     cell: str | None = None,
     plugin: tuple[str, Mapping[str, object]] | None = None,
     task: Task = "code",
@@ -131,6 +144,7 @@ def execute(
         "task": task,
         "checkpoint": checkpoint,
         "transactional": transactional,
+        "on_disconnect": on_disconnect,
     }
     return {"execute": {"notebook": notebook, "execution": execution_id, "options": options}}
 
@@ -210,6 +224,41 @@ def plan(profile: str | None) -> Call[tuple[Step, ...]]:
 def shutdown() -> Call[None]:
     """Ends cellblockd."""
     return Call("shutdown", _done)
+
+
+def pin(notebook: str, *, pinned: bool) -> Call[NotebookInfo]:
+    """Keeps the worker, or lets it be evicted."""
+    return Call({"pin": {"notebook": notebook, "pinned": pinned}}, _one("notebook", parse_notebook))
+
+
+def evict(notebook: str) -> Call[None]:
+    """Saves the variables and ends the worker."""
+    return Call({"evict": {"notebook": notebook}}, _done)
+
+
+def drain(seconds: int | None) -> Call[Drained]:
+    """Takes nothing new, lets what runs end, and ends cellblockd."""
+    return Call({"drain": {"seconds": seconds}}, _one("drained", parse_drained))
+
+
+def metrics() -> Call[str]:
+    """Figures of the daemon in Prometheus' text format."""
+
+    def parse_reply(name: str, _content: object, payload: bytes) -> str:
+        _expect("metrics", name)
+        return payload.decode()
+
+    return Call("metrics", parse_reply)
+
+
+def overview() -> Call[Overview]:
+    """The daemon and all notebooks of all tenants."""
+    return Call("overview", _one("overview", parse_overview))
+
+
+def tenants() -> Call[tuple[TenantInfo, ...]]:
+    """The tenants, what they may use and what they use."""
+    return Call("tenants", _one("tenants", lambda fields: fields.structs("tenants", parse_tenant)))
 
 
 def complete(notebook: str, code: str, cursor: int | None) -> Call[Completions]:

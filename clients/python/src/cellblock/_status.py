@@ -26,6 +26,17 @@ class NotebookInfo:
     state: WorkerState
     queued: int
     executions: int
+    tenant: str | None = None
+    pinned: bool = False
+    """Its worker is not evicted."""
+    evicted: bool = False
+    """Its worker was evicted, and comes back with the next request."""
+    idle_seconds: float | None = None
+    """How long it has had nothing to do; None while it has."""
+    memory_bytes: int | None = None
+    """What its worker takes of memory, where that is known."""
+    saved_whole: bool = False
+    """Whether all variables there are were in the last checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +124,19 @@ def parse_notebook(fields: Fields) -> NotebookInfo:
     state = fields.text("state")
     if state not in get_args(WorkerState):
         raise unknown("worker state", state)
+    idle_ms = fields.optional_integer("idle_ms")
     return NotebookInfo(
         name=fields.text("notebook"),
         profile=fields.text("profile"),
         state=cast(WorkerState, state),
         queued=fields.integer("queued"),
         executions=fields.integer("executions"),
+        tenant=fields.optional_text("tenant"),
+        pinned=fields.optional_flag("pinned"),
+        evicted=fields.optional_flag("evicted"),
+        idle_seconds=None if idle_ms is None else idle_ms / 1000,
+        memory_bytes=fields.optional_integer("memory_bytes"),
+        saved_whole=fields.optional_flag("saved_whole"),
     )
 
 
