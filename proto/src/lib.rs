@@ -22,6 +22,7 @@ pub mod execution;
 pub mod frame;
 pub mod id;
 pub mod info;
+pub mod link;
 pub mod names;
 pub mod notebook;
 pub mod operations;

@@ -25,10 +25,13 @@ pub enum Command {
     Zygote(Box<ZygoteSpec>),
     /// A spare becomes a notebook's: attach its workspace, seal it.
     Claim(Box<Claim>),
-    /// First frame on any later connection. The shim sends what comes after `taken`.
+    /// First frame on any later connection, always in JSON. The shim sends what comes after `taken`.
     Resume {
-        /// The build of the supervisor; another than the shim's is refused.
+        /// The build of the supervisor; to another than its own the shim speaks JSON.
         build: String,
+        /// What the supervisor speaks; see [`crate::link`].
+        #[serde(default)]
+        link: u32,
         /// The last event number it has.
         taken: u64,
     },
@@ -83,6 +86,12 @@ pub enum Command {
     },
     /// Save the variables when no cell runs; the frame's request id comes back with what became of it.
     Save,
+    /// Interrupt what runs, save what is to be saved, end. In JSON, every shim understands this, whatever build it is
+    /// of.
+    Retire {
+        /// Why, one sentence.
+        reason: String,
+    },
 }
 
 /// Everything a shim needs to know, said once.
@@ -304,6 +313,12 @@ pub enum StartFailure {
 /// A shim as a returning supervisor finds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShimState {
+    /// The build of the shim.
+    #[serde(default)]
+    pub build: String,
+    /// What it speaks; see [`crate::link`].
+    #[serde(default)]
+    pub link: u32,
     /// Which worker.
     pub worker: WorkerId,
     /// Whose.

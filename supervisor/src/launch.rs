@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cellblock_proto::BUILD;
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::id::WorkerId;
 use cellblock_proto::shim::{Checkpoints, Claim, Command, StartFailure, StartSpec, ZygoteSpec};
@@ -20,6 +19,7 @@ use sandbox_profiles::{
 use tokio::net::UnixStream;
 
 use crate::anchor::AnchorError;
+use crate::build::build;
 use crate::daemon::{Daemon, Key};
 use crate::host;
 use crate::interpreter::{self, Found, InterpreterError};
@@ -343,7 +343,7 @@ fn spec(daemon: &Daemon, order: Order, worker: &WorkerId, slot: u32) -> Result<S
     let argv = argv(order.program, text(&order.python.interpreter.program)?);
     let checkpoints = checkpoints(daemon, &order)?;
     Ok(StartSpec {
-        build: BUILD.to_owned(),
+        build: build(),
         worker: worker.clone(),
         notebook: order.notebook.notebook,
         tenant: order.notebook.tenant,

@@ -53,6 +53,7 @@ pub(crate) struct LinkReader {
 #[derive(Debug)]
 pub(crate) struct LinkWriter {
     half: OwnedWriteHalf,
+    codec: Codec,
     waiting: Vec<u8>,
     start: usize,
 }
@@ -63,7 +64,7 @@ pub(crate) fn split(socket: UnixStream) -> (LinkReader, LinkWriter) {
     let frames = FrameReader::new(Limits::DEFAULT);
     (
         LinkReader { half: read, frames, buffer: vec![0; READ_BYTES] },
-        LinkWriter { half: write, waiting: Vec::new(), start: 0 },
+        LinkWriter { half: write, codec: Codec::Bincode, waiting: Vec::new(), start: 0 },
     )
 }
 
@@ -116,9 +117,14 @@ impl LinkReader {
 }
 
 impl LinkWriter {
+    /// From here on speaks that. Of what is read, each frame says it itself.
+    pub(crate) fn speak(&mut self, codec: Codec) {
+        self.codec = codec;
+    }
+
     /// Queues a command; [`LinkWriter::flush`] writes it.
     pub(crate) fn push(&mut self, command: &Command, request: u32, payload: &[u8]) {
-        let meta = match Codec::Bincode.encode(command) {
+        let meta = match self.codec.encode(command) {
             Ok(meta) => meta,
             Err(error) => {
                 // Only a path that is not UTF-8 has no wire form, and the plan was made of UTF-8.
@@ -128,7 +134,7 @@ impl LinkWriter {
         };
         let frame = Frame {
             kind: Kind::Command,
-            codec: Codec::Bincode,
+            codec: self.codec,
             flags: 0,
             request,
             meta,

@@ -301,6 +301,8 @@ fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
 fn living(names: &[&str]) -> cellblock_proto::shim::ShimState {
     let info = |name: &&str| NameInfo { name: (*name).to_owned(), kind: "int".to_owned(), bytes: None };
     cellblock_proto::shim::ShimState {
+        build: crate::build::build(),
+        link: 1,
         worker: "a-2".parse().unwrap(),
         notebook: "a".parse().unwrap(),
         tenant: cellblock_proto::id::TenantId::operator(),

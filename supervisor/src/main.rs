@@ -10,6 +10,7 @@
 mod adopt;
 mod anchor;
 mod args;
+mod build;
 mod checkpoints;
 mod connection;
 #[cfg(test)]

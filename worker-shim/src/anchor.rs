@@ -1,11 +1,16 @@
 //! The anchor: holds the outer user namespace, starts shims, reaps them. It outlives cellblockd,
 //! so it does nothing else and has nothing in it that would need an upgrade.
+//!
+//! SIGTERM (the end of its unit) is its end in order: every shim is told to end, which saves what is to be saved; who
+//! takes too long is killed, and so is everybody at a second SIGTERM. `Shutdown` is the end without waiting: who asks
+//! for it has closed the notebooks already, or wants them gone.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
@@ -48,13 +53,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let listener = wire::listen(socket)?;
     // A session of its own: a terminal's Ctrl-C is for the program in front, not for this.
     let _ = rustix::process::setsid();
+    let signals = sys::end_signal_fd()?;
     println_ready()?;
     let groups = Tree::make(&arguments.cgroup, outer.first_host_uid);
     // Only now: whoever comes after us in systemd's order finds a tree.
     if let Err(error) = notify::ready(&groups.detail) {
         eprintln!("cellblock-shim: failed to tell systemd that the anchor is ready: {error}");
     }
-    Anchor { outer, groups, shims: BTreeMap::new(), connections: Vec::new() }.serve(&listener)?;
+    let environment = vec![(MARK.to_owned(), socket.to_string_lossy().into_owned())];
+    let (shims, connections) = (BTreeMap::new(), Vec::new());
+    let mut anchor =
+        Anchor { outer, groups, environment, shims, connections, signals, end_by: None };
+    anchor.serve(&listener)?;
     let _ = std::fs::remove_file(socket);
     Ok(())
 }
@@ -67,14 +77,25 @@ struct Shim {
 struct Anchor {
     outer: Outer,
     groups: Tree,
+    /// Of its shims.
+    environment: Vec<(String, String)>,
     shims: BTreeMap<WorkerId, Shim>,
     connections: Vec<OwnedFd>,
+    /// Readable when SIGTERM has come.
+    signals: OwnedFd,
+    /// When it has: until when shims may take to end.
+    end_by: Option<Instant>,
 }
 
 impl Anchor {
     fn serve(&mut self, listener: &OwnedFd) -> anyhow::Result<()> {
         loop {
-            let mut polled = vec![PollFd::new(listener, PollFlags::IN)];
+            if self.end_by.is_some() && self.shims.is_empty() {
+                self.groups.settle();
+                return Ok(());
+            }
+            let mut polled =
+                vec![PollFd::new(listener, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
             polled.extend(self.shims.values().map(|shim| PollFd::new(&shim.pidfd, PollFlags::IN)));
             polled.extend(self.connections.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
             // Without shims and without a daemon there is nothing to hold: a daemon that was killed
@@ -82,18 +103,30 @@ impl Anchor {
             let alone = self.shims.is_empty() && self.connections.is_empty();
             let patience = Timespec { tv_sec: ALONE_SECONDS, tv_nsec: 0 };
             let soon = Timespec { tv_sec: 0, tv_nsec: TIDY_NANOSECONDS };
-            let timeout = if self.groups.tidy() { Some(&soon) } else { alone.then_some(&patience) };
+            let left = self.end_by.map(|until| left(until.saturating_duration_since(Instant::now())));
+            let timeout = match left.as_ref() {
+                _ if self.groups.tidy() => Some(&soon),
+                Some(left) if *left < soon => Some(&soon),
+                None => alone.then_some(&patience),
+                left => left,
+            };
             let count = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, timeout))?;
-            if count == 0 && timeout == Some(&patience) {
+            if count == 0 && timeout == Some(&patience) && self.end_by.is_none() {
                 return Ok(());
             }
             let woken: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(polled);
 
-            let first_connection = 1 + self.shims.len();
+            let first_connection = 2 + self.shims.len();
             let asked: Vec<usize> =
                 (0..self.connections.len()).filter(|at| woken[first_connection + at]).collect();
             self.reap();
+            if woken[1] {
+                self.told_to_end();
+            }
+            if self.end_by.is_some_and(|until| Instant::now() >= until) {
+                self.signal_all(Signal::KILL);
+            }
             if woken[0]
                 && let Ok(socket) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)
             {
@@ -109,6 +142,25 @@ impl Anchor {
                     Err(_) => drop(self.connections.swap_remove(at)),
                 }
             }
+        }
+    }
+
+    /// SIGTERM: for the first time in order, then at once.
+    fn told_to_end(&mut self) {
+        let mut info = [0; 128];
+        if !rustix::io::read(&self.signals, &mut info).is_ok_and(|count| count > 0) {
+            return;
+        }
+        let now = Instant::now();
+        let again = self.end_by.is_some();
+        eprintln!("anchor: told to end (SIGTERM) with {} shims", self.shims.len());
+        self.end_by = Some(if again { now } else { now + END_PATIENCE });
+        self.signal_all(Signal::TERM);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for shim in self.shims.values() {
+            let _ = rustix::process::pidfd_send_signal(&shim.pidfd, signal);
         }
     }
 
@@ -156,9 +208,7 @@ impl Anchor {
                 None => AnchorReply::Failed { reason: format!("no shim of worker {worker} lives") },
             },
             AnchorRequest::Shutdown => {
-                for shim in self.shims.values() {
-                    let _ = rustix::process::pidfd_send_signal(&shim.pidfd, Signal::KILL);
-                }
+                self.signal_all(Signal::KILL);
                 for (worker, shim) in &self.shims {
                     let _ = rustix::process::waitpid(Some(shim.pid), WaitOptions::empty());
                     self.groups.remove(worker);
@@ -174,6 +224,7 @@ impl Anchor {
     /// Forks and execs the program that came along, by its descriptor, so that an upgrade on disk
     /// between two workers cannot mix versions.
     fn spawn(&mut self, worker: &WorkerId, fds: Vec<OwnedFd>) -> anyhow::Result<Pid> {
+        anyhow::ensure!(self.end_by.is_none(), "the anchor has been told to end (SIGTERM)");
         anyhow::ensure!(!self.shims.contains_key(worker), "a shim of worker {worker} lives already");
         let [stdin, binary] = <[OwnedFd; 2]>::try_from(fds)
             .map_err(|fds| anyhow::anyhow!("a shim takes two descriptors, {} came", fds.len()))?;
@@ -201,7 +252,7 @@ impl Anchor {
                 if sys::install_files(&files).is_err() || sys::reset_signals().is_err() {
                     sys::exit_now(70);
                 }
-                let _ = sys::exec(&arguments, &[]);
+                let _ = sys::exec(&arguments, &self.environment);
                 sys::exit_now(70);
             }
             Ok(Forked::Parent { pidfd, pid }) => {
@@ -216,6 +267,12 @@ impl Anchor {
     }
 }
 
+/// What is in the environment of every shim: its anchor's socket, so that it can be told whose it is.
+const MARK: &str = "CELLBLOCK_ANCHOR";
+
+/// How long shims may take to end in order: what runs to heed its interrupt, what is saved to be saved.
+const END_PATIENCE: Duration = Duration::from_secs(11);
+
 /// How long an anchor waits for a daemon that may be restarting.
 const ALONE_SECONDS: i64 = 60;
 
@@ -224,6 +281,13 @@ const SHIM_BINARY_FD: i32 = 5;
 
 /// Between two attempts to remove the cgroup of something that is still dying.
 const TIDY_NANOSECONDS: i64 = 20_000_000;
+
+fn left(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
 
 enum After {
     Stay,

@@ -112,11 +112,28 @@ pub fn block_signals() -> Result<(), Errno> {
 
 /// A descriptor that becomes readable when a child has ended. SIGCHLD must be blocked.
 pub fn child_signal_fd() -> Result<OwnedFd, Errno> {
+    signal_fd(libc::SIGCHLD)
+}
+
+/// A descriptor that becomes readable when SIGTERM has come, which from here on does nothing else. A child has it
+/// blocked too, until it resets its signals.
+pub fn end_signal_fd() -> Result<OwnedFd, Errno> {
+    // SAFETY: `set` is initialised by sigemptyset before it is read; the old mask is not asked for.
+    let blocked = unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())
+    };
+    if blocked == 0 { signal_fd(libc::SIGTERM) } else { Err(last_errno()) }
+}
+
+fn signal_fd(signal: libc::c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: `set` is initialised by sigemptyset; -1 asks for a new descriptor, which is ours.
     unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigaddset(&raw mut set, signal);
         let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         if fd < 0 { Err(last_errno()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }

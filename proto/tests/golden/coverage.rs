@@ -38,7 +38,7 @@ variants!(death, DEATHS, Death: Exited Signalled Ended ShimLost Protocol);
 variants!(query, QUERIES, Query: Complete Inspect IsComplete History Variables);
 variants!(answer, ANSWERS, Answer: Complete Inspect IsComplete History Variables Busy);
 variants!(command, COMMANDS, Command: Start Zygote Claim Resume Taken Execute Interrupt Cancel Input Query End Leave
-    Save Settled);
+    Save Settled Retire);
 variants!(event, EVENTS, EventBody: Ready StartFailed Accepted Started Output Finished Returned WorkerEnded Answer
     State Spare ZygoteUp Refused Checkpoint Restored Saved);
 variants!(failure, FAILURES, StartFailure: Step Warm Interpreter);

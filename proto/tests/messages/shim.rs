@@ -26,7 +26,7 @@ pub(super) fn commands() -> Vec<Sample> {
         make("start", Command::Start(Box::new(start()))),
         make("zygote", Command::Zygote(Box::new(zygote()))),
         make("claim", Command::Claim(Box::new(claim()))),
-        make("resume", Command::Resume { build: "0.1.0+1".into(), taken: 42 }),
+        make("resume", Command::Resume { build: "0.1.0+1".into(), link: 1, taken: 42 }),
         make("taken", Command::Taken { seq: 43 }),
         make("execute", execute("e-1", ExecuteOptions::default(), None, true)).payload(b"1 + 1"),
         make("execute_with_notice", execute("e-2", every_option(), Some(lost), false)).payload(b"df"),
@@ -39,6 +39,7 @@ pub(super) fn commands() -> Vec<Sample> {
         make("leave", Command::Leave { execution: id("e-2") }),
         make("settled", Command::Settled { execution: id("e-2") }),
         Sample::new("save", Message::Command(Command::Save), 10),
+        make("retire", Command::Retire { reason: "it cannot be understood".into() }),
     ]
 }
 
@@ -188,6 +189,8 @@ pub(super) fn steps() -> Vec<Step> {
 
 fn state() -> ShimState {
     ShimState {
+        build: "0.1.0+1".into(),
+        link: 1,
         worker: id("w-1"),
         notebook: id("analysis"),
         tenant: id("operator"),

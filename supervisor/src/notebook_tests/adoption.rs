@@ -4,6 +4,8 @@ use super::*;
 
 fn state() -> ShimState {
     ShimState {
+        build: crate::build::build(),
+        link: 1,
         worker: "a-1".parse().unwrap(),
         notebook: notebook(),
         tenant: cellblock_proto::id::TenantId::operator(),

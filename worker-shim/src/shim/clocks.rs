@@ -52,6 +52,7 @@ impl Shim {
         next.extend(self.retention_clock(now));
         next.extend(self.restore_clock(now));
         next.extend(self.end_clock(now));
+        next.extend(self.retire_clock(now));
         if self.ready.is_none() && self.worker.is_some() {
             let end = self.started + START_TIME;
             if now >= end {

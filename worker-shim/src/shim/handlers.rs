@@ -36,16 +36,8 @@ impl Shim {
                 self.refuse(request, "this shim has been started".to_owned());
             }
             Command::Claim(claim) => self.claim(*claim),
-            Command::Resume { build, taken } if build == cellblock_proto::BUILD => {
-                self.resume(taken);
-                let state = self.state();
-                self.outbox.push_loose(request, EventBody::State(state), Vec::new());
-            }
-            Command::Resume { build, .. } => {
-                let own = cellblock_proto::BUILD;
-                self.resume(0);
-                self.refuse(request, format!("the supervisor is of build {build}, this shim of {own}"));
-            }
+            Command::Resume { build, link, taken } => self.resume(request, &build, link, taken),
+            Command::Retire { reason } => self.retire(reason),
             Command::Taken { seq } => {
                 if self.outbox.taken(seq) {
                     self.full_since = None;
@@ -90,21 +82,15 @@ impl Shim {
         }
     }
 
-    /// Begins anew for the connection that asked.
-    fn resume(&mut self, taken: u64) {
-        self.outbox.rewind(taken);
-        if let Some(control) = &mut self.control {
-            control.resumed = true;
-        }
-    }
-
     fn refuse(&mut self, request: u32, reason: String) {
         self.outbox.push_loose(request, EventBody::Refused { reason }, Vec::new());
     }
 
-    fn state(&self) -> ShimState {
+    pub(super) fn state(&self) -> ShimState {
         let pid = self.worker.as_ref().map_or(0, |worker| worker.pid.as_raw_pid().cast_unsigned());
         ShimState {
+            build: self.spec.build.clone(),
+            link: cellblock_proto::link::LINK,
             worker: self.spec.worker.clone(),
             notebook: self.spec.notebook.clone(),
             tenant: self.spec.tenant.clone(),

@@ -18,6 +18,8 @@ mod outbox;
 mod processes;
 mod processor;
 mod report;
+mod resume;
+mod retire;
 mod saver;
 mod text;
 mod walk;
@@ -48,6 +50,7 @@ use self::meter::Meter;
 use self::orders::{First, cgroups, first_command};
 use self::outbox::Outbox;
 use self::processor::Processor;
+use self::retire::Retiring;
 pub use self::saver::Places;
 use self::saver::Saver;
 use self::text::{Gap, Text};
@@ -92,6 +95,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     // by whoever starts and ends shims.
     listener.set_nonblocking(true)?;
     socket.set_nonblocking(true)?;
+    let signals = sys::end_signal_fd()?;
     // With rights on the host still, but for an ordinary user, who takes a view of it later.
     let opened = spec.checkpoints.take().map(|spec| {
         let mut places = Places::open(&spec)?;
@@ -105,6 +109,8 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         outbox: Outbox::default(),
         control: Some(Control { socket, reader, resumed: true }),
         listener,
+        signals,
+        retiring: None,
         sandbox: None,
         worker: None,
         spare: None,
@@ -168,6 +174,9 @@ struct Shim {
     outbox: Outbox,
     control: Option<Control>,
     listener: UnixListener,
+    /// Readable when SIGTERM has come.
+    signals: OwnedFd,
+    retiring: Option<Retiring>,
     sandbox: Option<Sandbox>,
     worker: Option<Worker>,
     /// A worker that waits to be claimed.
@@ -329,7 +338,7 @@ impl Shim {
         loop {
             let now = Instant::now();
             let deadline = self.clock(now);
-            if self.over && self.outbox.is_empty() {
+            if (self.over && self.outbox.is_empty()) || self.has_retired(now) {
                 return Ok(());
             }
             if self.is_nobodys && (self.control.is_none() || (self.over && !self.outbox.has_unsent())) {
@@ -342,6 +351,9 @@ impl Shim {
                 return Ok(());
             }
             let woken = self.wait(deadline, now)?;
+            if woken.signals {
+                self.hear_signals();
+            }
             if woken.init {
                 self.hear_init();
             }
@@ -372,7 +384,8 @@ impl Shim {
 
     fn wait(&self, deadline: Option<Instant>, now: Instant) -> anyhow::Result<Woken> {
         let listening = PollFlags::IN;
-        let mut polled = vec![PollFd::new(&self.listener, listening)];
+        let mut polled =
+            vec![PollFd::new(&self.listener, listening), PollFd::new(&self.signals, listening)];
         if let Some(control) = &self.control {
             let unsent = control.resumed && self.outbox.has_unsent();
             let writing = if unsent { PollFlags::OUT } else { PollFlags::empty() };
@@ -405,7 +418,8 @@ impl Shim {
         let woken = |range: &[PollFd<'_>]| range.iter().any(|fd| !fd.revents().is_empty());
         Ok(Woken {
             listener: woken(&polled[..1]),
-            control: woken(&polled[1..init_at]),
+            signals: woken(&polled[1..2]),
+            control: woken(&polled[2..init_at]),
             init: woken(&polled[init_at..store_at]),
             stores: polled[store_at..worker_at].iter().map(|fd| !fd.revents().is_empty()).collect(),
             worker: woken(&polled[worker_at..]),
@@ -462,6 +476,7 @@ impl Shim {
 /// Which descriptors have something.
 struct Woken {
     listener: bool,
+    signals: bool,
     control: bool,
     init: bool,
     stores: Vec<bool>,

@@ -46,7 +46,8 @@ pub fn first_command(socket: &UnixStream, reader: &mut FrameReader) -> anyhow::R
         Command::Zygote(spec) => (spec.start.build.clone(), First::Zygote(spec)),
         _ => bail!("the first command must be Start or Zygote"),
     };
-    if build != cellblock_proto::BUILD {
+    // Tests have supervisors that call themselves another; what they start is of that build too.
+    if build != cellblock_proto::BUILD && !cfg!(debug_assertions) {
         bail!("the supervisor is of build {build}, this shim of {}", cellblock_proto::BUILD);
     }
     Ok(first)

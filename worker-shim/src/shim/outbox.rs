@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
 use cellblock_proto::codec::Codec;
-use cellblock_proto::frame::Kind;
+use cellblock_proto::frame::{FrameReader, Kind, Limits};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::{Event, EventBody};
 use rustix::io::Errno;
@@ -36,6 +36,8 @@ pub struct Outbox {
     written: usize,
     /// The frame under way is `loose[0]`, not `kept[cursor]`.
     writing_loose: bool,
+    /// Who reads is of another build, and gets JSON.
+    is_for_another: bool,
 }
 
 impl Outbox {
@@ -46,14 +48,18 @@ impl Outbox {
             EventBody::Returned { execution, .. } => Some(execution.clone()),
             _ => None,
         };
-        let bytes = encode(&Event { seq: self.last_seq, body }, 0, payload);
+        let bytes = encode(self.codec(), &Event { seq: self.last_seq, body }, 0, payload);
         self.kept_bytes += bytes.len();
         self.kept.push_back(Kept { seq: self.last_seq, bytes, returned });
     }
 
     /// Adds a frame that nobody will ask for again.
     pub fn push_loose(&mut self, request: u32, body: EventBody, payload: Vec<u8>) {
-        self.loose.push_back(encode(&Event { seq: 0, body }, request, payload));
+        self.loose.push_back(encode(self.codec(), &Event { seq: 0, body }, request, payload));
+    }
+
+    fn codec(&self) -> Codec {
+        if self.is_for_another { Codec::Json } else { Codec::Bincode }
     }
 
     /// Forgets events up to `seq`. Says whether there were any.
@@ -80,13 +86,21 @@ impl Outbox {
         }
     }
 
-    /// Begins anew for another connection, behind what its supervisor has.
-    pub fn rewind(&mut self, taken: u64) {
+    /// Begins anew for another connection, behind what its supervisor has, which may be of another build.
+    pub fn rewind(&mut self, taken: u64, is_for_another: bool) {
         self.loose.clear();
         (self.written, self.writing_loose) = (0, false);
         self.cursor = self.kept.len();
         self.taken(taken);
         self.cursor = 0;
+        if std::mem::replace(&mut self.is_for_another, is_for_another) != is_for_another {
+            let codec = self.codec();
+            for kept in &mut self.kept {
+                let bytes = recode(codec, &kept.bytes);
+                self.kept_bytes = self.kept_bytes - kept.bytes.len() + bytes.len();
+                kept.bytes = bytes;
+            }
+        }
     }
 
     /// Bytes of events that have not been taken.
@@ -154,10 +168,19 @@ impl Outbox {
     }
 }
 
-fn encode(event: &Event, request: u32, payload: Vec<u8>) -> Vec<u8> {
-    let frame = Codec::Bincode
+/// What we have written ourselves, written anew.
+fn recode(codec: Codec, bytes: &[u8]) -> Vec<u8> {
+    let mut reader = FrameReader::new(Limits::DEFAULT);
+    reader.feed(bytes);
+    let frame = reader.next_frame().ok().flatten().expect("a frame that we have written");
+    let event = frame.message().expect("an event that we have written");
+    encode(codec, &event, frame.request, frame.payload)
+}
+
+fn encode(codec: Codec, event: &Event, request: u32, payload: Vec<u8>) -> Vec<u8> {
+    let frame = codec
         .frame(Kind::Event, request, event)
-        .expect("events hold nothing that bincode cannot write")
+        .expect("events hold nothing that has no wire form")
         .with_payload(payload);
     let mut bytes = Vec::new();
     frame.write_to(&mut bytes);
@@ -170,8 +193,6 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
-
-    use cellblock_proto::frame::{FrameReader, Limits};
 
     fn started(n: usize) -> EventBody {
         let execution: ExecutionId = format!("e{n}").parse().expect("a legal id");
@@ -198,7 +219,7 @@ mod tests {
         assert_eq!(read(&mut theirs), [1, 2, 3, 4, 5]);
 
         assert!(outbox.taken(2));
-        outbox.rewind(3);
+        outbox.rewind(3, false);
         outbox.push_loose(1, EventBody::Refused { reason: "late".to_owned() }, vec![]);
         outbox.push(started(6), vec![]);
         let (ours, mut theirs) = UnixStream::pair().expect("a socketpair");
@@ -238,12 +259,40 @@ mod tests {
         drop(ours);
         assert_eq!(read(&mut theirs), [1, 2, 3], "it had not been given back");
         outbox.settled(&execution);
-        outbox.rewind(0);
+        outbox.rewind(0, false);
         let (ours, mut theirs) = UnixStream::pair().expect("a socketpair");
         outbox.write(ours.as_fd()).expect("written");
         drop(ours);
         assert_eq!(read(&mut theirs), [1, 3]);
         assert!(outbox.taken(3) && outbox.is_empty() && outbox.kept_bytes() == 0);
+    }
+
+    #[test]
+    fn reader_of_another_build_gets_json_of_the_old_and_the_new_and_one_of_ours_bincode_again() {
+        let codecs = |theirs: &mut UnixStream| {
+            let mut bytes = Vec::new();
+            let _ = theirs.read_to_end(&mut bytes);
+            let mut reader = FrameReader::new(Limits::DEFAULT);
+            reader.feed(&bytes);
+            let frames = std::iter::from_fn(|| reader.next_frame().expect("whole frames"));
+            frames.map(|frame| (frame.codec, frame.message::<Event>().expect("an event"), frame.payload)).collect()
+        };
+        let mut outbox = Outbox::default();
+        (1..=2).for_each(|n| outbox.push(started(n), vec![7; n]));
+        let mut told: Vec<Vec<(Codec, Event, Vec<u8>)>> = Vec::new();
+        for is_for_another in [false, true, false] {
+            outbox.rewind(0, is_for_another);
+            outbox.push_loose(4, EventBody::Spare, vec![]);
+            let (ours, mut theirs) = UnixStream::pair().expect("a socketpair");
+            outbox.write(ours.as_fd()).expect("written");
+            drop(ours);
+            told.push(codecs(&mut theirs));
+        }
+        assert!(told[0].iter().all(|(codec, ..)| *codec == Codec::Bincode) && told[0] == told[2]);
+        assert!(told[1].iter().all(|(codec, ..)| *codec == Codec::Json));
+        let said = |at: usize| told[at].iter().map(|(_, event, payload)| (event, payload)).collect::<Vec<_>>();
+        assert_eq!((said(0).len(), said(0)), (3, said(1)));
+        assert!(outbox.taken(2) && outbox.is_empty() && outbox.kept_bytes() == 0);
     }
 
     #[test]

@@ -421,14 +421,15 @@ impl Shim {
         }
     }
 
-    fn end_now(&mut self, reason: String) {
+    pub(super) fn end_now(&mut self, reason: String) {
         self.ending = Some(Cause::Ended(reason));
         self.kill();
     }
 
     /// Whether it is to end, so that nothing begins any more.
     pub(super) fn is_to_end(&self) -> bool {
-        self.saver.as_ref().is_some_and(|saver| saver.end.is_some() || saver.outlives())
+        let saver_is = self.saver.as_ref().is_some_and(|saver| saver.end.is_some() || saver.outlives());
+        saver_is || self.retiring.is_some()
     }
 
     /// Ends it when that has been waited for.
