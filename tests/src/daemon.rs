@@ -34,6 +34,8 @@ const END: Duration = Duration::from_secs(20);
 pub struct Daemon {
     setup: Setup,
     home: TempDir,
+    /// What it is to believe of its own build: test switches of debug builds.
+    switches: Vec<(&'static str, String)>,
     running: Option<Running>,
 }
 
@@ -88,7 +90,7 @@ impl Daemon {
             fs::write(home.path().join(format!("profiles/{name}.toml")), text).expect("a new file");
         }
         own(home.path());
-        Daemon { setup, home, running: None }
+        Daemon { setup, home, switches: Vec::new(), running: None }
     }
 
     /// The command that starts it, without the arguments of the setup.
@@ -140,6 +142,7 @@ impl Daemon {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.home.path())
             .env("CELLBLOCK_TEST_DROP_BARRIERS", &self.setup.dropped)
+            .envs(self.switches.iter().cloned())
             .current_dir("/");
         if self.setup.who == Who::User && crate::setup::we_are_root() {
             // std drops the supplementary groups as well when root asks for another uid.
@@ -208,6 +211,16 @@ impl Daemon {
     pub fn restart(&mut self) {
         assert!(self.running.is_none(), "it still runs");
         self.launch();
+    }
+
+    /// Starts it again as another build would be, which speaks `link` to shims, or what all speak.
+    ///
+    /// # Panics
+    /// As [`Daemon::restart`].
+    pub fn restart_as(&mut self, build: &str, link: Option<u32>) {
+        self.switches = vec![("CELLBLOCK_TEST_BUILD", build.to_owned())];
+        self.switches.extend(link.map(|link| ("CELLBLOCK_TEST_LINK", link.to_string())));
+        self.restart();
     }
 
     /// Its process id.

@@ -29,4 +29,5 @@ mod systemd;
 mod terminal;
 mod tiers;
 mod time_travel;
+mod upgrade;
 mod warm;
