@@ -21,3 +21,21 @@ pub const LINK_MAX: u32 = LINK;
 pub fn is_understood(link: u32) -> bool {
     (LINK_MIN..=LINK_MAX).contains(&link)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::codec::Codec;
+    use crate::shim::{Command, Event, EventBody};
+
+    #[test]
+    fn what_every_build_says_to_every_other_stays_as_it_is() {
+        let said = |text: &str| Codec::Json.decode::<Command>(text.as_bytes()).expect("a command");
+        let resume = Command::Resume { build: "0.1.0+9".to_owned(), link: 7, taken: 3 };
+        assert_eq!(said(r#"{"Resume":{"build":"0.1.0+9","link":7,"taken":3,"more":1}}"#), resume);
+        let retire = Command::Retire { reason: "why".to_owned() };
+        assert_eq!(said(r#"{"Retire":{"reason":"why","more":1}}"#), retire);
+        let text = br#"{"seq":0,"body":{"Refused":{"reason":"why","more":1}},"more":1}"#;
+        let refused = EventBody::Refused { reason: "why".to_owned() };
+        assert_eq!(Codec::Json.decode::<Event>(text).expect("an event"), Event { seq: 0, body: refused });
+    }
+}

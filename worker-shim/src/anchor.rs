@@ -62,8 +62,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let environment = vec![(MARK.to_owned(), socket.to_string_lossy().into_owned())];
     let (shims, connections) = (BTreeMap::new(), Vec::new());
-    let mut anchor =
-        Anchor { outer, groups, environment, shims, connections, signals, end_by: None };
+    let mut anchor = Anchor { outer, groups, environment, shims, connections, signals, end_by: None };
     anchor.serve(&listener)?;
     let _ = std::fs::remove_file(socket);
     Ok(())

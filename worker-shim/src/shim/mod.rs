@@ -384,8 +384,7 @@ impl Shim {
 
     fn wait(&self, deadline: Option<Instant>, now: Instant) -> anyhow::Result<Woken> {
         let listening = PollFlags::IN;
-        let mut polled =
-            vec![PollFd::new(&self.listener, listening), PollFd::new(&self.signals, listening)];
+        let mut polled = vec![PollFd::new(&self.listener, listening), PollFd::new(&self.signals, listening)];
         if let Some(control) = &self.control {
             let unsent = control.resumed && self.outbox.has_unsent();
             let writing = if unsent { PollFlags::OUT } else { PollFlags::empty() };

@@ -275,7 +275,9 @@ mod tests {
             let mut reader = FrameReader::new(Limits::DEFAULT);
             reader.feed(&bytes);
             let frames = std::iter::from_fn(|| reader.next_frame().expect("whole frames"));
-            frames.map(|frame| (frame.codec, frame.message::<Event>().expect("an event"), frame.payload)).collect()
+            frames
+                .map(|frame| (frame.codec, frame.message::<Event>().expect("an event"), frame.payload))
+                .collect()
         };
         let mut outbox = Outbox::default();
         (1..=2).for_each(|n| outbox.push(started(n), vec![7; n]));
@@ -290,7 +292,8 @@ mod tests {
         }
         assert!(told[0].iter().all(|(codec, ..)| *codec == Codec::Bincode) && told[0] == told[2]);
         assert!(told[1].iter().all(|(codec, ..)| *codec == Codec::Json));
-        let said = |at: usize| told[at].iter().map(|(_, event, payload)| (event, payload)).collect::<Vec<_>>();
+        let said =
+            |at: usize| told[at].iter().map(|(_, event, payload)| (event, payload)).collect::<Vec<_>>();
         assert_eq!((said(0).len(), said(0)), (3, said(1)));
         assert!(outbox.taken(2) && outbox.is_empty() && outbox.kept_bytes() == 0);
     }

@@ -35,7 +35,8 @@ impl Shim {
     /// At once, and nothing of what is kept: whoever it is cannot read that.
     fn refuse_in_json(&self, request: u32, reason: String) {
         let event = Event { seq: 0, body: EventBody::Refused { reason } };
-        let (Some(control), Ok(frame)) = (&self.control, Codec::Json.frame(Kind::Event, request, &event)) else {
+        let (Some(control), Ok(frame)) = (&self.control, Codec::Json.frame(Kind::Event, request, &event))
+        else {
             return;
         };
         let mut bytes = Vec::new();
