@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod chromium;
 mod demo;
+mod dist;
 mod faults;
 mod fuzz;
 mod host;
@@ -61,6 +62,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Pack what is given to others: target/dist/cellblock-VERSION-ARCH.tar.gz
+    ///
+    /// Programs (a release build), systemd's units, profiles, documents, the Python client, and an install.sh.
+    Dist {
+        /// Pack the debug build, to try the installation
+        #[arg(long)]
+        debug: bool,
+    },
     /// Write the golden frames of proto/vectors anew
     Vectors,
     /// Write the pages of docs that are made of what the code says anew
@@ -102,6 +111,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Fuzz { seconds, target } => {
             fuzz::run(target.as_deref(), std::time::Duration::from_secs(seconds))
         }
+        Task::Dist { debug } => dist::run(debug),
         Task::Bench { args } => bench::run(&args),
         Task::Vectors => {
             let example = ["run", "--quiet", "--package", "cellblock-proto", "--example", "vectors"];
