@@ -1,0 +1,336 @@
+//! A notebook's journal: which Executions were accepted and how each ended, so that after any kill each has its one
+//! Outcome, can be read again by its id, and is never run again.
+//!
+//! Entries are appended before anybody is told. There is no fsync: what is written outlives every process, but not
+//! a power cut. A file that is long, or has many Executions, becomes the older of two and the one before it goes;
+//! the new one begins with the fingerprints of the last thousand, and with those that have not ended.
+//!
+//! In memory there are fingerprints, 8 bytes an Execution; the rest is read when it is asked for.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cellblock_proto::codec::Codec;
+use cellblock_proto::execution::Outcome;
+use cellblock_proto::id::ExecutionId;
+
+use crate::entry::{Entries, Entry, Head, Kind, blocking};
+use crate::outbox::Payload;
+use crate::records::Stored;
+
+/// Executions remembered at least, in the order in which they were accepted.
+pub(crate) const REMEMBERED: usize = 1000;
+
+/// A file with more is followed by another.
+const FILE_BYTES: u64 = 4 << 20;
+
+/// Ended ones that a shim may still tell of when the daemon has been killed: it is told soon what is taken.
+const RECENT: usize = 200;
+
+const NAME: &str = "journal";
+const OLDER: &str = "journal.1";
+
+/// An Execution that has been accepted and has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) execution: ExecutionId,
+    /// See [`crate::entry::INTERRUPT`].
+    pub(crate) flags: u8,
+}
+
+/// How an Execution ended, as it was written.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) outputs: u64,
+    pub(crate) outcome: Outcome,
+    pub(crate) payload: Payload,
+    /// Bytes of all its outputs.
+    pub(crate) put_out: u64,
+    /// Those that were written along with it.
+    pub(crate) inline: Vec<(u64, Stored)>,
+}
+
+/// The journal of one notebook.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// `None` where nothing is kept.
+    folder: Option<Arc<Path>>,
+    file: Option<File>,
+    bytes: u64,
+    known: VecDeque<u64>,
+    /// Of those, how many the newer file is to blame for.
+    since: usize,
+    open: Vec<Open>,
+    recent: VecDeque<ExecutionId>,
+    is_failing: bool,
+}
+
+impl Journal {
+    /// Reads what a daemon before us has left in a folder, which need not be there yet.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn open(folder: &Arc<Path>) -> io::Result<Self> {
+        let mut journal = Journal { folder: Some(Arc::clone(folder)), ..Journal::default() };
+        for name in [OLDER, NAME] {
+            journal.since = 0;
+            journal.bytes = 0;
+            let Some(mut entries) = open(&folder.join(name))? else { continue };
+            while let Some(entry) = entries.next()? {
+                journal.replay(entry);
+            }
+            journal.bytes = entries.offset();
+            if entries.offset() < entries.file_bytes() {
+                tracing::info!(name, "the journal's writer was killed half-way: its last entry is dropped");
+                OpenOptions::new().write(true).open(folder.join(name))?.set_len(entries.offset())?;
+            }
+        }
+        Ok(journal)
+    }
+
+    fn replay(&mut self, entry: Entry) {
+        let Entry { kind, flags, execution, payload, .. } = entry;
+        match kind {
+            Kind::Known => {
+                let numbers = payload.chunks_exact(8);
+                self.known = numbers.map(|bytes| bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))).collect();
+            }
+            Kind::Accepted => {
+                self.note(&execution);
+                if !self.is_open(&execution) {
+                    self.open.push(Open { execution, flags });
+                }
+            }
+            Kind::Ended => {
+                self.note(&execution);
+                self.open.retain(|open| open.execution != execution);
+                self.ended(execution);
+            }
+            Kind::Output => {}
+        }
+    }
+
+    fn note(&mut self, execution: &ExecutionId) {
+        let fingerprint = fingerprint(execution);
+        // The newest are at the end, and they are meant mostly.
+        if !self.known.iter().rev().any(|known| *known == fingerprint) {
+            self.known.push_back(fingerprint);
+            self.since += 1;
+        }
+    }
+
+    fn ended(&mut self, execution: ExecutionId) {
+        self.recent.push_back(execution);
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+    }
+
+    fn is_open(&self, execution: &ExecutionId) -> bool {
+        self.open.iter().any(|open| open.execution == *execution)
+    }
+
+    /// Whether an Execution of that id has ever been, as far as that is remembered.
+    pub(crate) fn knows(&self, execution: &ExecutionId) -> bool {
+        let fingerprint = fingerprint(execution);
+        self.known.contains(&fingerprint)
+    }
+
+    /// Whether it has been and has ended, as far as that is remembered.
+    pub(crate) fn has_ended(&self, execution: &ExecutionId) -> bool {
+        self.knows(execution) && !self.is_open(execution)
+    }
+
+    /// What has been accepted and has not ended.
+    pub(crate) fn open_ones(&self) -> &[Open] {
+        &self.open
+    }
+
+    /// What has ended last.
+    pub(crate) fn recent(&self) -> impl Iterator<Item = &ExecutionId> {
+        self.recent.iter()
+    }
+
+    /// Notes that an Execution is accepted, unless that is noted.
+    pub(crate) fn accept(&mut self, execution: &ExecutionId, flags: u8) {
+        if self.is_open(execution) {
+            return;
+        }
+        self.note(execution);
+        let mut bytes = Vec::new();
+        Head { flags, ..Head::new(Kind::Accepted, execution) }.write(&[], &[], &mut bytes);
+        self.append(&bytes);
+        self.open.push(Open { execution: execution.clone(), flags });
+    }
+
+    /// Notes an end, with outputs that are few and lie nowhere else; whether it is written.
+    pub(crate) fn end<'a>(
+        &mut self,
+        execution: &ExecutionId,
+        (outputs, put_out): (u64, u64),
+        (outcome, payload): (&Outcome, &[u8]),
+        inline: impl Iterator<Item = (u64, &'a Stored)>,
+    ) -> bool {
+        self.note(execution);
+        self.open.retain(|open| open.execution != *execution);
+        self.ended(execution.clone());
+        let mut bytes = Vec::new();
+        for (number, stored) in inline {
+            let Ok(meta) = Codec::Json.encode(&stored.output) else { return false };
+            let head = Head { number, before: stored.before, ..Head::new(Kind::Output, execution) };
+            head.write(&meta, &stored.payload, &mut bytes);
+        }
+        let Ok(meta) = Codec::Json.encode(outcome) else { return false };
+        let head = Head { number: outputs, before: put_out, ..Head::new(Kind::Ended, execution) };
+        head.write(&meta, payload, &mut bytes);
+        self.append(&bytes)
+    }
+
+    /// How it ended; `None` when that is not known any more.
+    pub(crate) fn find(&self, execution: &ExecutionId) -> Option<Found> {
+        let folder = self.folder.as_ref().filter(|_| self.knows(execution))?;
+        let found = blocking(|| find(folder, execution));
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%execution, %error, "could not read in the journal");
+            None
+        })
+    }
+
+    /// Lets go of the descriptor: nothing more is to come soon.
+    pub(crate) fn rest(&mut self) {
+        self.file = None;
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        let Some(folder) = self.folder.clone() else { return false };
+        match self.write(&folder, bytes) {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("the journal is written again");
+                }
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    let path = folder.join(NAME);
+                    tracing::warn!(path = %path.display(), %error, "the journal cannot be written: what ends now is lost with cellblockd and shim");
+                }
+                false
+            }
+        }
+    }
+
+    fn write(&mut self, folder: &Path, bytes: &[u8]) -> io::Result<()> {
+        if self.bytes >= FILE_BYTES || self.since >= REMEMBERED {
+            self.rotate(folder)?;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(append_to(folder)?),
+        };
+        if let Err(error) = file.write_all(bytes) {
+            // Nothing may stand behind what is not whole.
+            if file.set_len(self.bytes).is_err() {
+                self.file = None;
+            }
+            return Err(error);
+        }
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self, folder: &Path) -> io::Result<()> {
+        let surplus = self.known.len().saturating_sub(REMEMBERED);
+        self.known.drain(..surplus);
+        let mut begin = Vec::new();
+        let fingerprints: Vec<u8> = self.known.iter().flat_map(|known| known.to_le_bytes()).collect();
+        let Some(anybody) = self.recent.back().or(self.open.first().map(|open| &open.execution)) else {
+            return Ok(());
+        };
+        Head::new(Kind::Known, anybody).write(&[], &fingerprints, &mut begin);
+        for Open { execution, flags } in &self.open {
+            Head { flags: *flags, ..Head::new(Kind::Accepted, execution) }.write(&[], &[], &mut begin);
+        }
+        self.file = None;
+        fs::rename(folder.join(NAME), folder.join(OLDER))?;
+        (self.bytes, self.since) = (0, 0);
+        let mut file = append_to(folder)?;
+        file.write_all(&begin)?;
+        self.bytes = begin.len() as u64;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+/// The newer file, to be appended to, in its folder.
+fn append_to(folder: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join(NAME));
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folder(folder)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
+/// Makes the folder of a notebook's outputs, which nobody but cellblockd looks into. The notebook's own is there,
+/// or it has been deleted.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<Option<Entries>> {
+    match File::open(path) {
+        Ok(file) => Entries::open(file, 0).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn find(folder: &Path, execution: &ExecutionId) -> io::Result<Option<Found>> {
+    for name in [NAME, OLDER] {
+        let Some(mut entries) = open(&folder.join(name))? else { continue };
+        let mut inline = Vec::new();
+        while let Some(entry) = entries.next()? {
+            if entry.execution != *execution {
+                continue;
+            }
+            let (meta, payload) = (&entry.meta, Payload::new(entry.payload));
+            match entry.kind {
+                Kind::Output => {
+                    let output = Codec::Json.decode(meta).map_err(io::Error::other)?;
+                    inline.push((entry.number, Stored { output, payload, before: entry.before }));
+                }
+                Kind::Ended => {
+                    let outcome = Codec::Json.decode(meta).map_err(io::Error::other)?;
+                    let (outputs, put_out) = (entry.number, entry.before);
+                    return Ok(Some(Found { outputs, outcome, payload, put_out, inline }));
+                }
+                Kind::Accepted | Kind::Known => {}
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// FNV-1a: it stays the same in every build.
+fn fingerprint(execution: &ExecutionId) -> u64 {
+    execution.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;
