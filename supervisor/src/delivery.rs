@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::outbox::{Client, Payload, PushError, Responder, Ticket};
 use crate::records::{Next, Record};
+use crate::spill::Ahead;
 
 /// A client that reads an Execution.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub(crate) struct Attachment {
     in_flight: VecDeque<(Ticket, Milestone)>,
     /// Whether the Outcome has been sent.
     finished: bool,
+    /// Where it is among the outputs on the disk.
+    ahead: Ahead,
+    /// Whether we are told when it goes.
+    is_watched: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +53,16 @@ impl Attachment {
     /// Reads from output `next` on.
     pub(crate) fn new(responder: Responder, next: u64) -> Self {
         let (client, request) = responder.into_parts();
-        Attachment { client, request, accepted: false, next, in_flight: VecDeque::new(), finished: false }
+        Attachment {
+            client,
+            request,
+            accepted: false,
+            next,
+            in_flight: VecDeque::new(),
+            finished: false,
+            ahead: Ahead::at(next),
+            is_watched: false,
+        }
     }
 
     /// The next output it gets.
@@ -138,15 +152,16 @@ impl Attachment {
             self.accepted = true;
         }
         loop {
-            match record.next_from(self.next) {
+            match record.next_from(self.next, &mut self.ahead) {
                 Next::Output(seq, stored) => {
-                    let payload = Some(Arc::clone(&stored.payload));
-                    self.push_output(execution, seq, stored.output.clone(), payload, wake)?;
+                    let after = stored.after();
+                    self.push_output(execution, seq, stored.output, Some(stored.payload), wake)?;
+                    self.ahead.position = Some(after);
                 }
-                Next::Gap { resume_at, dropped_bytes } => {
-                    let reason = "cellblockd keeps 16 MiB of outputs for a notebook".to_owned();
+                Next::Gap { resume_at, dropped_bytes, position, reason } => {
                     let mark = Output::Truncated { stream: None, dropped_bytes, reason };
                     self.push_output(execution, resume_at - 1, mark, None, wake)?;
+                    self.ahead.position = Some(position);
                 }
                 Next::Nothing => break,
             }
@@ -183,6 +198,9 @@ pub(crate) fn deliver(execution: &ExecutionId, record: &mut Record, wake: &Arc<N
     let mut blocked = false;
     let mut readers = std::mem::take(&mut record.attached);
     readers.retain_mut(|reader| {
+        if record.interrupt && !std::mem::replace(&mut reader.is_watched, true) {
+            reader.client.outbox.watch(wake);
+        }
         let progress = reader.progress(execution, record, wake);
         // After the sending, so that what a client got before it went counts.
         for milestone in reader.landed() {

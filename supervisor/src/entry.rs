@@ -129,7 +129,8 @@ impl Entries {
         }
         let mut head = [0; HEAD_BYTES];
         self.file.read_exact(&mut head)?;
-        let u32_at = |at: usize| head[at..at + 4].iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        let u32_at =
+            |at: usize| head[at..at + 4].iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         let id_bytes = usize::from(u16::from_le_bytes([head[6], head[7]]));
         let (meta_bytes, payload_bytes) = (u32_at(8) as usize, u32_at(12) as usize);
@@ -199,7 +200,8 @@ mod tests {
     fn entries_come_back_as_they_were_written() {
         let mut bytes = Vec::new();
         let execution = id();
-        let head = Head { flags: INTERRUPT, number: 1 << 40, before: 7, ..Head::new(Kind::Output, &execution) };
+        let head =
+            Head { flags: INTERRUPT, number: 1 << 40, before: 7, ..Head::new(Kind::Output, &execution) };
         head.write(b"{}", b"payload", &mut bytes);
         let entry = Entries::open(file(&bytes), 0).unwrap().next().unwrap().unwrap();
         assert_eq!((entry.kind, entry.flags, entry.number, entry.before), (Kind::Output, 1, 1 << 40, 7));

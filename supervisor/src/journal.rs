@@ -67,6 +67,7 @@ pub(crate) struct Journal {
     open: Vec<Open>,
     recent: VecDeque<ExecutionId>,
     is_failing: bool,
+    has_turned: bool,
 }
 
 impl Journal {
@@ -97,7 +98,8 @@ impl Journal {
         match kind {
             Kind::Known => {
                 let numbers = payload.chunks_exact(8);
-                self.known = numbers.map(|bytes| bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))).collect();
+                self.known =
+                    numbers.map(|bytes| bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))).collect();
             }
             Kind::Accepted => {
                 self.note(&execution);
@@ -157,7 +159,7 @@ impl Journal {
 
     /// Notes that an Execution is accepted, unless that is noted.
     pub(crate) fn accept(&mut self, execution: &ExecutionId, flags: u8) {
-        if self.is_open(execution) {
+        if self.knows(execution) {
             return;
         }
         self.note(execution);
@@ -198,6 +200,11 @@ impl Journal {
             tracing::warn!(%execution, %error, "could not read in the journal");
             None
         })
+    }
+
+    /// Whether Executions have been forgotten since this was asked last.
+    pub(crate) fn take_turned(&mut self) -> bool {
+        std::mem::take(&mut self.has_turned)
     }
 
     /// Lets go of the descriptor: nothing more is to come soon.
@@ -257,7 +264,7 @@ impl Journal {
         }
         self.file = None;
         fs::rename(folder.join(NAME), folder.join(OLDER))?;
-        (self.bytes, self.since) = (0, 0);
+        (self.bytes, self.since, self.has_turned) = (0, 0, true);
         let mut file = append_to(folder)?;
         file.write_all(&begin)?;
         self.bytes = begin.len() as u64;
@@ -326,9 +333,10 @@ fn find(folder: &Path, execution: &ExecutionId) -> io::Result<Option<Found>> {
 
 /// FNV-1a: it stays the same in every build.
 fn fingerprint(execution: &ExecutionId) -> u64 {
-    execution.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    execution
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

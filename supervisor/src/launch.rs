@@ -41,7 +41,7 @@ use program::{argv, environment};
 const RETAIN_BYTES: u64 = 8 << 20;
 
 /// How long a shim holds the writer back when that is full: longer than a restart of ours takes.
-pub(crate) const RETAIN_GRACE_MS: u64 = 30_000;
+const RETAIN_GRACE_MS: u64 = 30_000;
 
 /// How long a worker lives without a supervisor: over a night with nobody to start it again…
 const ORPHAN_MS: u64 = 24 * 3600 * 1000;

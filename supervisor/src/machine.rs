@@ -178,6 +178,8 @@ impl Machine {
             Input::NotSaved { reason } => self.not_saved(&reason),
             Input::StartFailed { code, message } => self.start_failed(code, &message, out),
             Input::Accepted { execution, position } => self.accepted(execution, position, out),
+            // Told again by a shim that had not heard that it is taken.
+            Input::Started { execution } if self.remembered.contains(&execution) => {}
             Input::Started { execution } => {
                 let job = self.ensure(&execution);
                 job.stage = Stage::Running;

@@ -6,6 +6,7 @@
 //! read from; it is still written to, so an interrupt always goes through.
 
 mod events;
+mod kept;
 mod parts;
 mod requests;
 mod travel;
@@ -26,13 +27,13 @@ use tokio::time::Instant;
 
 use crate::daemon::{Daemon, Key};
 use crate::decision::Input;
-use crate::launch::{Begin, LaunchError, Launched, RETAIN_GRACE_MS};
+use crate::launch::{Begin, LaunchError, Launched};
 use crate::launches::{self, Launch, Place};
 use crate::link::LinkError;
 use crate::log::chain;
 use crate::machine::Machine;
 use crate::outbox::{Payload, Responder};
-use crate::records::{Pressure, Records};
+use crate::records::Records;
 use crate::workspace;
 use parts::{Asked, Closing, Live, Retired, Woken};
 pub(crate) use parts::{LiveWorker, Message, Survivor, WorkerReply};
@@ -47,9 +48,8 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 /// How long `Taken` may wait for more to come.
 const TAKEN_DELAY: Duration = Duration::from_millis(50);
 
-/// How long unread outputs hold the notebook up: the shim's own grace first, so that it is the one
-/// to decide while it still holds the writer back.
-const UNREAD_PATIENCE: Duration = Duration::from_millis(RETAIN_GRACE_MS + 5_000);
+/// How long clients have after a restart of cellblockd to come back to what is to end without them.
+const DESERT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the shim of a worker that has ended is kept for outputs that nobody has read.
 const RETIRED_PATIENCE: Duration = Duration::from_secs(30);
@@ -87,12 +87,14 @@ pub(crate) struct Notebook {
     /// Who waits for the worker's end.
     restarts: Vec<Responder>,
     closing: Option<Closing>,
-    pressure: Option<Pressure>,
+    /// A client that is attached reads slowly: the shim is not read from.
+    is_blocked: bool,
     /// Woken by readers' sockets, and when there is leave to run.
     wake: Arc<Notify>,
     end_by: Option<Instant>,
     say_at: Option<Instant>,
-    give_up_at: Option<Instant>,
+    /// Until when clients of what is to end without them may come back.
+    desert_at: Option<Instant>,
     /// What the next worker begins with.
     begin: Begin,
     /// Who waits for it to have that, and what it has.
@@ -126,11 +128,11 @@ impl Notebook {
             visitors: Vec::new(),
             restarts: Vec::new(),
             closing: None,
-            pressure: None,
+            is_blocked: false,
             wake,
             end_by: None,
             say_at: None,
-            give_up_at: None,
+            desert_at: None,
             begin: Begin::Saved,
             travels: Vec::new(),
             came_back: None,
@@ -138,30 +140,9 @@ impl Notebook {
         }
     }
 
-    /// Takes over what outlived the daemon before us, oldest first.
-    pub(crate) fn adopt(&mut self, survivors: Vec<Survivor>) {
-        for survivor in survivors {
-            if let Some(older) = self.live.take() {
-                tracing::warn!(worker = %older.worker, "two workers of one notebook; killing the older");
-                self.decide(Input::ShimLost);
-                self.kill(older.worker);
-            }
-            self.machine.adopt();
-            self.live = Some(Live::new(survivor.launched));
-            self.ready = survivor.state.ready.clone();
-            for arrival in survivor.arrivals {
-                self.arrived(arrival, true);
-            }
-            let actions = self.machine.resumed(&survivor.state);
-            self.perform(actions);
-        }
-        let actions = self.machine.adopted();
-        self.perform(actions);
-        self.records.retain(|execution| self.machine.knows(execution));
-    }
-
     /// Serves the notebook until it is closed.
     pub(crate) async fn run(mut self) {
+        self.take_up();
         // What came in one read with a shim's word on how things stand, no later read will tell of.
         self.drain();
         loop {
@@ -188,14 +169,14 @@ impl Notebook {
     async fn next(&mut self) -> Woken {
         // A worker that ends is heard to its end even when nobody reads, or whoever waits for that
         // would wait for a stranger's client. What comes is bounded by what its shim retains.
-        let reads = self.pressure.is_none() || self.machine.state() == WorkerState::Ending;
+        let reads = !self.is_blocked || self.machine.state() == WorkerState::Ending;
         let is_idle = self.machine.state() == WorkerState::None;
         let warm_by = self.warm_by();
         let (reader, writer) = match &mut self.live {
             Some(live) => (Some(&mut live.reader).filter(|_| reads), Some(&mut live.writer)),
             None => (None, None),
         };
-        let deadline = [self.end_by, self.say_at, self.give_up_at, warm_by]
+        let deadline = [self.end_by, self.say_at, self.desert_at, warm_by]
             .into_iter()
             .flatten()
             .chain(self.retired.iter().map(|retired| retired.until))
@@ -221,11 +202,8 @@ impl Notebook {
     fn settle(&mut self) {
         let now = Instant::now();
         self.settle_start();
-        self.pressure = self.records.deliver(&self.wake);
-        self.give_up_at = match self.pressure {
-            Some(Pressure::Unread) => self.give_up_at.or(Some(now + UNREAD_PATIENCE)),
-            _ => None,
-        };
+        self.is_blocked = self.records.deliver(&self.wake);
+        self.end_deserted();
         self.say_at = None;
         if let Some(live) = &mut self.live {
             live.taken.advance(&self.records);
@@ -267,9 +245,9 @@ impl Notebook {
         {
             live.say();
         }
-        if due(self.give_up_at) {
-            self.give_up_at = None;
-            self.records.give_up_unread();
+        if due(self.desert_at) {
+            self.desert_at = None;
+            self.records.desert_unread();
         }
         if due(self.warm_by()) {
             self.start_cold(&format!("it was not up after {} s", WARM_PATIENCE.as_secs()));

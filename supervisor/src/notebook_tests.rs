@@ -45,6 +45,12 @@ pub(crate) fn id(name: &str) -> ExecutionId {
 /// A daemon whose anchor hands the sockets of new shims to the test.
 pub(crate) async fn daemon() -> (tempfile::TempDir, Arc<Daemon>, mpsc::Receiver<OwnedFd>) {
     let temp = tempfile::tempdir().unwrap();
+    let (daemon, shims) = daemon_at(temp.path());
+    (temp, daemon, shims)
+}
+
+/// The same in a folder, where another may have been.
+fn daemon_at(folder: &std::path::Path) -> (Arc<Daemon>, mpsc::Receiver<OwnedFd>) {
     let (spawned, shims) = mpsc::channel(16);
     let socket = fake_anchor(move |_, fd| {
         if let Some(fd) = fd {
@@ -53,8 +59,7 @@ pub(crate) async fn daemon() -> (tempfile::TempDir, Arc<Daemon>, mpsc::Receiver<
         AnchorReply::Started { pid: 1 }
     });
     let anchor = Anchor::with_socket(socket);
-    let daemon = crate::server::test_daemon(temp.path(), anchor);
-    (temp, daemon, shims)
+    (crate::server::test_daemon(folder, anchor), shims)
 }
 
 /// A client.
@@ -299,7 +304,7 @@ async fn execution_goes_to_a_new_worker_and_back_and_is_taken_when_read() {
 }
 
 #[tokio::test]
-async fn nothing_is_taken_that_a_client_who_left_may_come_back_for() {
+async fn nothing_is_taken_that_a_client_may_come_back_for_until_it_is_on_the_disk() {
     let (_temp, daemon, mut shims) = daemon().await;
     let mut peer = Peer::connect(&daemon).await;
     peer.open().await;
@@ -310,11 +315,11 @@ async fn nothing_is_taken_that_a_client_who_left_may_come_back_for() {
     let first = shim.output("e", 0, b"read").await;
     assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
     assert!(matches!(peer.reply().await.1, Reply::Output(_)));
-    shim.taken(first).await;
     drop(peer);
     let mut peer = Peer::connect(&daemon).await;
     peer.open().await;
-    let unread = shim.output("e", 1, b"unread").await;
+    shim.output("e", 1, b"unread").await;
+    shim.taken(first - 1).await;
     // Four times as long as `Taken` is delayed.
     let taken = tokio::time::timeout(Duration::from_millis(200), shim.any_command()).await;
     assert!(taken.is_err(), "{taken:?}");
@@ -324,7 +329,9 @@ async fn nothing_is_taken_that_a_client_who_left_may_come_back_for() {
     let (_, reply, payload) = peer.reply().await;
     assert!(matches!(reply, Reply::Output(OutputFrame { seq: 1, .. })), "{reply:?}");
     assert_eq!(payload, b"unread");
-    shim.taken(unread).await;
+    // It is on the disk when it has ended.
+    shim.finish("e", 2).await;
+    shim.taken(shim.seq).await;
 }
 
 /// A shim that nobody reads from any more, because its client reads nothing, and another client.

@@ -51,6 +51,8 @@ struct State {
     in_flight: HashSet<u32>,
     /// Who found no room.
     hungry: Vec<Arc<Notify>>,
+    /// Who wants to know when the client has gone.
+    watchers: Vec<Arc<Notify>>,
     /// Nothing more goes in; the writer ends when it has written what there is.
     closed: bool,
     /// The peer has gone; nothing will be written any more.
@@ -131,6 +133,16 @@ impl Outbox {
         self.wake_all();
     }
 
+    /// Wakes `wake` when the client has gone.
+    pub(crate) fn watch(&self, wake: &Arc<Notify>) {
+        let mut state = self.lock();
+        if state.broken || state.closed {
+            wake.notify_one();
+        } else if !state.watchers.iter().any(|watcher| Arc::ptr_eq(watcher, wake)) {
+            state.watchers.push(Arc::clone(wake));
+        }
+    }
+
     fn break_off(&self) {
         {
             let mut state = self.lock();
@@ -141,12 +153,12 @@ impl Outbox {
     }
 
     fn wake_all(&self) {
-        let (hungry, waiting) = {
+        let (hungry, waiting, watchers) = {
             let mut state = self.lock();
             let waiting: Vec<_> = state.queue.iter().filter_map(|item| item.wake.clone()).collect();
-            (std::mem::take(&mut state.hungry), waiting)
+            (std::mem::take(&mut state.hungry), waiting, std::mem::take(&mut state.watchers))
         };
-        hungry.iter().chain(&waiting).for_each(|notify| notify.notify_one());
+        hungry.iter().chain(&waiting).chain(&watchers).for_each(|notify| notify.notify_one());
         self.drained.notify_one();
     }
 

@@ -1,199 +1,29 @@
-//! What is kept of a notebook's Executions so that clients can attach: outputs, ends, and who is
-//! attached. Bounded: what has been read goes first, oldest first; what nobody has read yet goes
-//! only when nobody has come for it in time, and then from the middle, with the gap marked.
+//! What is kept of a notebook's Executions so that clients can attach: outputs, ends, and who is attached. In
+//! memory it is bounded; what does not stay there is on the disk, an Execution that has ended as a whole, so that
+//! it can be read again after any restart. A cell that nobody reads runs on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod record;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
 
 use cellblock_proto::execution::{Outcome, Output};
 use cellblock_proto::id::ExecutionId;
 
 use crate::delivery::Attachment;
+use crate::entry::INTERRUPT;
+use crate::journal::Journal;
 use crate::outbox::Payload;
+use crate::spill::{Shelf, Spill};
+pub(crate) use record::{Ended, Next, Record, Stored};
+use record::{IsWritten, MEMORY_BYTES};
 
-/// Outputs kept for one notebook, in bytes. Reading from the shim stops above it.
-const MAX_BYTES: usize = 16 << 20;
+/// Outputs kept in memory for one notebook, in bytes.
+const MAX_BYTES: usize = 4 << 20;
 
-/// Eviction goes down to here, so that it does not run for each output.
-const EVICT_TO_BYTES: usize = MAX_BYTES / 4 * 3;
-
-/// Outputs kept of an Execution that nobody is attached to, in bytes; above it reading stops, or,
-/// once that has lasted too long, the middle is dropped. More than a shim retains, so that in
-/// general it is the shim that stops the writer and decides what to keep.
-const MAX_UNREAD_BYTES: usize = 12 << 20;
-
-/// What an output costs besides its payload, about.
-const OVERHEAD_BYTES: usize = 256;
-
-/// An output as it is kept.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    /// What it is.
-    pub(crate) output: Output,
-    /// Its bytes.
-    pub(crate) payload: Payload,
-}
-
-impl Stored {
-    fn bytes(&self) -> usize {
-        self.payload.len() + OVERHEAD_BYTES
-    }
-}
-
-/// The end of an Execution as it is kept.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    /// How many outputs there were.
-    pub(crate) outputs: u64,
-    /// How it ended.
-    pub(crate) outcome: Outcome,
-    /// The bytes of its expressions.
-    pub(crate) payload: Payload,
-    /// Whether it has reached a client's socket.
-    pub(crate) written: bool,
-}
-
-/// What comes next for a reader.
-pub(crate) enum Next<'a> {
-    /// This output, under its number.
-    Output(u64, &'a Stored),
-    /// Nothing before this number is left; so many bytes are missing.
-    Gap { resume_at: u64, dropped_bytes: u64 },
-    /// Nothing yet.
-    Nothing,
-}
-
-/// One Execution.
-#[derive(Debug, Default)]
-pub(crate) struct Record {
-    outputs: BTreeMap<u64, Stored>,
-    bytes: usize,
-    /// The number of the next output; unknown when an earlier daemon saw the last one.
-    next: Option<u64>,
-    /// Every output before this number has reached a client's socket, or a client said so.
-    written: u64,
-    /// Bytes of those that have not.
-    unwritten_bytes: usize,
-    dropped_bytes: u64,
-    /// Nobody came: from this number on the oldest are dropped.
-    lossy_from: Option<u64>,
-    /// The place in the queue that the shim gave it.
-    pub(crate) accepted: Option<u32>,
-    /// Its end.
-    pub(crate) ended: Option<Ended>,
-    /// Who reads it.
-    pub(crate) attached: Vec<Attachment>,
-    /// Whether it waits for input; unknown when an earlier daemon saw the question.
-    pub(crate) asks: Option<bool>,
-}
-
-impl Record {
-    fn add(&mut self, seq: u64, stored: Stored) {
-        if self.next.is_some_and(|next| seq < next) {
-            tracing::warn!(seq, "the shim numbered an output twice; dropped");
-            return;
-        }
-        self.asks = Some(matches!(stored.output, Output::InputRequest { .. }));
-        self.next = Some(seq + 1);
-        // A background task may print after its Execution has ended.
-        if let Some(ended) = &mut self.ended {
-            ended.outputs = ended.outputs.max(seq + 1);
-        }
-        self.bytes += stored.bytes();
-        if seq >= self.written {
-            self.unwritten_bytes += stored.bytes();
-        }
-        self.outputs.insert(seq, stored);
-        self.drop_middle();
-    }
-
-    fn remove(&mut self, seq: u64) -> usize {
-        let Some(stored) = self.outputs.remove(&seq) else { return 0 };
-        let bytes = stored.bytes();
-        self.bytes -= bytes;
-        self.dropped_bytes += stored.payload.len() as u64;
-        if seq >= self.written {
-            self.unwritten_bytes -= bytes;
-        }
-        bytes
-    }
-
-    fn drop_middle(&mut self) {
-        let Some(from) = self.lossy_from else { return };
-        while self.unwritten_bytes > MAX_UNREAD_BYTES {
-            // The newest always stays: it is what the reader will want to see.
-            let mut tail = self.outputs.range(from.max(self.written)..).map(|(seq, _)| *seq);
-            let (Some(oldest), Some(_)) = (tail.next(), tail.next()) else { return };
-            self.remove(oldest);
-        }
-    }
-
-    /// From now on its outputs do not hold anybody up: head and tail are kept.
-    fn give_up(&mut self) {
-        let mut head_bytes = 0;
-        let from = self.outputs.range(self.written..).find_map(|(seq, stored)| {
-            head_bytes += stored.bytes();
-            (head_bytes > MAX_UNREAD_BYTES / 2).then_some(*seq)
-        });
-        self.lossy_from = from.or(self.next);
-    }
-
-    fn evict(&mut self, want: usize) -> usize {
-        let read = self.attached.iter().map(Attachment::next).min().unwrap_or(u64::MAX).min(self.written);
-        let limit = if self.ended.is_some() && self.attached.is_empty() { u64::MAX } else { read };
-        let mut freed = 0;
-        while freed < want {
-            match self.outputs.first_key_value() {
-                Some((&seq, _)) if seq < limit => freed += self.remove(seq),
-                _ => break,
-            }
-        }
-        freed
-    }
-
-    /// Notes that everything before `upto` has reached a reader.
-    pub(crate) fn mark_written(&mut self, upto: u64) {
-        if upto > self.written {
-            let newly: usize = self.outputs.range(self.written..upto).map(|(_, stored)| stored.bytes()).sum();
-            self.unwritten_bytes -= newly;
-            self.written = upto;
-        }
-    }
-
-    /// What a reader gets who has everything before `from`.
-    pub(crate) fn next_from(&self, from: u64) -> Next<'_> {
-        let dropped_bytes = self.dropped_bytes;
-        match self.outputs.range(from..).next() {
-            // A mark stands for what is missing before it.
-            Some((&seq, stored)) if seq == from || matches!(stored.output, Output::Truncated { .. }) => {
-                Next::Output(seq, stored)
-            }
-            Some((&resume_at, _)) => Next::Gap { resume_at, dropped_bytes },
-            None => match self.end_seq() {
-                Some(resume_at) if from < resume_at => Next::Gap { resume_at, dropped_bytes },
-                _ => Next::Nothing,
-            },
-        }
-    }
-
-    /// The number after the last output, as far as it is known.
-    pub(crate) fn end_seq(&self) -> Option<u64> {
-        self.ended.as_ref().map(|ended| ended.outputs).max(self.next)
-    }
-
-    /// Adds a reader.
-    pub(crate) fn attach(&mut self, attachment: Attachment) {
-        self.mark_written(attachment.next());
-        self.lossy_from = None;
-        self.attached.push(attachment);
-    }
-
-    fn is_unread(&self) -> bool {
-        self.attached.is_empty()
-            && self.ended.is_none()
-            && self.lossy_from.is_none()
-            && self.unwritten_bytes >= MAX_UNREAD_BYTES
-    }
-}
+/// Ended Executions that stay in memory; the others are read again when they are asked for.
+const MAX_ENDED: usize = 64;
 
 /// Whether a shim may forget something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,15 +47,6 @@ pub(crate) enum Hold {
     Outcome(ExecutionId),
 }
 
-/// Why reading from the shim has to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pressure {
-    /// A client reads slowly.
-    Reader,
-    /// Nobody reads.
-    Unread,
-}
-
 /// All Executions of a notebook.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
@@ -234,42 +55,131 @@ pub(crate) struct Records {
     ended: VecDeque<ExecutionId>,
     /// Those with readers, so that nobody looks through a thousand ended ones.
     read: BTreeSet<ExecutionId>,
-    /// Those that may be unread.
-    unread: BTreeSet<ExecutionId>,
     bytes: usize,
+    /// Those whose last reader has gone, and which are to end then.
+    deserted: Vec<ExecutionId>,
+    /// Where the rest is; `None` where nothing is kept.
+    folder: Option<Arc<Path>>,
+    journal: Journal,
+    shelf: Shelf,
 }
 
 impl Records {
+    /// What daemons before us have left in a folder, which need not be there.
+    pub(crate) fn open(folder: &Path) -> Self {
+        let folder: Arc<Path> = folder.into();
+        let opened = crate::entry::blocking(|| {
+            let journal = Journal::open(&folder)?;
+            let shelf = Shelf::open(&folder, &journal)?;
+            std::io::Result::Ok((journal, shelf))
+        });
+        let (journal, shelf) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let path = folder.display();
+                tracing::error!(%path, %error, "could not read what was kept of executions: nothing is kept");
+                return Records::default();
+            }
+        };
+        let mut records = Records { folder: Some(folder), journal, shelf, ..Records::default() };
+        for open in records.journal.open_ones().to_vec() {
+            let spill = records.find_spill(&open.execution);
+            records.map.insert(open.execution, Record::taken_up(spill, open.flags & INTERRUPT != 0));
+        }
+        records
+    }
+
+    fn find_spill(&self, execution: &ExecutionId) -> Option<Spill> {
+        let found = crate::entry::blocking(|| Spill::find(self.folder.as_ref()?, execution).transpose());
+        match found.transpose() {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%execution, %error, "could not look for outputs on the disk");
+                None
+            }
+        }
+    }
+
+    /// Whether there is a place on the disk.
+    pub(crate) fn is_open(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Whether an Execution of that id has been, as far as that is remembered.
+    pub(crate) fn knows(&self, execution: &ExecutionId) -> bool {
+        self.map.contains_key(execution) || self.journal.knows(execution)
+    }
+
+    /// Whether it has been and has ended, as far as that is remembered.
+    pub(crate) fn has_ended(&self, execution: &ExecutionId) -> bool {
+        self.journal.has_ended(execution)
+    }
+
+    /// Those that a daemon before us had accepted and whose end nobody has told.
+    pub(crate) fn open_ones(&self) -> Vec<ExecutionId> {
+        self.journal.open_ones().iter().map(|open| open.execution.clone()).collect()
+    }
+
+    /// Those that have ended last, also in the time of daemons before us.
+    pub(crate) fn recent(&self) -> impl Iterator<Item = &ExecutionId> {
+        self.journal.recent()
+    }
+
     /// The record, made when it is new.
     pub(crate) fn ensure(&mut self, execution: &ExecutionId) -> &mut Record {
         self.map.entry(execution.clone()).or_default()
     }
 
-    /// The record.
-    pub(crate) fn get(&self, execution: &ExecutionId) -> Option<&Record> {
-        self.map.get(execution)
+    /// The record, read again when it has ended and is not in memory; `None` when it never was, or is no more.
+    pub(crate) fn find(&mut self, execution: &ExecutionId) -> Option<&mut Record> {
+        if !self.map.contains_key(execution) && self.journal.has_ended(execution) {
+            let found = self.journal.find(execution)?;
+            let record = Record::found(found, self.find_spill(execution));
+            self.bytes += record.bytes;
+            self.map.insert(execution.clone(), record);
+            self.ended.push_back(execution.clone());
+        }
+        self.map.get_mut(execution)
     }
 
     /// Adds a reader.
     pub(crate) fn attach(&mut self, execution: &ExecutionId, attachment: Attachment) {
-        self.ensure(execution).attach(attachment);
+        let record = self.map.entry(execution.clone()).or_default();
+        record.attach(attachment);
         self.read.insert(execution.clone());
     }
 
-    /// A new Execution: its outputs begin at 0.
-    pub(crate) fn create(&mut self, execution: &ExecutionId) {
-        self.ensure(execution).next = Some(0);
+    /// A new Execution: its outputs begin at 0. Whether it is to end when nobody is attached.
+    pub(crate) fn create(&mut self, execution: &ExecutionId, interrupt: bool) {
+        let record = self.ensure(execution);
+        (record.next, record.interrupt) = (Some(0), interrupt);
+    }
+
+    /// Its shim has it: noted before anybody is told.
+    pub(crate) fn accept(&mut self, execution: &ExecutionId, position: u32) {
+        let record = self.map.entry(execution.clone()).or_default();
+        record.accepted = Some(position);
+        self.journal.accept(execution, if record.interrupt { INTERRUPT } else { 0 });
     }
 
     /// Keeps an output.
     pub(crate) fn add(&mut self, execution: &ExecutionId, seq: u64, output: Output, payload: Payload) {
+        if self.find(execution).is_none() && self.journal.knows(execution) {
+            // It has ended, and how is kept no more.
+            return;
+        }
         let record = self.map.entry(execution.clone()).or_default();
         let before = record.bytes;
-        record.add(seq, Stored { output, payload });
-        self.bytes = self.bytes + record.bytes - before;
-        if record.is_unread() {
-            self.unread.insert(execution.clone());
+        if record.add(seq, output, payload) && record.is_to_be_saved() {
+            record.save(self.folder.as_ref(), execution);
+            record.let_go(MEMORY_BYTES);
+            if record.ended.is_some()
+                && let Some(spill) = &mut record.spill
+            {
+                spill.rest();
+            }
         }
+        self.bytes = self.bytes + record.bytes - before;
     }
 
     /// Keeps an end; without `outputs` there were as many as we have seen.
@@ -280,44 +190,69 @@ impl Records {
         outcome: Outcome,
         payload: Payload,
     ) {
+        if self.journal.has_ended(execution) {
+            // Told again by a shim that had not heard that it is taken.
+            return;
+        }
         let record = self.map.entry(execution.clone()).or_default();
-        let outputs = outputs.or(record.next).unwrap_or(0);
+        let before = record.bytes;
+        let outputs = outputs.max(record.next).unwrap_or(0);
         record.asks = Some(false);
-        record.ended = Some(Ended { outputs, outcome, payload, written: false });
+        let numbers = (outputs, record.put_out);
+        let saved = if let Some(inline) = record.inline() {
+            self.journal.end(execution, numbers, (&outcome, &payload), inline)
+        } else {
+            let saved = record.save(self.folder.as_ref(), execution);
+            self.journal.end(execution, numbers, (&outcome, &payload), std::iter::empty()) && saved
+        };
+        if saved && record.spill.is_none() {
+            record.inlined();
+        }
+        if let Some(spill) = &mut record.spill {
+            spill.rest();
+            self.shelf.put(self.folder.as_deref(), execution, spill.bytes());
+        }
+        record.let_go(MEMORY_BYTES);
+        self.bytes = self.bytes + record.bytes - before;
+        record.ended = Some(Ended { outputs, outcome, payload, written: false, saved });
         self.ended.push_back(execution.clone());
+        if let (true, Some(folder)) = (self.journal.take_turned(), &self.folder) {
+            self.shelf.clear(folder, &self.journal);
+        }
     }
 
     /// Forgets an Execution. Those who still read it are told that it is no more.
     pub(crate) fn forget(&mut self, execution: &ExecutionId) -> Vec<Attachment> {
         self.ended.retain(|id| id != execution);
         self.read.remove(execution);
-        self.unread.remove(execution);
         let Some(record) = self.map.remove(execution) else { return Vec::new() };
         self.bytes -= record.bytes;
         record.attached
     }
 
-    /// Gives readers what there is and room for; returns why reading from the shim has to wait.
-    pub(crate) fn deliver(&mut self, wake: &std::sync::Arc<tokio::sync::Notify>) -> Option<Pressure> {
+    /// As [`Records::forget`], unless it is on the disk: then those who read it go on.
+    pub(crate) fn let_go(&mut self, execution: &ExecutionId) -> Vec<Attachment> {
+        let is_saved = |record: &Record| record.ended.as_ref().is_some_and(|ended| ended.saved);
+        if self.read.contains(execution) && self.map.get(execution).is_some_and(is_saved) {
+            return Vec::new();
+        }
+        self.forget(execution)
+    }
+
+    /// Gives readers what there is and room for; whether reading from the shim has to wait for one of them.
+    pub(crate) fn deliver(&mut self, wake: &Arc<tokio::sync::Notify>) -> bool {
         let mut blocked = false;
-        let map = &mut self.map;
+        let (map, deserted) = (&mut self.map, &mut self.deserted);
         self.read.retain(|execution| {
             let Some(record) = map.get_mut(execution) else { return false };
             blocked |= crate::delivery::deliver(execution, record, wake) && record.ended.is_none();
-            if record.attached.is_empty() && record.is_unread() {
-                self.unread.insert(execution.clone());
+            if record.attached.is_empty() && record.interrupt && record.ended.is_none() {
+                deserted.push(execution.clone());
             }
             !record.attached.is_empty()
         });
         self.evict();
-        self.unread.retain(|execution| map_unread(&self.map, execution));
-        if blocked || (self.bytes > MAX_BYTES && self.unread.is_empty()) {
-            Some(Pressure::Reader)
-        } else if self.unread.is_empty() {
-            None
-        } else {
-            Some(Pressure::Unread)
-        }
+        blocked
     }
 
     /// Whether anybody still reads.
@@ -325,66 +260,119 @@ impl Records {
         !self.read.is_empty()
     }
 
+    /// Those that are to end because nobody is attached any more.
+    pub(crate) fn take_deserted(&mut self) -> Vec<ExecutionId> {
+        std::mem::take(&mut self.deserted)
+    }
+
+    /// Those of them that nobody has come back to since a daemon before us ended.
+    pub(crate) fn desert_unread(&mut self) {
+        let unread =
+            |record: &Record| record.interrupt && record.ended.is_none() && record.attached.is_empty();
+        let unread = self.map.iter().filter(|(_, record)| unread(record)).map(|(id, _)| id.clone());
+        self.deserted.extend(unread);
+    }
+
+    /// Whether there are any for [`Records::desert_unread`] to look at.
+    pub(crate) fn has_deserted(&self) -> bool {
+        self.map.values().any(|record| record.interrupt && record.ended.is_none())
+    }
+
     /// Forgets what is not known to be an Execution of this notebook.
     pub(crate) fn retain(&mut self, known: impl Fn(&ExecutionId) -> bool) {
-        let unknown: Vec<ExecutionId> = self.map.keys().filter(|id| !known(id)).cloned().collect();
+        let is_unknown = |id: &&ExecutionId| !known(id) && !self.journal.knows(id);
+        let unknown: Vec<ExecutionId> = self.map.keys().filter(is_unknown).cloned().collect();
         for execution in unknown {
             self.forget(&execution);
         }
     }
 
-    /// Nobody came for what is unread: it must not hold the notebook up any longer.
-    pub(crate) fn give_up_unread(&mut self) {
-        for execution in std::mem::take(&mut self.unread) {
-            if let Some(record) = self.map.get_mut(&execution) {
-                tracing::warn!(%execution, "nobody reads its output: head and tail are kept from now on");
-                record.give_up();
+    /// There is no worker any more: nothing is kept in memory, and no descriptor, that need not be.
+    pub(crate) fn rest(&mut self) {
+        self.journal.rest();
+        self.release(0);
+        for record in self.map.values_mut() {
+            if let Some(spill) = &mut record.spill {
+                spill.rest();
             }
         }
     }
 
+    /// Lets go of ended Executions that can be read again, the oldest first, until so many are left.
+    fn release(&mut self, keep: usize) {
+        let mut surplus = self.ended.len().saturating_sub(keep);
+        let (map, bytes) = (&mut self.map, &mut self.bytes);
+        self.ended.retain(|execution| {
+            let goes = surplus > 0 && map.get(execution).is_none_or(Record::can_be_read_again);
+            if goes {
+                surplus -= 1;
+                *bytes -= map.remove(execution).map_or(0, |record| record.bytes);
+            }
+            !goes
+        });
+    }
+
     fn evict(&mut self) {
+        if self.ended.len() > MAX_ENDED {
+            self.release(MAX_ENDED);
+        }
+        while self.bytes > MAX_BYTES && self.release_one() {}
         if self.bytes <= MAX_BYTES {
             return;
         }
-        let live = self.map.iter().filter(|(_, record)| record.ended.is_none()).map(|(id, _)| id.clone());
-        let order: Vec<ExecutionId> = self.ended.iter().cloned().chain(live).collect();
-        for execution in order {
-            let want = self.bytes.saturating_sub(EVICT_TO_BYTES);
-            if want == 0 {
-                break;
+        for record in self.map.values_mut() {
+            let before = record.bytes;
+            record.let_go(0);
+            self.bytes -= before - record.bytes;
+        }
+        // The disk has not taken them, and nobody reads them: the oldest go.
+        let unread = |map: &HashMap<ExecutionId, Record>, id: &ExecutionId| {
+            map.get(id).is_some_and(|record| record.attached.is_empty() && record.bytes > 0)
+        };
+        for execution in self.ended.clone() {
+            if self.bytes <= MAX_BYTES {
+                return;
             }
-            if let Some(record) = self.map.get_mut(&execution) {
-                self.bytes -= record.evict(want);
+            if unread(&self.map, &execution)
+                && let Some(record) = self.map.get_mut(&execution)
+            {
+                self.bytes -= record.drop_outputs();
             }
         }
+    }
+
+    fn release_one(&mut self) -> bool {
+        let is_idle = |id: &ExecutionId| self.map.get(id).is_none_or(Record::can_be_read_again);
+        let Some(at) = self.ended.iter().position(is_idle) else { return false };
+        let Some(execution) = self.ended.remove(at) else { return false };
+        self.bytes -= self.map.remove(&execution).map_or(0, |record| record.bytes);
+        true
     }
 
     /// Whether the shim may forget what this hold is about.
     pub(crate) fn held(&self, hold: &Hold) -> Held {
-        let (execution, needed) = match hold {
-            Hold::Nothing => return Held::Free,
+        match hold {
+            Hold::Nothing => Held::Free,
             Hold::Output(execution, seq) => {
-                let needed = |record: &Record| {
-                    *seq >= record.written && record.lossy_from.is_none() && record.outputs.contains_key(seq)
-                };
-                (execution, self.map.get(execution).filter(|record| needed(record)))
+                let Some(record) = self.map.get(execution) else { return Held::Free };
+                match record.needs(*seq) {
+                    None => Held::Free,
+                    Some(IsWritten(true)) => Held::Soft,
+                    Some(IsWritten(false)) => self.held_for_readers(execution, record),
+                }
             }
-            Hold::Outcome(execution) => {
-                let unwritten = |record: &&Record| record.ended.as_ref().is_some_and(|ended| !ended.written);
-                (execution, self.map.get(execution).filter(unwritten))
-            }
-        };
-        match needed {
-            None => Held::Free,
-            Some(record) if record.ended.is_some() && !self.read.contains(execution) => Held::Soft,
-            Some(_) => Held::Hard,
+            Hold::Outcome(execution) => match self.map.get(execution) {
+                Some(record) if record.ended.as_ref().is_some_and(|ended| !ended.saved && !ended.written) => {
+                    self.held_for_readers(execution, record)
+                }
+                _ => Held::Free,
+            },
         }
     }
-}
 
-fn map_unread(map: &HashMap<ExecutionId, Record>, execution: &ExecutionId) -> bool {
-    map.get(execution).is_some_and(Record::is_unread)
+    fn held_for_readers(&self, execution: &ExecutionId, record: &Record) -> Held {
+        if record.ended.is_some() && !self.read.contains(execution) { Held::Soft } else { Held::Hard }
+    }
 }
 
 #[cfg(test)]

@@ -1,3 +1,6 @@
+#[path = "records_tests/interleavings.rs"]
+mod interleavings;
+
 use super::*;
 use crate::outbox::{Client, Outbox, Responder};
 use cellblock_proto::client::Reply;
@@ -9,6 +12,18 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 
 const MIB: usize = 1 << 20;
+
+/// Records with a place on the disk.
+fn kept() -> (tempfile::TempDir, Records) {
+    let temp = tempfile::tempdir().unwrap();
+    let records = Records::open(&temp.path().join("outputs"));
+    (temp, records)
+}
+
+/// The daemon is killed, and another comes.
+fn again(temp: &tempfile::TempDir) -> Records {
+    Records::open(&temp.path().join("outputs"))
+}
 
 fn id(name: &str) -> ExecutionId {
     name.parse().unwrap()
@@ -80,12 +95,12 @@ async fn client_gets_outputs_from_its_place_on_then_the_outcome() {
     let replies = read(&mut records, "a", 1).await;
     assert_eq!(summary(&replies), ["accepted 0", "1", "2", "outcome 3"]);
     assert_eq!(records.held(&Hold::Outcome(id("a"))), Held::Free);
-    assert!(records.get(&id("a")).unwrap().attached.is_empty());
+    assert!(records.find(&id("a")).unwrap().attached.is_empty());
 }
 
 #[tokio::test]
 async fn more_than_the_outbox_holds_arrives_whole() {
-    let mut records = Records::default();
+    let (_temp, mut records) = kept();
     for seq in 0..6 {
         add(&mut records, "a", seq, MIB);
     }
@@ -106,54 +121,186 @@ async fn what_was_dropped_is_marked_where_it_is_missing() {
 }
 
 #[tokio::test]
-async fn oldest_ended_outputs_go_first_when_memory_is_full() {
-    let mut records = Records::default();
-    for name in ["a", "b", "c"] {
-        add(&mut records, name, 0, 6 * MIB);
-        end(&mut records, name, 1);
-        records.deliver(&Arc::new(Notify::new()));
+async fn cell_that_nobody_reads_runs_on_and_is_read_whole_later_also_after_a_kill() {
+    let wake = Arc::new(Notify::new());
+    let (temp, mut records) = kept();
+    records.create(&id("a"), false);
+    records.accept(&id("a"), 0);
+    for seq in 0..50 {
+        add(&mut records, "a", seq, MIB);
+        assert!(!records.deliver(&wake));
+        assert!(records.bytes <= MAX_BYTES, "{}", records.bytes);
+        assert_eq!(records.held(&Hold::Output(id("a"), seq)), Held::Free);
     }
-    assert!(records.bytes <= MAX_BYTES);
-    let dropped = format!("0 truncated {}", 6 * MIB);
-    assert_eq!(summary(&read(&mut records, "a", 0).await), ["accepted 0", dropped.as_str(), "outcome 1"]);
-    assert_eq!(summary(&read(&mut records, "c", 0).await), ["accepted 0", "0", "outcome 1"]);
+    end(&mut records, "a", 50);
+    let expected: Vec<String> = std::iter::once("accepted 0".to_owned())
+        .chain((0..50).map(|seq| seq.to_string()))
+        .chain(["outcome 50".to_owned()])
+        .collect();
+    assert_eq!(summary(&read(&mut records, "a", 0).await), expected);
+    let mut records = again(&temp);
+    assert!(records.knows(&id("a")) && records.open_ones().is_empty());
+    assert!(records.find(&id("a")).is_some());
+    assert_eq!(summary(&read(&mut records, "a", 0).await), expected);
+    assert_eq!(summary(&read(&mut records, "a", 48).await), ["accepted 0", "48", "49", "outcome 50"]);
 }
 
 #[tokio::test]
-async fn unread_execution_stops_reading_until_it_is_given_up_and_keeps_head_and_tail() {
+async fn beyond_the_cap_head_and_tail_are_left_and_the_gap_is_told_to_the_byte() {
+    let (_temp, mut records) = kept();
+    records.create(&id("a"), false);
+    for seq in 0..200 {
+        add(&mut records, "a", seq, MIB);
+    }
+    end(&mut records, "a", 200);
+    let replies = read(&mut records, "a", 0).await;
+    let outputs: Vec<u64> = replies
+        .iter()
+        .filter_map(|reply| match reply {
+            Reply::Output(frame) if !matches!(frame.output, Output::Truncated { .. }) => Some(frame.seq),
+            _ => None,
+        })
+        .collect();
+    let missing = 200 - outputs.len();
+    assert!((100..=140).contains(&missing), "{missing} MiB are missing");
+    assert_eq!((outputs[..28].to_vec(), *outputs.last().unwrap()), ((0..28).collect(), 199));
+    let marks: Vec<String> =
+        summary(&replies).into_iter().filter(|line| line.contains("truncated")).collect();
+    let resume_at = outputs.windows(2).find(|pair| pair[1] != pair[0] + 1).unwrap()[1];
+    assert_eq!(marks, [format!("{} truncated {}", resume_at - 1, missing * MIB)]);
+}
+
+#[tokio::test]
+async fn what_was_read_goes_before_what_nobody_has_read() {
+    let (_temp, mut records) = kept();
+    records.create(&id("a"), false);
+    for seq in 0..120 {
+        if seq == 60 {
+            records.ensure(&id("a")).mark_written(60);
+        }
+        add(&mut records, "a", seq, MIB);
+    }
+    end(&mut records, "a", 120);
+    // All 60 that a client was away for.
+    let lines = summary(&read(&mut records, "a", 60).await);
+    assert_eq!(lines[1..61].to_vec(), (60..120).map(|seq| seq.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn without_a_disk_head_and_tail_stay_in_memory_and_nothing_waits() {
     let wake = Arc::new(Notify::new());
     let mut records = Records::default();
-    for seq in 0..12 {
-        assert_eq!(records.deliver(&wake), None);
-        add(&mut records, "a", seq, MIB);
+    for seq in 0..160 {
+        add(&mut records, "a", seq, MIB / 8);
+        assert!(!records.deliver(&wake));
     }
-    assert_eq!(records.deliver(&wake), Some(Pressure::Unread));
-    assert_eq!(records.held(&Hold::Output(id("a"), 3)), Held::Hard);
-    records.give_up_unread();
-    for seq in 12..30 {
-        add(&mut records, "a", seq, MIB);
-        assert_eq!(records.deliver(&wake), None);
+    assert_eq!(records.held(&Hold::Output(id("a"), 159)), Held::Free);
+    assert!(records.bytes <= MEMORY_BYTES + MIB / 8 + 256);
+    end(&mut records, "a", 160);
+    let replies = read(&mut records, "a", 0).await;
+    let lines = summary(&replies);
+    assert_eq!(lines[..7], ["accepted 0", "0", "1", "2", "3", "4", "5"]);
+    assert_eq!(lines[lines.len() - 2..], ["159", "outcome 160"]);
+    let kept = lines.iter().filter(|line| line.parse::<u64>().is_ok()).count();
+    let marks: Vec<&String> = lines.iter().filter(|line| line.contains("truncated")).collect();
+    assert!(marks.len() == 1 && marks[0].ends_with(&format!(" {}", (160 - kept) * MIB / 8)), "{marks:?}");
+    let said = format!("{replies:?}");
+    assert!(said.contains("the disk did not take it"), "{said}");
+}
+
+#[tokio::test]
+async fn ended_executions_leave_memory_and_are_read_again() {
+    let (_temp, mut records) = kept();
+    for number in 0..300 {
+        let name = format!("e{number}");
+        records.create(&id(&name), false);
+        records.accept(&id(&name), 0);
+        add(&mut records, &name, 0, 10);
+        end(&mut records, &name, 1);
+        records.deliver(&Arc::new(Notify::new()));
     }
-    assert_eq!(records.held(&Hold::Output(id("a"), 29)), Held::Free);
-    end(&mut records, "a", 30);
-    let lines = summary(&read(&mut records, "a", 0).await);
-    let dropped = format!("23 truncated {}", 19 * MIB);
-    assert_eq!(lines[..7], ["accepted 0", "0", "1", "2", "3", "4", dropped.as_str()]);
-    assert_eq!(lines[lines.len() - 2..], ["29", "outcome 30"]);
+    assert!(records.map.len() <= MAX_ENDED);
+    records.rest();
+    assert_eq!((records.map.len(), records.bytes), (0, 0));
+    for name in ["e0", "e299"] {
+        assert!(records.find(&id(name)).is_some());
+        assert_eq!(summary(&read(&mut records, name, 0).await), ["accepted 0", "0", "outcome 1"]);
+    }
+    assert!(records.find(&id("e300")).is_none());
+}
+
+#[tokio::test]
+async fn accepted_execution_whose_shim_is_gone_is_open_until_it_is_ended_once() {
+    let (temp, mut records) = kept();
+    records.create(&id("a"), false);
+    records.accept(&id("a"), 0);
+    add(&mut records, "a", 0, 3 * MIB);
+    add(&mut records, "a", 1, 10);
+    drop(records);
+    let mut records = again(&temp);
+    assert_eq!(records.open_ones(), [id("a")]);
+    let outcome = crate::loss::unmeasured(End::Interrupted, Variables::Kept);
+    records.end(&id("a"), None, outcome, Payload::default());
+    for mut records in [records, again(&temp)] {
+        assert_eq!((records.open_ones(), records.has_ended(&id("a"))), (vec![], true));
+        end(&mut records, "a", 7);
+        assert!(records.find(&id("a")).is_some());
+        // What lay in memory only went with the daemon.
+        assert_eq!(summary(&read(&mut records, "a", 0).await), ["accepted 0", "0", "outcome 1"]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_background_task_prints_after_the_end_is_kept_too() {
+    let (temp, mut records) = kept();
+    records.create(&id("a"), false);
+    add(&mut records, "a", 0, 10);
+    end(&mut records, "a", 1);
+    add(&mut records, "a", 1, 20);
+    for mut records in [records, again(&temp)] {
+        assert!(records.find(&id("a")).is_some());
+        assert_eq!(summary(&read(&mut records, "a", 0).await), ["accepted 0", "0", "1", "outcome 2"]);
+    }
 }
 
 #[tokio::test]
 async fn slow_reader_of_a_running_execution_stops_reading_from_the_shim() {
     let wake = Arc::new(Notify::new());
-    let mut records = Records::default();
+    let (_temp, mut records) = kept();
     let client = client();
     records.attach(&id("a"), Attachment::new(Responder::new(client.clone(), 1), 0));
     records.ensure(&id("a")).accepted = Some(0);
     add(&mut records, "a", 0, 2 * MIB);
-    assert_eq!(records.deliver(&wake), None);
+    assert!(!records.deliver(&wake));
     add(&mut records, "a", 1, 10);
-    assert_eq!(records.deliver(&wake), Some(Pressure::Reader));
+    assert!(records.deliver(&wake));
     client.outbox.close();
-    assert_eq!(records.deliver(&wake), None, "it has gone, and little is unread");
-    assert_eq!(records.held(&Hold::Output(id("a"), 0)), Held::Hard);
+    assert!(!records.deliver(&wake), "it has gone");
+    assert_eq!(records.held(&Hold::Output(id("a"), 0)), Held::Free);
+    assert_eq!(records.held(&Hold::Output(id("a"), 1)), Held::Hard);
+}
+
+#[tokio::test]
+async fn execution_that_is_to_end_with_its_client_is_told_when_the_last_has_gone() {
+    let wake = Arc::new(Notify::new());
+    let (temp, mut records) = kept();
+    let clients = [client(), client()];
+    for name in ["a", "b"] {
+        records.create(&id(name), name == "a");
+        records.accept(&id(name), 0);
+        for client in &clients {
+            records.attach(&id(name), Attachment::new(Responder::new(client.clone(), 1), 0));
+        }
+    }
+    records.deliver(&wake);
+    for (client, expected) in clients.iter().zip([vec![], vec![id("a")]]) {
+        client.outbox.close();
+        tokio::time::timeout(std::time::Duration::from_secs(5), wake.notified()).await.unwrap();
+        records.deliver(&wake);
+        assert_eq!(records.take_deserted(), expected);
+    }
+    let mut records = again(&temp);
+    assert!(records.has_deserted());
+    records.desert_unread();
+    assert_eq!(records.take_deserted(), [id("a")]);
 }

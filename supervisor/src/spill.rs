@@ -11,11 +11,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::id::ExecutionId;
 
 use crate::entry::{Entries, Head, Kind, blocking};
+use crate::journal::{self, Journal};
 use crate::outbox::Payload;
 use crate::records::Stored;
 
@@ -24,6 +26,12 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// What is kept of one Execution, in bytes; the last segment may exceed it by one output.
 pub(crate) const CAP_BYTES: u64 = 64 << 20;
+
+/// What is kept of a notebook's ended Executions, in bytes.
+pub(crate) const NOTEBOOK_BYTES: u64 = 256 << 20;
+
+/// How long outputs of an ended Execution are kept.
+pub(crate) const DAYS: u64 = 7;
 
 /// What of it is its head: segments that go last.
 const HEAD_SEGMENTS: u64 = CAP_BYTES / SEGMENT_BYTES / 2;
@@ -54,6 +62,13 @@ pub(crate) struct Ahead {
     place: Option<(u64, u64)>,
     /// Bytes that the Execution had put out before what the reader gets next, as far as that is known.
     pub(crate) position: Option<u64>,
+}
+
+impl Ahead {
+    /// Nothing read yet of what begins with output `next`.
+    pub(crate) fn at(next: u64) -> Self {
+        Ahead { position: (next == 0).then_some(0), ..Ahead::default() }
+    }
 }
 
 /// The segments of one Execution.
@@ -153,11 +168,8 @@ impl Spill {
                     self.begin(seq)?;
                 }
                 let meta = Codec::Json.encode(&stored.output).map_err(io::Error::other)?;
-                let head = Head {
-                    number: seq,
-                    before: stored.before,
-                    ..Head::new(Kind::Output, &self.execution)
-                };
+                let head =
+                    Head { number: seq, before: stored.before, ..Head::new(Kind::Output, &self.execution) };
                 head.write(&meta, &stored.payload, &mut buffer);
                 newest = (seq + 1, stored.before + stored.payload.len() as u64);
                 if buffer.len() >= WRITE_BYTES {
@@ -183,7 +195,7 @@ impl Spill {
         }
         let (index, first) = (self.next_index, seq);
         let path = path(&self.folder, &self.execution, index, first);
-        self.writer = Some(OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?);
+        self.writer = Some(open_new(&path, &self.folder)?);
         self.next_index += 1;
         self.segments.push(Segment { index, first, bytes: 0 });
         Ok(())
@@ -244,14 +256,14 @@ impl Spill {
     }
 
     /// The first output at or after `from` that is on the disk.
-    pub(crate) fn read(&self, from: u64, ahead: &mut Ahead) -> Option<(u64, Stored)> {
+    pub(crate) fn read<'a>(&self, from: u64, ahead: &'a mut Ahead) -> Option<(u64, &'a Stored)> {
         while ahead.queue.front().is_some_and(|(seq, _)| *seq < from) {
             ahead.queue.pop_front();
         }
         if ahead.queue.is_empty() && from < self.next {
             blocking(|| self.fill(from, ahead));
         }
-        ahead.queue.pop_front()
+        ahead.queue.front().map(|(seq, stored)| (*seq, stored))
     }
 
     fn fill(&self, from: u64, ahead: &mut Ahead) {
@@ -306,12 +318,66 @@ impl Spill {
         }
         Ok(entries.offset())
     }
+}
 
-    /// Removes all of it from the disk.
-    pub(crate) fn remove(self) {
-        for segment in &self.segments {
-            remove(&self.folder, &path(&self.folder, &self.execution, segment.index, segment.first));
+fn open_new(path: &Path, folder: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            journal::make_folder(folder)?;
+            open()
         }
+        opened => opened,
+    }
+}
+
+/// What ended Executions of a notebook have on the disk, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    owners: VecDeque<(ExecutionId, u64)>,
+}
+
+impl Shelf {
+    /// What daemons before us have left. What is old, or whose Execution is known no more, is removed.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn open(folder: &Path, journal: &Journal) -> io::Result<Self> {
+        let mut shelf = Shelf::default();
+        for owner in owners(folder)? {
+            // A clock that was set back makes nothing old.
+            let is_old = owner.touched.elapsed().is_ok_and(|age| age.as_secs() > DAYS * 24 * 60 * 60);
+            if !journal.knows(&owner.execution) || (is_old && journal.has_ended(&owner.execution)) {
+                remove_all(folder, &owner.execution);
+            } else if journal.has_ended(&owner.execution) {
+                shelf.owners.push_back((owner.execution, owner.bytes));
+            }
+        }
+        Ok(shelf)
+    }
+
+    /// An Execution has ended and has so much; above the notebook's cap the oldest goes.
+    pub(crate) fn put(&mut self, folder: Option<&Path>, execution: &ExecutionId, bytes: u64) {
+        self.owners.push_back((execution.clone(), bytes));
+        let mut all: u64 = self.owners.iter().map(|(_, bytes)| bytes).sum();
+        while all > NOTEBOOK_BYTES && self.owners.len() > 1 {
+            let Some((oldest, bytes)) = self.owners.pop_front() else { return };
+            all -= bytes;
+            if let Some(folder) = folder {
+                blocking(|| remove_all(folder, &oldest));
+            }
+        }
+    }
+
+    /// Removes what belongs to Executions that are forgotten.
+    pub(crate) fn clear(&mut self, folder: &Path, journal: &Journal) {
+        self.owners.retain(|(execution, _)| {
+            let is_known = journal.knows(execution);
+            if !is_known {
+                blocking(|| remove_all(folder, execution));
+            }
+            is_known
+        });
     }
 }
 
@@ -319,7 +385,7 @@ impl Spill {
 ///
 /// # Errors
 /// What the disk says.
-pub(crate) fn owners(folder: &Path) -> io::Result<Vec<Owner>> {
+fn owners(folder: &Path) -> io::Result<Vec<Owner>> {
     let mut owners: Vec<Owner> = Vec::new();
     for name in list(folder)? {
         let Some((execution, ..)) = parse(&name) else { continue };
@@ -338,15 +404,14 @@ pub(crate) fn owners(folder: &Path) -> io::Result<Vec<Owner>> {
 }
 
 /// An Execution that has segments.
-#[derive(Clone, Debug)]
-pub(crate) struct Owner {
-    pub(crate) execution: ExecutionId,
-    pub(crate) bytes: u64,
-    pub(crate) touched: std::time::SystemTime,
+struct Owner {
+    execution: ExecutionId,
+    bytes: u64,
+    touched: SystemTime,
 }
 
 /// Removes an Execution's segments.
-pub(crate) fn remove_all(folder: &Path, execution: &ExecutionId) {
+fn remove_all(folder: &Path, execution: &ExecutionId) {
     match list(folder) {
         Ok(names) => {
             for name in names {
@@ -355,7 +420,9 @@ pub(crate) fn remove_all(folder: &Path, execution: &ExecutionId) {
                 }
             }
         }
-        Err(error) => tracing::warn!(path = %folder.display(), %error, "could not look for outputs to remove"),
+        Err(error) => {
+            tracing::warn!(path = %folder.display(), %error, "could not look for outputs to remove")
+        }
     }
 }
 

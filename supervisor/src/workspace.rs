@@ -132,6 +132,11 @@ pub(crate) fn checkpoints(
     Ok(path)
 }
 
+/// Where what is kept of a notebook's Executions is: cellblockd's alone.
+pub(crate) fn outputs(state: &Path, notebook: &Key) -> PathBuf {
+    folder(state, notebook).join("outputs")
+}
+
 /// Makes the folder of a new notebook; whether there was none.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //! how things stand.
 
 use cellblock_proto::execution::Output;
+use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::ShimState;
 
 use super::{Machine, Phase};
@@ -13,6 +14,14 @@ impl Machine {
     pub(crate) fn adopt(&mut self) {
         self.adopting = true;
         self.phase = Phase::Up;
+    }
+
+    /// Before that: what had ended under daemons before us, so that no shim's repeating it counts.
+    pub(crate) fn remember<'a>(&mut self, ended: impl Iterator<Item = &'a ExecutionId>) {
+        for execution in ended {
+            self.ended.push_back(execution.clone());
+            self.remembered.insert(execution.clone());
+        }
     }
 
     /// After the events of one shim: how it says things stand.

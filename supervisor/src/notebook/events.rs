@@ -92,7 +92,7 @@ impl Notebook {
             EventBody::Output(frame) => {
                 // Of an Execution that ended too long ago to be remembered: a background task of
                 // its own prints, and nobody can ask for it any more.
-                if adopting || self.machine.knows(&frame.execution) {
+                if adopting || self.knows(&frame.execution) {
                     self.records.add(&frame.execution, frame.seq, frame.output, payload);
                 }
             }
@@ -204,7 +204,7 @@ impl Notebook {
                 }
                 Action::Accepted { execution, position } => {
                     self.settled(&execution);
-                    self.records.ensure(&execution).accepted = Some(position);
+                    self.records.accept(&execution, position);
                 }
                 Action::Conclude { execution, outputs, outcome, payload } => {
                     self.settled(&execution);
@@ -218,7 +218,7 @@ impl Notebook {
                     }
                 }
                 Action::Forget { execution } => {
-                    for reader in self.records.forget(&execution) {
+                    for reader in self.records.let_go(&execution) {
                         reader.refuse(ErrorCode::UnknownExecution, "it ended too long ago");
                     }
                 }
@@ -250,6 +250,7 @@ impl Notebook {
     fn gone(&mut self) {
         self.ready = None;
         self.end_by = None;
+        self.records.rest();
         // Its last events may not have reached anybody yet; its ids are free now.
         if let Some(Live { worker, writer, taken, slot, .. }) = self.live.take() {
             drop(slot);

@@ -1,7 +1,7 @@
 //! What clients ask of a notebook.
 
 use cellblock_proto::client::{ErrorCode, NotebookInfo, NotebookStatus, Reply, WorkerState};
-use cellblock_proto::execution::ExecuteOptions;
+use cellblock_proto::execution::{ExecuteOptions, OnDisconnect};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::query::{Answer, Query};
 use cellblock_proto::shim::Command;
@@ -33,7 +33,7 @@ impl Notebook {
                 responder.done();
             }
             Message::Cancel { execution, responder } => {
-                if !self.machine.knows(&execution) {
+                if !self.knows(&execution) {
                     return responder.refuse(ErrorCode::UnknownExecution, self.unknown(&execution));
                 }
                 self.decide(Input::Cancel { execution });
@@ -79,6 +79,11 @@ impl Notebook {
         Some(LiveWorker { pid: *pid, uid: first.map(|first| first + ids::worker_in_outer(slot)) })
     }
 
+    /// Whether it is one of this notebook's, as far as that is remembered.
+    pub(super) fn knows(&self, execution: &ExecutionId) -> bool {
+        self.machine.knows(execution) || self.records.knows(execution)
+    }
+
     fn unknown(&self, execution: &ExecutionId) -> String {
         format!(
             "notebook {:?} has no execution {:?} (any more): it never had, or it ended long ago",
@@ -94,9 +99,12 @@ impl Notebook {
         code: Payload,
         responder: Responder,
     ) {
-        let known = self.machine.knows(&execution);
+        let known = self.knows(&execution);
         if !known {
-            self.records.create(&execution);
+            self.records.create(&execution, options.on_disconnect == OnDisconnect::Interrupt);
+        } else if self.records.find(&execution).is_none() && self.records.has_ended(&execution) {
+            // It is not run again.
+            return responder.refuse(ErrorCode::UnknownExecution, self.unknown(&execution));
         }
         self.records.attach(&execution, Attachment::new(responder, 0));
         if !known {
@@ -106,7 +114,7 @@ impl Notebook {
     }
 
     fn attach(&mut self, execution: &ExecutionId, from_seq: u64, responder: Responder) {
-        let Some(record) = self.records.get(execution) else {
+        let Some(record) = self.records.find(execution) else {
             return responder.refuse(ErrorCode::UnknownExecution, self.unknown(execution));
         };
         match record.end_seq() {
@@ -119,14 +127,14 @@ impl Notebook {
     }
 
     fn input(&mut self, execution: ExecutionId, value: String, responder: Responder) {
-        let Some(record) = self.records.get(&execution) else {
+        let Some(record) = self.records.find(&execution) else {
             return responder.refuse(ErrorCode::UnknownExecution, self.unknown(&execution));
         };
         if record.asks == Some(false) || record.ended.is_some() || record.end_seq() == Some(0) {
             let message = format!("execution {:?} is not waiting for input", execution.as_str());
             return responder.refuse(ErrorCode::BadRequest, message);
         }
-        self.records.ensure(&execution).asks = Some(false);
+        record.asks = Some(false);
         let command = Command::Input { execution: execution.clone(), value };
         self.ask(&command, &[], Asked::Input(execution));
         responder.done();

@@ -24,6 +24,7 @@ fn state() -> ShimState {
 
 /// As the daemon does, but after the first event: nothing reads what came with it.
 async fn take_over(daemon: &Arc<Daemon>, ours: std::os::unix::net::UnixStream, state: ShimState) {
+    crate::workspace::open(&daemon.state, &crate::daemon::Key::own(notebook()), None).unwrap();
     ours.set_nonblocking(true).unwrap();
     let (mut reader, writer) = link::split(UnixStream::from_std(ours).unwrap());
     let arrivals = vec![reader.arrival().await.unwrap()];
@@ -57,12 +58,40 @@ async fn worker_that_outlived_a_daemon_goes_on_where_its_client_was() {
     let (_, reply, payload) = peer.reply().await;
     assert!(matches!(reply, Reply::Output(OutputFrame { seq: 5, .. })), "{reply:?}");
     assert_eq!(payload, b"five");
-    shim.taken(21).await;
     // It is known, so it is not run again.
     peer.execute("f").await;
     assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
     peer.send(&Request::Interrupt { notebook: notebook() }, b"").await;
     assert_eq!(shim.command().await.1, Command::Interrupt);
+    // What a client has may be asked for by another one: it is taken when it is on the disk, at the end at last.
+    shim.event(EventBody::Finished { execution: id("e"), outputs: 6, outcome: outcome(End::Ok) }).await;
+    shim.taken(22).await;
+}
+
+#[tokio::test]
+async fn execution_whose_shim_went_with_the_daemon_has_one_outcome_and_is_never_run_again() {
+    let (temp, daemon, mut shims) = daemon().await;
+    let mut peer = Peer::connect(&daemon).await;
+    peer.open().await;
+    peer.execute("e").await;
+    let mut shim = Shim::next(&mut shims).await;
+    shim.ready().await;
+    shim.begin("e").await;
+    assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
+    for _ in 0..2 {
+        // Another daemon with the same notebooks, and without this shim.
+        let other = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(temp.path().join("state"), other.path().join("state")).unwrap();
+        let (daemon, mut shims) = daemon_at(other.path());
+        let mut peer = Peer::connect(&daemon).await;
+        peer.open().await;
+        peer.execute("e").await;
+        assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
+        let (_, reply, _) = peer.reply().await;
+        let Reply::Outcome { outcome, .. } = reply else { panic!("{reply:?}") };
+        assert_eq!(outcome.end, End::WorkerDied(Death::ShimLost));
+        assert!(shims.try_recv().is_err(), "a worker was started for it");
+    }
 }
 
 #[tokio::test]

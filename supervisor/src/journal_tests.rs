@@ -1,0 +1,122 @@
+use super::*;
+use crate::entry::INTERRUPT;
+use cellblock_proto::execution::{End, Output, StreamName, Variables};
+use proptest::prelude::*;
+
+fn id(name: &str) -> ExecutionId {
+    name.parse().unwrap()
+}
+
+fn end(journal: &mut Journal, name: &str, outputs: u64) -> bool {
+    let outcome = crate::loss::unmeasured(End::Ok, Variables::Kept);
+    journal.end(&id(name), (outputs, 7), (&outcome, b"payload"), std::iter::empty())
+}
+
+fn again(folder: &Arc<Path>) -> Journal {
+    Journal::open(folder).unwrap()
+}
+
+#[test]
+fn accepted_and_ended_are_known_after_a_kill() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder: Arc<Path> = temp.path().join("outputs").into();
+    let mut journal = again(&folder);
+    assert!(!folder.exists(), "nothing is made before there is something to write");
+    journal.accept(&id("runs"), INTERRUPT);
+    journal.accept(&id("ended"), 0);
+    let output = Output::Stream { name: StreamName::Stderr };
+    let stored = Stored { output, payload: Payload::new(b"text".to_vec()), before: 3 };
+    let outcome = crate::loss::unmeasured(End::Interrupted, Variables::Kept);
+    assert!(journal.end(&id("ended"), (1, 7), (&outcome, b"p"), std::iter::once((0, &stored))));
+    // A shim that tells it again changes nothing.
+    journal.accept(&id("ended"), 0);
+    let journal = again(&folder);
+    assert_eq!(journal.open_ones(), [Open { execution: id("runs"), flags: INTERRUPT }]);
+    assert!(journal.knows(&id("runs")) && !journal.has_ended(&id("runs")) && journal.has_ended(&id("ended")));
+    assert!(!journal.knows(&id("other")) && journal.find(&id("runs")).is_none());
+    assert_eq!(journal.recent().collect::<Vec<_>>(), [&id("ended")]);
+    let found = journal.find(&id("ended")).unwrap();
+    assert_eq!(
+        (found.outputs, found.put_out, found.outcome, found.payload.to_vec()),
+        (1, 7, outcome, b"p".to_vec())
+    );
+    assert_eq!(
+        (found.inline[0].0, found.inline[0].1.payload.to_vec(), found.inline[0].1.before),
+        (0, b"text".to_vec(), 3)
+    );
+}
+
+#[test]
+fn thousand_are_remembered_and_files_are_two_and_bounded() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder: Arc<Path> = temp.path().into();
+    let mut journal = again(&folder);
+    journal.accept(&id("open"), 0);
+    for number in 0..5000 {
+        journal.accept(&id(&format!("e{number}")), 0);
+        assert!(end(&mut journal, &format!("e{number}"), 0));
+        if number % 700 == 0 {
+            journal = again(&folder);
+        }
+    }
+    for journal in [again(&folder), journal] {
+        for number in 5000 - REMEMBERED as u64..5000 {
+            assert!(journal.has_ended(&id(&format!("e{number}"))), "{number}");
+        }
+        assert!(journal.find(&id("e4999")).is_some() && journal.find(&id("e4100")).is_some());
+        assert!(!journal.knows(&id("e0")) && journal.known.len() <= 2 * REMEMBERED + 2);
+        assert_eq!(journal.open_ones().len(), 1);
+    }
+    let bytes: u64 =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(fs::read_dir(&folder).unwrap().count() == 2 && bytes < 2 * FILE_BYTES, "{bytes}");
+}
+
+#[test]
+fn large_outcomes_turn_the_file_and_their_ids_stay_known() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder: Arc<Path> = temp.path().into();
+    let mut journal = again(&folder);
+    let outcome = crate::loss::unmeasured(End::Ok, Variables::Kept);
+    for number in 0..20 {
+        journal.end(&id(&format!("e{number}")), (0, 0), (&outcome, &vec![0; 1 << 20]), std::iter::empty());
+    }
+    let journal = again(&folder);
+    assert!(journal.has_ended(&id("e0")) && journal.find(&id("e0")).is_none());
+    assert!(journal.find(&id("e19")).is_some());
+}
+
+#[test]
+fn journal_that_cannot_be_written_says_so_and_is_written_when_it_can() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder: Arc<Path> = temp.path().join("gone/outputs").into();
+    let mut journal = again(&folder);
+    assert!(!end(&mut journal, "a", 0));
+    assert!(journal.has_ended(&id("a")), "it is remembered as long as we live");
+    fs::create_dir(temp.path().join("gone")).unwrap();
+    assert!(end(&mut journal, "b", 0));
+    assert!(again(&folder).has_ended(&id("b")));
+}
+
+proptest! {
+    #[test]
+    fn journal_cut_anywhere_is_good_up_to_there_and_written_on(cut in 0..2000_u64) {
+        let temp = tempfile::tempdir().unwrap();
+        let folder: Arc<Path> = temp.path().into();
+        let mut journal = again(&folder);
+        let mut ends = Vec::new();
+        for number in 0..6 {
+            end(&mut journal, &format!("e{number}"), number);
+            ends.push(journal.bytes);
+        }
+        drop(journal);
+        OpenOptions::new().write(true).open(folder.join(NAME)).unwrap().set_len(cut.min(ends[5])).unwrap();
+        let mut journal = again(&folder);
+        let whole = ends.iter().filter(|end| **end <= cut).count();
+        prop_assert_eq!(journal.recent().count(), whole);
+        end(&mut journal, "after", 0);
+        let journal = again(&folder);
+        prop_assert_eq!(journal.recent().count(), whole + 1);
+        prop_assert!(journal.find(&id("after")).is_some());
+    }
+}

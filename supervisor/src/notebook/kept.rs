@@ -1,0 +1,73 @@
+//! What a notebook has of Executions of before: of daemons before us, and of clients that have gone.
+
+use cellblock_proto::execution::{Death, End, Variables};
+use tokio::time::Instant;
+
+use super::{DESERT_PATIENCE, Live, Notebook, Survivor};
+use crate::decision::Input;
+use crate::loss;
+use crate::outbox::Payload;
+use crate::records::Records;
+use crate::workspace;
+
+impl Notebook {
+    /// Takes over what outlived the daemon before us, oldest first.
+    pub(crate) fn adopt(&mut self, survivors: Vec<Survivor>) {
+        self.open_records();
+        self.machine.remember(self.records.recent());
+        for survivor in survivors {
+            if let Some(older) = self.live.take() {
+                tracing::warn!(worker = %older.worker, "two workers of one notebook; killing the older");
+                self.decide(Input::ShimLost);
+                self.kill(older.worker);
+            }
+            self.machine.adopt();
+            self.live = Some(Live::new(survivor.launched));
+            self.ready = survivor.state.ready.clone();
+            for arrival in survivor.arrivals {
+                self.arrived(arrival, true);
+            }
+            let actions = self.machine.resumed(&survivor.state);
+            self.perform(actions);
+        }
+        let actions = self.machine.adopted();
+        self.perform(actions);
+        self.records.retain(|execution| self.machine.knows(execution));
+        self.end_lost();
+        if self.records.has_deserted() {
+            self.desert_at = Some(Instant::now() + DESERT_PATIENCE);
+        }
+    }
+
+    /// What there is on the disk, unless a worker that has outlived the daemon before us was taken over with it.
+    pub(super) fn take_up(&mut self) {
+        if !self.records.is_open() {
+            self.open_records();
+            self.end_lost();
+        }
+    }
+
+    fn open_records(&mut self) {
+        self.records = Records::open(&workspace::outputs(&self.daemon.state, &self.id));
+    }
+
+    /// What had been accepted, and whose shim is gone with the daemon before us, has its Outcome now.
+    fn end_lost(&mut self) {
+        for execution in self.records.open_ones() {
+            if !self.machine.knows(&execution) {
+                tracing::warn!(%execution, "execution lost together with its shim");
+                let variables = Variables::Lost { names: Vec::new() };
+                let outcome = loss::unmeasured(End::WorkerDied(Death::ShimLost), variables);
+                self.records.end(&execution, None, outcome, Payload::default());
+            }
+        }
+    }
+
+    /// Ends what was to end with its client.
+    pub(super) fn end_deserted(&mut self) {
+        for execution in self.records.take_deserted() {
+            tracing::info!(%execution, "its client has gone: interrupted");
+            self.decide(Input::Cancel { execution });
+        }
+    }
+}
