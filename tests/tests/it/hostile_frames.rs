@@ -378,7 +378,7 @@ fn gigabyte_without_a_newline_that_nobody_reads_leaves_the_shim_small(setup: Set
     notebook.until_accepted(&mut sent);
     drop(notebook);
     let mut looker = daemon.client();
-    // First it is held back, for 30 s; then it runs on.
+    // Nobody reads it, so it goes to the disk, up to the cap, and runs on.
     let mut most = (0, 0);
     highest(
         || {
