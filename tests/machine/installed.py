@@ -65,6 +65,8 @@ class Machine:
         for name, groups in ((MEMBER, ["--groups", "cellblock"]), (STRANGER, [])):
             if run("id", name).returncode != 0:
                 must("useradd", "--no-create-home", *groups, name)
+        # Some machines to throw away have no modprobe@.service.
+        must("modprobe", "--all", "loop", "overlay")
         for name, text in LIMITS.items():
             Path(f"/etc/cellblock/profiles/{name}.toml").write_text(text)
         settings = SETTINGS.read_text() + f"\nCELLBLOCK_PYTHON={self.options.python}\n"
@@ -96,7 +98,7 @@ class Machine:
             self.tell(
                 "an ordinary user's cell", result.stdout == "42\n", f"{result.outcome.end}, {took:.1f} s"
             )
-            for name in ("cgroup", "memory", "workspace quota"):
+            for name in ("cgroup", "memory", "overlay", "storage"):
                 line = next((line for line in client.doctor() if line.name == name), None)
                 if line is not None:
                     self.tell(f"doctor, {name}", line.state == "enforced", line.detail)
