@@ -27,6 +27,7 @@ use crate::log::chain;
 use crate::notebook::Survivor;
 use crate::prepare;
 use crate::registry;
+use crate::shims::Since;
 
 /// A shim answers at once; one that does not is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -75,6 +76,7 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
         let Ok((worker, resumed)) = joined else { continue };
         match resumed {
             Ok(survivor) => {
+                daemon.anchor.shims().add(worker, Since::Before);
                 let ShimState { tenant, notebook, .. } = &survivor.state;
                 let key = Key { tenant: tenant.clone(), notebook: notebook.clone() };
                 survivors.entry(key).or_default().push(survivor);

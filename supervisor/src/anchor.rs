@@ -24,6 +24,7 @@ use rustix::net::{
 
 use crate::args::{AnchorFrom, Args};
 use crate::process::{self, ProcessError};
+use crate::shims::{Shims, Since};
 
 /// Shutdown waits for every shim's end; everything else is immediate.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +44,7 @@ pub(crate) struct Anchor {
     /// The shim's program, opened once: what is on disk may be replaced while we run.
     shim: File,
     socket: Socket,
+    shims: Shims,
     /// The same for all anchors of one daemon: files on disk belong to the workers' ids.
     first_uid: Option<u32>,
     said: Mutex<Said>,
@@ -141,7 +143,7 @@ impl Anchor {
         // One that was there keeps the ids it was started with, and so does whoever comes after it.
         place.first_uid = first_uid;
         let (said, place) = (Mutex::new(said), tokio::sync::Mutex::new(place));
-        Ok(Anchor { shim, socket, first_uid, said, place })
+        Ok(Anchor { shim, socket, shims: Shims::default(), first_uid, said, place })
     }
 
     /// The anchor's build; it may be older than ours.
@@ -166,10 +168,27 @@ impl Anchor {
 
     /// Starts a shim whose standard input is `stdin`.
     pub(crate) async fn spawn(&self, worker: WorkerId, stdin: OwnedFd) -> Result<u32, AnchorError> {
-        match self.ask(AnchorRequest::Spawn { worker }, &[stdin.as_fd(), self.shim.as_fd()]).await? {
-            AnchorReply::Started { pid } => Ok(pid),
-            other => Err(unexpected(&other)),
-        }
+        self.shims.add(worker.clone(), Since::Now);
+        let request = AnchorRequest::Spawn { worker: worker.clone() };
+        let started = match self.ask(request, &[stdin.as_fd(), self.shim.as_fd()]).await {
+            Ok(AnchorReply::Started { pid }) => Ok(pid),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Err(error),
+        };
+        // An anchor that answers too late has started one that is nobody's.
+        started.inspect_err(|_| self.shims.remove(&worker))
+    }
+
+    /// Which of its shims are somebody's.
+    pub(crate) fn shims(&self) -> &Shims {
+        &self.shims
+    }
+
+    /// Its process id, while we reach it.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = rustix::net::sockopt::socket_peercred(socket.as_ref()?).ok()?;
+        Some(peer.pid.as_raw_pid())
     }
 
     /// As [`call`]; of an anchor that has gone, its successor.
@@ -224,6 +243,7 @@ impl Anchor {
 
     /// Kills a shim, and so its sandbox.
     pub(crate) async fn kill(&self, worker: WorkerId) -> Result<(), AnchorError> {
+        self.shims.remove(&worker);
         match call(&self.socket, AnchorRequest::Kill { worker }, Vec::new()).await {
             // Its shims have ended with it, and nobody is to start another for that: we may be going down.
             Err(AnchorError::Talk(error)) if has_gone(&error) => Ok(()),
@@ -245,6 +265,7 @@ impl Anchor {
         Anchor {
             shim,
             socket: Arc::new(Mutex::new(Some(socket))),
+            shims: Shims::default(),
             first_uid: None,
             said: Mutex::new(Said { build: "test".to_owned(), cgroup: (CgroupTier::None, String::new()) }),
             place: tokio::sync::Mutex::new(Place {

@@ -27,7 +27,7 @@ use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
 use crate::systemd::{self, Given, Heart};
 use crate::warm::{self, Warm};
-use crate::{adopt, connection, files, groups, host, process, removal, workspace};
+use crate::{adopt, connection, files, groups, host, process, reconcile, removal, workspace};
 
 /// The Python of an operator who names none.
 const DEFAULT_PYTHON: &str = "python3";
@@ -65,6 +65,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     adopt::adopt(&daemon).await.context("failed to take over the workers that live")?;
     warm::begin(&daemon);
+    reconcile::begin(&daemon);
     let listener = daemon.runtime.bind(group)?;
     tracing::info!(socket = %daemon.runtime.socket().display(), state = %daemon.state.display(), "listening");
     if args.private || args.print_ready {

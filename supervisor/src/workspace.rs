@@ -53,6 +53,15 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), WorkspaceError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the folder", path))
 }
 
+/// What an image is called while it is being made.
+pub(crate) const UNFINISHED_IMAGE: &str = "workspace.img.new";
+
+/// What is imported, while it is put together.
+const UNFINISHED_IMPORT: &str = "import";
+
+/// What is moved out of a notebook's folder, or removed from it, when it is done.
+pub(crate) const UNFINISHED: [&str; 2] = [UNFINISHED_IMAGE, UNFINISHED_IMPORT];
+
 /// Where a tenant's notebooks' folders are: those of the daemon itself at the top, those of others apart.
 pub(crate) fn notebooks(state: &Path, tenant: &TenantId) -> PathBuf {
     if *tenant == TenantId::operator() {
@@ -152,7 +161,7 @@ pub(crate) fn reserve(state: &Path, notebook: &Key) -> Result<bool, WorkspaceErr
 
 /// Where a file that is to be imported is put together.
 pub(crate) fn staged_import(state: &Path, notebook: &Key) -> PathBuf {
-    folder(state, notebook).join("import")
+    folder(state, notebook).join(UNFINISHED_IMPORT)
 }
 
 /// Removes a notebook's checkpoints. Nobody may be writing one.

@@ -142,6 +142,7 @@ impl Daemon {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.home.path())
             .env("CELLBLOCK_TEST_DROP_BARRIERS", &self.setup.dropped)
+            .envs(self.setup.switches.iter().cloned())
             .envs(self.switches.iter().cloned())
             .current_dir("/");
         if self.setup.who == Who::User && crate::setup::we_are_root() {

@@ -83,6 +83,7 @@ impl Mode {
             shared_mounts: false,
             dropped: String::new(),
             warm: false,
+            switches: Vec::new(),
         })
     }
 }
@@ -143,6 +144,8 @@ pub struct Setup {
     pub dropped: String,
     /// Whether it has zygotes and spares: most tests are of one worker, for which they are not worth it.
     pub warm: bool,
+    /// Switches that only debug builds have: variables of its environment.
+    pub switches: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -198,6 +201,13 @@ impl Setup {
     #[must_use]
     pub fn warm(mut self) -> Self {
         self.warm = true;
+        self
+    }
+
+    /// With a switch that only debug builds have.
+    #[must_use]
+    pub fn switch(mut self, name: &str, value: &str) -> Self {
+        self.switches.push((name.to_owned(), value.to_owned()));
         self
     }
 

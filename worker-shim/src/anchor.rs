@@ -267,7 +267,7 @@ impl Anchor {
 }
 
 /// What is in the environment of every shim: its anchor's socket, so that it can be told whose it is.
-const MARK: &str = "CELLBLOCK_ANCHOR";
+const MARK: &str = "CELLBLOCK_ANCHOR_SOCKET";
 
 /// How long shims may take to end in order: what runs to heed its interrupt, what is saved to be saved.
 const END_PATIENCE: Duration = Duration::from_secs(11);

@@ -11,11 +11,8 @@ use rustix::io::Errno;
 use tokio::time::Instant;
 
 use crate::log::chain;
-use crate::workspace::{self, WorkspaceError, failed};
+use crate::workspace::{self, UNFINISHED_IMAGE, WorkspaceError, failed};
 use crate::{process, removal};
-
-/// What an image is called while it is being made.
-const UNFINISHED: &str = "workspace.img.new";
 
 /// How the name of one ends that is ready.
 const READY: &str = ".img";
@@ -56,7 +53,7 @@ pub(super) async fn make(
     owner: u32,
     ready: &Ready,
 ) -> Result<(), WorkspaceError> {
-    let unfinished = image.with_file_name(UNFINISHED);
+    let unfinished = image.with_file_name(UNFINISHED_IMAGE);
     let begun = Instant::now();
     let made = async {
         let was_ready = ready.take(bytes, owner, &unfinished);
@@ -66,7 +63,9 @@ pub(super) async fn make(
         let (folder, image, unfinished) = (folder.to_owned(), image.to_owned(), unfinished.clone());
         let put = tokio::task::spawn_blocking(move || put_in_place(&unfinished, &folder, &image));
         let put = put.await;
-        put.unwrap_or_else(|error| Err(failed("make", Path::new(UNFINISHED))(io::Error::other(error))))?;
+        put.unwrap_or_else(|error| {
+            Err(failed("make", Path::new(UNFINISHED_IMAGE))(io::Error::other(error)))
+        })?;
         Ok(was_ready)
     };
     match made.await {
@@ -275,7 +274,7 @@ mod tests {
         let (folder, image) = (temp.path().join("workspace"), temp.path().join("workspace.img"));
         let none = Ready::of(Path::new("/nowhere"));
         fs::create_dir(&folder).unwrap();
-        fs::write(temp.path().join(UNFINISHED), "of a daemon that was killed").unwrap();
+        fs::write(temp.path().join(UNFINISHED_IMAGE), "of a daemon that was killed").unwrap();
         make(Path::new("/bin/false"), &folder, &image, 8 << 20, 0, &none).await.unwrap_err();
         let names =
             |path: &Path| fs::read_dir(path).unwrap().flatten().map(|e| e.file_name()).collect::<Vec<_>>();

@@ -22,6 +22,7 @@ mod order;
 mod outputs;
 mod profiles;
 mod quota;
+mod reconcile;
 mod requests;
 mod slow_reader;
 mod survival;

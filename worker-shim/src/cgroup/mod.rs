@@ -35,6 +35,9 @@ const OWN: &str = "anchor";
 const LAST_TRIES: u32 = 1_000;
 const BETWEEN_TRIES: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
+/// How often it is tried to remove what an anchor before us has left.
+const STALE_TRIES: u32 = 500;
+
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -65,14 +68,24 @@ pub struct Tree {
     /// What could be had, and why no more, for people.
     pub detail: String,
     leaving: Vec<PathBuf>,
+    /// What anchors before us have left, and how often more it is tried to remove it: what was in there may be dying
+    /// still.
+    stale: Vec<PathBuf>,
+    stale_tries: u32,
 }
 
 impl Tree {
     /// Makes them. There is always a tree, perhaps without a branch; `detail` says why. `owner` is the
     /// host id of the shims, who must be able to give birth into groups of v2.
     pub fn make(wanted: &Wanted, owner: Option<u32>) -> Tree {
-        let mut tree =
-            Tree { branches: Vec::new(), origin: None, detail: String::new(), leaving: Vec::new() };
+        let mut tree = Tree {
+            branches: Vec::new(),
+            origin: None,
+            detail: String::new(),
+            leaving: Vec::new(),
+            stale: Vec::new(),
+            stale_tries: STALE_TRIES,
+        };
         if *wanted == Wanted::Nothing {
             tree.detail = "none wanted (--cgroup none)".to_owned();
             return tree;
@@ -139,7 +152,10 @@ impl Tree {
             }
             None => return Err(io::Error::other("no group was given to this user (systemd: Delegate=yes)")),
         };
-        place::remove_stale(folder.parent().filter(|_| given.is_none()));
+        self.stale.extend(match given {
+            Some(_) => place::stale_in_given(&folder, &folder.join(OWN)),
+            None => place::stale(folder.parent()),
+        });
         // What leaves the group of a unit of systemd is not ended with the unit any more, so then we stay.
         let late = given.is_none() && unified.is_of_a_unit();
         let arranged =
@@ -158,7 +174,7 @@ impl Tree {
         let Some(Hierarchy { own, .. }) = host.legacy.get(controller) else {
             return Err(io::Error::other("the kernel has no such controller here"));
         };
-        place::remove_stale(Some(own));
+        self.stale.extend(place::stale(Some(own)));
         let folder = own.join(place::name());
         fs::create_dir(&folder)?;
         self.branches.push(Branch { kind, folder, given: false, late: true });
@@ -209,11 +225,23 @@ impl Tree {
 
     /// Tries again what could not be removed; says whether something is left.
     pub fn tidy(&mut self) -> bool {
+        if self.stale_tries > 0 {
+            self.stale_tries -= 1;
+            self.stale.retain(|folder| match fs::remove_dir(folder) {
+                Ok(()) => {
+                    eprintln!("anchor: removed {}, left by an anchor that has gone", folder.display());
+                    false
+                }
+                Err(error) => error.kind() == io::ErrorKind::ResourceBusy,
+            });
+        } else {
+            self.stale.clear();
+        }
         self.leaving.retain(|folder| match fs::remove_dir(folder) {
             Ok(()) => false,
             Err(error) => error.kind() == io::ErrorKind::ResourceBusy,
         });
-        !self.leaving.is_empty()
+        !self.leaving.is_empty() || !self.stale.is_empty()
     }
 }
 

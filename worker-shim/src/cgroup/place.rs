@@ -108,22 +108,53 @@ fn began(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Removes what anchors have left that were killed. Only folders go, and only those without processes:
-/// the kernel refuses the others.
-pub fn remove_stale(parent: Option<&Path>) {
+/// What anchors have left that were killed: their folders below `parent`, each after those in it. To be removed as
+/// folders are, which the kernel refuses while there are processes in one: whoever cannot see an anchor, because it is
+/// in another pid namespace, must not take its sandboxes.
+pub fn stale(parent: Option<&Path>) -> Vec<PathBuf> {
     let entries = parent.and_then(|parent| fs::read_dir(parent).ok());
+    let mut found = Vec::new();
     for entry in entries.into_iter().flatten().flatten() {
         let name = entry.file_name();
         let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'));
         let Some((pid, start)) = maker else { continue };
         let lives = pid.parse().ok().and_then(began).is_some_and(|now| start.parse() == Ok(now));
         if !lives {
-            for below in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                let _ = fs::remove_dir(below.path());
-            }
-            let _ = fs::remove_dir(entry.path());
+            found.extend(folders(&entry.path()));
+            found.push(entry.path());
         }
     }
+    found
+}
+
+/// The sandboxes' folders in a group that was given to anchors, unless one of those lives: a new sandbox's folder is
+/// empty for a moment. `leaf` is where they are themselves.
+pub fn stale_in_given(given: &Path, leaf: &Path) -> Vec<PathBuf> {
+    if [given, leaf].into_iter().any(has_another_anchor) {
+        return Vec::new();
+    }
+    // Whoever has given it may keep something else there: ours end as workers' names do.
+    let is_ours = |path: &PathBuf| {
+        let suffix = path.file_name().and_then(|name| name.to_str()?.rsplit_once('-'));
+        suffix.is_some_and(|(_, end)| end.len() == 12 && end.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    folders(given).into_iter().filter(is_ours).collect()
+}
+
+fn has_another_anchor(group: &Path) -> bool {
+    let pids = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let own = rustix::process::getpid().as_raw_pid().to_string();
+    let is_anchor = |pid: &str| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"--anchor")
+    };
+    pids.lines().any(|pid| pid != own && is_anchor(pid))
+}
+
+fn folders(parent: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|entry| entry.path()).collect()
 }
 
 #[cfg(test)]
@@ -159,14 +190,27 @@ mod tests {
     }
 
     #[test]
-    fn our_own_name_is_not_stale() {
+    fn our_own_name_is_not_stale_and_that_of_one_who_has_gone_is() {
         let temp = tempfile::tempdir().unwrap();
         let (own, old) = (temp.path().join(name()), temp.path().join("cellblock-1-1"));
         let other = temp.path().join("cellblock");
         for folder in [&own, &old, &other, &old.join("worker")] {
             fs::create_dir_all(folder).unwrap();
         }
-        remove_stale(Some(temp.path()));
-        assert!(own.exists() && other.exists() && !old.exists());
+        assert_eq!(stale(Some(temp.path())), [old.join("worker"), old]);
+        assert!(own.exists() && other.exists());
+        assert_eq!(stale(None), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn in_a_group_that_was_given_only_workers_folders_are_stale() {
+        let temp = tempfile::tempdir().unwrap();
+        for name in ["sales-0123456789ab", "anchor", "app.slice", "sales-0123", "sales-0123456789xy"] {
+            fs::create_dir(temp.path().join(name)).unwrap();
+        }
+        assert_eq!(
+            stale_in_given(temp.path(), &temp.path().join("anchor")),
+            [temp.path().join("sales-0123456789ab")]
+        );
     }
 }

@@ -1,0 +1,293 @@
+//! Removes what belongs to nothing: when we have come up, and every minute from then on, with a line in the log for each
+//! thing removed. What belongs to something is never touched, and less so what is another daemon's: all that is looked
+//! at bears our own anchor's socket, or lies in our own folders.
+//!
+//! | what | belongs to nothing when |
+//! |---|---|
+//! | shim of our anchor | nobody in this daemon has it |
+//! | anchor at our socket | it is not the one that we reach there |
+//! | shim of such an anchor | neither our anchor nor another shim is its parent |
+//! | socket of a shim | our anchor has no such shim |
+//! | unpacked Python and native code | it is not ours, and no shim of a daemon before us lives |
+//! | trash, files half made | nobody has written to it for an hour |
+//!
+//! Shims and processes are looked at twice: what is just being started or ended is not left over.
+//!
+//! Deliberately absent, because the kernel removes them with the last process that has them: mounts, network
+//! namespaces, loop devices (each is freed with its last user, see `worker-shim/src/sandbox/quota.rs`). Cgroups
+//! are the anchor's, which removes those of anchors that were killed as well. Which host ids are in use is known only
+//! here ([`crate::slots`]), and is leased by whoever has the worker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cellblock_proto::id::WorkerId;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::daemon::Daemon;
+use crate::log::chain;
+use crate::quota::Ready;
+use crate::{removal, workspace};
+
+/// Between two rounds.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Between two looks at the same round's processes; a start or an end takes milliseconds.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// So many rounds are one that looks through all notebooks' folders.
+const ROUNDS_PER_WALK: u32 = 60;
+
+/// Files nobody has written to for so long are left over. The longest that we do with one is to check an image (10 min).
+const LEFT_OVER: Duration = Duration::from_secs(3600);
+
+/// What every shim has in its environment, see `worker-shim/src/anchor.rs`.
+const MARK: &str = "CELLBLOCK_ANCHOR_SOCKET";
+
+/// Reconciles until the daemon ends.
+pub(crate) fn begin(daemon: &Arc<Daemon>) {
+    let daemon = Arc::clone(daemon);
+    let (every, rounds_per_walk) = pace();
+    tokio::spawn(async move {
+        let mut ending = daemon.ending.subscribe();
+        for round in 0_u32.. {
+            tokio::select! {
+                () = look(&daemon, every.min(SECOND_LOOK), round % rounds_per_walk == 0) => {}
+                _ = ending.wait_for(|ending| *ending) => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                _ = ending.wait_for(|ending| *ending) => return,
+            }
+        }
+    });
+}
+
+/// How often; tests are in a hurry.
+fn pace() -> (Duration, u32) {
+    #[cfg(debug_assertions)]
+    if let Some(every) = std::env::var("CELLBLOCK_TEST_RECONCILE_MS").ok().and_then(|text| text.parse().ok())
+    {
+        return (Duration::from_millis(every), 1);
+    }
+    (EVERY, ROUNDS_PER_WALK)
+}
+
+/// One round.
+async fn look(daemon: &Arc<Daemon>, second_look: Duration, walks: bool) {
+    let sockets = sockets(&daemon.runtime.workers());
+    // Without an anchor there is no shim; the next one is started when it is needed.
+    if let Ok(listed) = daemon.anchor.list().await {
+        let listed: BTreeSet<WorkerId> = listed.into_iter().collect();
+        for worker in sockets {
+            if !listed.contains(&worker) && !daemon.anchor.shims().has(&worker) {
+                tracing::info!(%worker, "removing the socket of a shim that is no more");
+                daemon.runtime.remove_worker_socket(worker.as_str());
+            }
+        }
+        if !daemon.anchor.shims().any_of_before(&listed) {
+            remove_payloads(daemon).await;
+        }
+        let (unknown, strays) = (unknown(daemon, listed), strays(daemon).await);
+        if !unknown.is_empty() || !strays.is_empty() {
+            tokio::time::sleep(second_look).await;
+            end_again_unknown(daemon, unknown).await;
+            end_again_strays(daemon, strays).await;
+        }
+    }
+    if walks {
+        let daemon = Arc::clone(daemon);
+        // Only a runtime that goes down cancels it.
+        let _ = tokio::task::spawn_blocking(move || remove_files(&daemon)).await;
+    }
+}
+
+fn sockets(folder: &Path) -> Vec<WorkerId> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| {
+        let name = entry.file_name();
+        name.to_str()?.strip_suffix(".sock").filter(|name| *name != "anchor")?.parse().ok()
+    });
+    names.collect()
+}
+
+/// Of the anchor's shims, those that nobody here has.
+fn unknown(daemon: &Daemon, listed: BTreeSet<WorkerId>) -> BTreeSet<WorkerId> {
+    listed.into_iter().filter(|worker| !daemon.anchor.shims().has(worker)).collect()
+}
+
+async fn end_again_unknown(daemon: &Daemon, before: BTreeSet<WorkerId>) {
+    let Ok(listed) = daemon.anchor.list().await else { return };
+    for worker in unknown(daemon, listed.into_iter().collect()).intersection(&before) {
+        tracing::warn!(%worker, "ending a shim that belongs to nothing");
+        if let Err(error) = daemon.anchor.kill(worker.clone()).await {
+            tracing::warn!(%worker, error = chain(&error), "could not end it");
+        }
+        daemon.runtime.remove_worker_socket(worker.as_str());
+    }
+}
+
+/// A process that is ours and nobody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stray {
+    Anchor,
+    Shim,
+}
+
+/// What is known of a process of ours.
+struct Seen {
+    parent: i32,
+    kind: Stray,
+}
+
+async fn strays(daemon: &Arc<Daemon>) -> BTreeMap<i32, Stray> {
+    let daemon = Arc::clone(daemon);
+    let found = tokio::task::spawn_blocking(move || {
+        let anchor = daemon.anchor.pid();
+        anchor.map_or_else(BTreeMap::new, |anchor| choose(anchor, &ours(&daemon.runtime.anchor_socket())))
+    });
+    found.await.unwrap_or_default()
+}
+
+/// Of the processes that are ours, those that are nobody's: an anchor that is not the one we reach, and what a shim
+/// is whose parent has gone. A shim's own children look like it until they execute something else.
+fn choose(anchor: i32, ours: &BTreeMap<i32, Seen>) -> BTreeMap<i32, Stray> {
+    let is_stray = |(pid, seen): &(&i32, &Seen)| match seen.kind {
+        Stray::Anchor => **pid != anchor,
+        Stray::Shim => !ours.contains_key(&seen.parent) && seen.parent != anchor,
+    };
+    ours.iter().filter(is_stray).map(|(pid, seen)| (*pid, seen.kind)).collect()
+}
+
+fn ours(socket: &Path) -> BTreeMap<i32, Seen> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, see(pid, socket)?))).collect()
+}
+
+/// A process, if it is an anchor at that socket or a shim of one.
+fn see(pid: i32, socket: &Path) -> Option<Seen> {
+    let folder = Path::new("/proc").join(pid.to_string());
+    let line = fs::read(folder.join("cmdline")).ok()?;
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let socket = socket.as_os_str().as_encoded_bytes();
+    let kind = match words.get(1) {
+        Some(word) if *word == b"--anchor" => words
+            .windows(2)
+            .any(|pair| pair[0] == b"--socket" && pair[1] == socket)
+            .then_some(Stray::Anchor)?,
+        Some(word) if *word == b"--worker" => {
+            let environment = fs::read(folder.join("environ")).ok()?;
+            let own = [MARK.as_bytes(), b"=", socket].concat();
+            environment.split(|byte| *byte == 0).any(|entry| entry == own).then_some(Stray::Shim)?
+        }
+        _ => return None,
+    };
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    // The name in parentheses may hold anything; state and parent come behind it.
+    let mut rest = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let (state, parent) = (rest.next()?, rest.next()?.parse().ok()?);
+    (state != "Z").then_some(Seen { parent, kind })
+}
+
+async fn end_again_strays(daemon: &Arc<Daemon>, before: BTreeMap<i32, Stray>) {
+    for (number, kind) in strays(daemon).await {
+        if before.get(&number) != Some(&kind) {
+            continue;
+        }
+        let Some(pid) = Pid::from_raw(number) else { continue };
+        let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        // The number is this process's from here on; it may have been another's a moment ago.
+        if see(number, &daemon.runtime.anchor_socket()).is_none_or(|seen| seen.kind != kind) {
+            continue;
+        }
+        tracing::warn!(pid = number, ?kind, "ending a process of ours that belongs to nothing");
+        // An anchor ends its shims in order, and removes its cgroups.
+        let signal = if kind == Stray::Anchor { Signal::TERM } else { Signal::KILL };
+        if let Err(error) = rustix::process::pidfd_send_signal(&process, signal) {
+            tracing::warn!(pid = number, %error, "could not end it");
+        }
+    }
+}
+
+/// No worker sees them any more.
+async fn remove_payloads(daemon: &Arc<Daemon>) {
+    let daemon = Arc::clone(daemon);
+    let removal = tokio::task::spawn_blocking(move || {
+        let entries = fs::read_dir(daemon.runtime.payloads()).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()).filter(|path| *path != daemon.payload) {
+            remove(&path, "removing the unpacked code of another build, which no worker sees");
+        }
+    });
+    let _ = removal.await;
+}
+
+fn remove_files(daemon: &Daemon) {
+    let notebooks = workspace::all_notebooks(&daemon.state);
+    let folders = notebooks.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let unfinished = folders.flat_map(|entry| workspace::UNFINISHED.map(|name| entry.path().join(name)));
+    let others = [Ready::of(&daemon.state).folder(), daemon.cache.clone()];
+    let trash = notebooks.iter().chain(&others).flat_map(|folder| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter(|entry| is_trash(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
+    });
+    for path in unfinished.chain(trash).filter(|path| is_left_over(path)) {
+        remove(&path, "removing what was begun and never finished");
+    }
+}
+
+/// What is being removed, or a cache of an interpreter that is being made.
+fn is_trash(name: &str) -> bool {
+    name.starts_with(removal::TRASH) || name.ends_with(".tmp")
+}
+
+fn is_left_over(path: &Path) -> bool {
+    let written = fs::symlink_metadata(path).and_then(|found| found.modified());
+    written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age >= LEFT_OVER))
+}
+
+fn remove(path: &Path, why: &str) {
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    let removed = if is_folder { removal::remove_tree(path) } else { fs::remove_file(path) };
+    match removed {
+        Ok(()) => tracing::info!(path = %path.display(), "{why}"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "could not remove what belongs to nothing")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_no_living_parent_of_ours_is_a_stray() {
+        let seen = |parent, kind| Seen { parent, kind };
+        let ours = BTreeMap::from([
+            (10, seen(1, Stray::Anchor)),
+            (11, seen(10, Stray::Shim)),
+            // An init, and a hand.
+            (12, seen(11, Stray::Shim)),
+            (13, seen(11, Stray::Shim)),
+            (20, seen(1, Stray::Anchor)),
+            // Of the other anchor, which ends them.
+            (21, seen(20, Stray::Shim)),
+            (30, seen(1, Stray::Shim)),
+            (31, seen(30, Stray::Shim)),
+        ]);
+        let expected = BTreeMap::from([(20, Stray::Anchor), (30, Stray::Shim)]);
+        assert_eq!(choose(10, &ours), expected);
+    }
+
+    #[test]
+    fn a_process_is_ours_only_with_our_socket() {
+        let socket = Path::new("/run/cellblock-test/workers/anchor.sock");
+        assert!(see(std::process::id().cast_signed(), socket).is_none());
+        assert!(ours(socket).is_empty());
+    }
+}
