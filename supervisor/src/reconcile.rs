@@ -152,12 +152,11 @@ async fn strays(daemon: &Arc<Daemon>) -> BTreeMap<i32, Stray> {
     found.await.unwrap_or_default()
 }
 
-/// Of the processes that are ours, those that are nobody's: an anchor that is not the one we reach, and what a shim
-/// is whose parent has gone. A shim's own children look like it until they execute something else.
+/// Of the processes that are ours, those that are nobody's: an anchor that is not the one we reach, and a shim whose
+/// parent has gone. Children look like their parent until they execute something else, and some never do.
 fn choose(anchor: i32, ours: &BTreeMap<i32, Seen>) -> BTreeMap<i32, Stray> {
-    let is_stray = |(pid, seen): &(&i32, &Seen)| match seen.kind {
-        Stray::Anchor => **pid != anchor,
-        Stray::Shim => !ours.contains_key(&seen.parent) && seen.parent != anchor,
+    let is_stray = |(pid, seen): &(&i32, &Seen)| {
+        **pid != anchor && seen.parent != anchor && !ours.contains_key(&seen.parent)
     };
     ours.iter().filter(is_stray).map(|(pid, seen)| (*pid, seen.kind)).collect()
 }
@@ -274,6 +273,8 @@ mod tests {
             // An init, and a hand.
             (12, seen(11, Stray::Shim)),
             (13, seen(11, Stray::Shim)),
+            // A shim that is just being started.
+            (14, seen(10, Stray::Anchor)),
             (20, seen(1, Stray::Anchor)),
             // Of the other anchor, which ends them.
             (21, seen(20, Stray::Shim)),

@@ -35,8 +35,8 @@ const OWN: &str = "anchor";
 const LAST_TRIES: u32 = 1_000;
 const BETWEEN_TRIES: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
-/// How often it is tried to remove what an anchor before us has left.
-const STALE_TRIES: u32 = 500;
+/// How often what anchors before us have left is looked for, as long as nothing else wakes us 20 ms apart.
+const STALE_TRIES: u32 = 100;
 
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +68,7 @@ pub struct Tree {
     /// What could be had, and why no more, for people.
     pub detail: String,
     leaving: Vec<PathBuf>,
-    /// What anchors before us have left, and how often more it is tried to remove it: what was in there may be dying
-    /// still.
+    /// Where anchors before us may have left something, and how often more it is looked for.
     stale: Vec<PathBuf>,
     stale_tries: u32,
 }
@@ -152,10 +151,11 @@ impl Tree {
             }
             None => return Err(io::Error::other("no group was given to this user (systemd: Delegate=yes)")),
         };
-        self.stale.extend(match given {
-            Some(_) => place::stale_in_given(&folder, &folder.join(OWN)),
-            None => place::stale(folder.parent()),
-        });
+        match &given {
+            // Before there is one of ours.
+            Some(given) => self.leaving.extend(place::stale_in_given(given, &given.join(OWN))),
+            None => self.stale.extend(folder.parent().map(Path::to_owned)),
+        }
         // What leaves the group of a unit of systemd is not ended with the unit any more, so then we stay.
         let late = given.is_none() && unified.is_of_a_unit();
         let arranged =
@@ -174,7 +174,7 @@ impl Tree {
         let Some(Hierarchy { own, .. }) = host.legacy.get(controller) else {
             return Err(io::Error::other("the kernel has no such controller here"));
         };
-        self.stale.extend(place::stale(Some(own)));
+        self.stale.push(own.clone());
         let folder = own.join(place::name());
         fs::create_dir(&folder)?;
         self.branches.push(Branch { kind, folder, given: false, late: true });
@@ -216,7 +216,7 @@ impl Tree {
     /// Waits, for a bounded time, until all that was removed is gone, and with it who was in there.
     pub fn settle(&mut self) {
         for _ in 0..LAST_TRIES {
-            if !self.tidy() {
+            if !self.remove_leaving() {
                 break;
             }
             let _ = rustix::event::poll(&mut [], Some(&BETWEEN_TRIES));
@@ -225,23 +225,30 @@ impl Tree {
 
     /// Tries again what could not be removed; says whether something is left.
     pub fn tidy(&mut self) -> bool {
-        if self.stale_tries > 0 {
-            self.stale_tries -= 1;
-            self.stale.retain(|folder| match fs::remove_dir(folder) {
-                Ok(()) => {
-                    eprintln!("anchor: removed {}, left by an anchor that has gone", folder.display());
-                    false
-                }
-                Err(error) => error.kind() == io::ErrorKind::ResourceBusy,
-            });
-        } else {
-            self.stale.clear();
-        }
+        let left = self.remove_leaving();
+        self.remove_stale() || left
+    }
+
+    fn remove_leaving(&mut self) -> bool {
         self.leaving.retain(|folder| match fs::remove_dir(folder) {
             Ok(()) => false,
             Err(error) => error.kind() == io::ErrorKind::ResourceBusy,
         });
-        !self.leaving.is_empty() || !self.stale.is_empty()
+        !self.leaving.is_empty()
+    }
+
+    /// What anchors before us have left, who may be dying still, as may what they held.
+    fn remove_stale(&mut self) -> bool {
+        if self.stale_tries == 0 {
+            return false;
+        }
+        self.stale_tries -= 1;
+        for folder in self.stale.iter().flat_map(|parent| place::stale(parent)) {
+            if fs::remove_dir(&folder).is_ok() {
+                eprintln!("anchor: removed {}, left by an anchor that has gone", folder.display());
+            }
+        }
+        self.stale_tries > 0
     }
 }
 

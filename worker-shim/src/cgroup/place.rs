@@ -101,27 +101,34 @@ pub fn name() -> String {
     format!("{PREFIX}{pid}-{}", began(pid).unwrap_or_default())
 }
 
-/// When a process began, in ticks since the start of the machine.
+/// When a process that lives began, in ticks since the start of the machine.
 fn began(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; the start time is the 20th field behind it.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    // Of one that has ended and is not reaped, only the number is left.
+    let state = fields.next().filter(|state| !matches!(*state, "Z" | "X"));
+    state.and_then(|_| fields.nth(18)?.parse().ok())
 }
 
 /// What anchors have left that were killed: their folders below `parent`, each after those in it. To be removed as
 /// folders are, which the kernel refuses while there are processes in one: whoever cannot see an anchor, because it is
 /// in another pid namespace, must not take its sandboxes.
-pub fn stale(parent: Option<&Path>) -> Vec<PathBuf> {
-    let entries = parent.and_then(|parent| fs::read_dir(parent).ok());
+pub fn stale(parent: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in entries.into_iter().flatten().flatten() {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'));
         let Some((pid, start)) = maker else { continue };
         let lives = pid.parse().ok().and_then(began).is_some_and(|now| start.parse() == Ok(now));
-        if !lives {
-            found.extend(folders(&entry.path()));
-            found.push(entry.path());
+        let mut tree = folders(&entry.path());
+        tree.push(entry.path());
+        // Not even what is empty of who is there still.
+        let has_processes = |folder: &PathBuf| {
+            fs::read(folder.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty())
+        };
+        if !lives && !tree.iter().any(has_processes) {
+            found.append(&mut tree);
         }
     }
     found
@@ -197,9 +204,11 @@ mod tests {
         for folder in [&own, &old, &other, &old.join("worker")] {
             fs::create_dir_all(folder).unwrap();
         }
-        assert_eq!(stale(Some(temp.path())), [old.join("worker"), old]);
+        assert_eq!(stale(temp.path()), [old.join("worker"), old.clone()]);
         assert!(own.exists() && other.exists());
-        assert_eq!(stale(None), Vec::<PathBuf>::new());
+        // Whoever is in there may have a maker that is not seen from here.
+        fs::write(old.join("worker/cgroup.procs"), "0\n").unwrap();
+        assert_eq!(stale(temp.path()), Vec::<PathBuf>::new());
     }
 
     #[test]
