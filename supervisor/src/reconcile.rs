@@ -139,8 +139,9 @@ enum Stray {
 
 /// What is known of a process of ours.
 struct Seen {
-    parent: i32,
     kind: Stray,
+    /// Its parent is an anchor or a shim.
+    is_held: bool,
 }
 
 async fn strays(daemon: &Arc<Daemon>) -> BTreeMap<i32, Stray> {
@@ -153,12 +154,11 @@ async fn strays(daemon: &Arc<Daemon>) -> BTreeMap<i32, Stray> {
 }
 
 /// Of the processes that are ours, those that are nobody's: an anchor that is not the one we reach, and a shim whose
-/// parent has gone. Children look like their parent until they execute something else, and some never do.
+/// parent has gone. Children look like their parent until they execute something else, and some never do. Whose a
+/// parent is cannot always be read, but that it is one of these.
 fn choose(anchor: i32, ours: &BTreeMap<i32, Seen>) -> BTreeMap<i32, Stray> {
-    let is_stray = |(pid, seen): &(&i32, &Seen)| {
-        **pid != anchor && seen.parent != anchor && !ours.contains_key(&seen.parent)
-    };
-    ours.iter().filter(is_stray).map(|(pid, seen)| (*pid, seen.kind)).collect()
+    let strays = ours.iter().filter(|(pid, seen)| **pid != anchor && !seen.is_held);
+    strays.map(|(pid, seen)| (*pid, seen.kind)).collect()
 }
 
 fn ours(socket: &Path) -> BTreeMap<i32, Seen> {
@@ -170,26 +170,37 @@ fn ours(socket: &Path) -> BTreeMap<i32, Seen> {
 /// A process, if it is an anchor at that socket or a shim of one.
 fn see(pid: i32, socket: &Path) -> Option<Seen> {
     let folder = Path::new("/proc").join(pid.to_string());
-    let line = fs::read(folder.join("cmdline")).ok()?;
-    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let words = words(pid);
+    let kind = kind(&words)?;
     let socket = socket.as_os_str().as_encoded_bytes();
-    let kind = match words.get(1) {
-        Some(word) if *word == b"--anchor" => words
-            .windows(2)
-            .any(|pair| pair[0] == b"--socket" && pair[1] == socket)
-            .then_some(Stray::Anchor)?,
-        Some(word) if *word == b"--worker" => {
+    let is_ours = match kind {
+        Stray::Anchor => words.windows(2).any(|pair| pair[0] == b"--socket" && pair[1] == socket),
+        Stray::Shim => {
             let environment = fs::read(folder.join("environ")).ok()?;
             let own = [MARK.as_bytes(), b"=", socket].concat();
-            environment.split(|byte| *byte == 0).any(|entry| entry == own).then_some(Stray::Shim)?
+            environment.split(|byte| *byte == 0).any(|entry| entry == own)
         }
-        _ => return None,
     };
     let stat = fs::read_to_string(folder.join("stat")).ok()?;
     // The name in parentheses may hold anything; state and parent come behind it.
     let mut rest = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let (state, parent) = (rest.next()?, rest.next()?.parse().ok()?);
-    (state != "Z").then_some(Seen { parent, kind })
+    let is_held = self::kind(&self::words(parent)).is_some();
+    (is_ours && state != "Z").then_some(Seen { kind, is_held })
+}
+
+/// Its arguments; everybody can read them.
+fn words(pid: i32) -> Vec<Vec<u8>> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+fn kind(words: &[Vec<u8>]) -> Option<Stray> {
+    match words.get(1)?.as_slice() {
+        b"--anchor" => Some(Stray::Anchor),
+        b"--worker" => Some(Stray::Shim),
+        _ => None,
+    }
 }
 
 async fn end_again_strays(daemon: &Arc<Daemon>, before: BTreeMap<i32, Stray>) {
@@ -266,20 +277,14 @@ mod tests {
 
     #[test]
     fn only_what_has_no_living_parent_of_ours_is_a_stray() {
-        let seen = |parent, kind| Seen { parent, kind };
+        let seen = |kind, is_held| Seen { kind, is_held };
         let ours = BTreeMap::from([
-            (10, seen(1, Stray::Anchor)),
-            (11, seen(10, Stray::Shim)),
-            // An init, and a hand.
-            (12, seen(11, Stray::Shim)),
-            (13, seen(11, Stray::Shim)),
+            (10, seen(Stray::Anchor, false)),
+            (11, seen(Stray::Shim, true)),
             // A shim that is just being started.
-            (14, seen(10, Stray::Anchor)),
-            (20, seen(1, Stray::Anchor)),
-            // Of the other anchor, which ends them.
-            (21, seen(20, Stray::Shim)),
-            (30, seen(1, Stray::Shim)),
-            (31, seen(30, Stray::Shim)),
+            (14, seen(Stray::Anchor, true)),
+            (20, seen(Stray::Anchor, false)),
+            (30, seen(Stray::Shim, false)),
         ]);
         let expected = BTreeMap::from([(20, Stray::Anchor), (30, Stray::Shim)]);
         assert_eq!(choose(10, &ours), expected);
