@@ -220,7 +220,9 @@ impl Notebook {
     fn settle_retired(&mut self, now: Instant) {
         for mut retired in std::mem::take(&mut self.retired) {
             retired.taken.advance(&self.records);
-            if now >= retired.until {
+            if now >= retired.until && retired.taken.gives_back(&self.records) {
+                retired.until = now + RETIRED_PATIENCE;
+            } else if now >= retired.until {
                 retired.taken.release();
             }
             if retired.taken.is_waiting() {

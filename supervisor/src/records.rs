@@ -45,12 +45,16 @@ pub(crate) enum Hold {
     Output(ExecutionId, u64),
     /// The end of an Execution.
     Outcome(ExecutionId),
+    /// What it has given back: until somebody else holds it, there is nothing of it but this and our memory.
+    Returned(ExecutionId),
 }
 
 /// All Executions of a notebook.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     map: HashMap<ExecutionId, Record>,
+    /// Those that a worker which has ended has given back, and that no other has yet.
+    given_back: BTreeSet<ExecutionId>,
     /// Ended ones, oldest first: the order of eviction.
     ended: VecDeque<ExecutionId>,
     /// Those with readers, so that nobody looks through a thousand ended ones.
@@ -123,6 +127,15 @@ impl Records {
     /// Those that have ended last, also in the time of daemons before us.
     pub(crate) fn recent(&self) -> impl Iterator<Item = &ExecutionId> {
         self.journal.recent()
+    }
+
+    /// A worker that has ended has given it back (`true`), or somebody else has it, or nobody needs to.
+    pub(crate) fn give_back(&mut self, execution: &ExecutionId, is_given_back: bool) {
+        if is_given_back {
+            self.given_back.insert(execution.clone());
+        } else {
+            self.given_back.remove(execution);
+        }
     }
 
     /// The record, made when it is new.
@@ -367,6 +380,8 @@ impl Records {
                 }
                 _ => Held::Free,
             },
+            Hold::Returned(execution) if self.given_back.contains(execution) => Held::Hard,
+            Hold::Returned(_) => Held::Free,
         }
     }
 

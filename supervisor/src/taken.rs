@@ -69,6 +69,13 @@ impl Taken {
         }
     }
 
+    /// Whether there is an Execution among them that only this shim and we have.
+    pub(crate) fn gives_back(&self, records: &Records) -> bool {
+        self.pending.iter().any(|pending| {
+            matches!(pending.hold, Hold::Returned(_)) && records.held(&pending.hold) == Held::Hard
+        })
+    }
+
     fn pop(&mut self) {
         if let Some(first) = self.pending.pop_front() {
             self.pending_bytes -= first.bytes;
@@ -134,6 +141,18 @@ mod tests {
         taken.advance(&records);
         assert_eq!(taken.say(), 4);
         assert!(taken.is_clear());
+    }
+
+    #[test]
+    fn what_was_given_back_is_not_taken_before_another_has_it() {
+        let (mut records, mut taken) = (Records::default(), Taken::default());
+        taken.arrived(1, Hold::Returned(id()), 0);
+        records.give_back(&id(), true);
+        taken.advance(&records);
+        assert_eq!((taken.is_waiting(), taken.gives_back(&records)), (false, true));
+        records.give_back(&id(), false);
+        taken.advance(&records);
+        assert_eq!((taken.say(), taken.gives_back(&records)), (1, false));
     }
 
     #[test]

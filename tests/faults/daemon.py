@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -35,17 +35,25 @@ PROFILES: Final = {
 class Daemon:
     """One on a folder of its own.
 
-    `disk_bytes` puts its state on a disk of that size, which nobody else sees.
+    `disk_bytes` puts its state on a disk of that size, which nobody else sees and which outlives the daemon.
     """
 
-    def __init__(self, bin_dir: Path, python: Path, disk_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        bin_dir: Path,
+        python: Path,
+        disk_bytes: int | None = None,
+        *,
+        profiles: Mapping[str, str] = PROFILES,
+        options: Sequence[str] = (),
+    ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="cbf-", dir="/tmp"))
         self.home.chmod(0o711)
         for name in ("state", "profiles"):
             (self.home / name).mkdir()
-        for name, text in PROFILES.items():
+        for name, text in profiles.items():
             (self.home / f"profiles/{name}.toml").write_text(text)
-        self._command = [str(bin_dir / "cellblockd"), "--print-ready", "--warm-start", "on"]
+        self._command = [str(bin_dir / "cellblockd"), "--print-ready", "--warm-start", "on", *options]
         for option, value in (
             ("runtime-dir", self.home / "run"),
             ("state-dir", self.home / "state"),
@@ -54,22 +62,26 @@ class Daemon:
             ("python", python),
         ):
             self._command += [f"--{option}", str(value)]
-        if disk_bytes is not None:
-            # In a mount namespace of its own, which ends with its last process.
-            mount = f'mount -t tmpfs -o size={disk_bytes},mode=755 small "$0" && exec "$@"'
-            self._command[:0] = ["unshare", "--mount", "sh", "-c", mount, str(self.home / "state")]
+        self._disk = None if disk_bytes is None else _mount(self.home / "state", disk_bytes)
+        if self._disk is not None:
+            self._command[:0] = ["nsenter", f"--mount=/proc/{self._disk.pid}/ns/mnt", "--"]
         self._log = (self.home / "log").open("ab")
         self._guard = threading.Lock()
         self.kills = 0
         self._process = self._launch()
         self.state = self.home / "state"
-        if disk_bytes is not None:
-            self.state = Path(f"/proc/{self._process.pid}/root{self.state}")
+        if self._disk is not None:
+            self.state = Path(f"/proc/{self._disk.pid}/root{self.state}")
         self._known_anchor: Process | None = None
 
     def client(self) -> Client:
         """One that waits for it to come back."""
-        return Client.connect(self._socket, timeout=BOUND_SECONDS, reconnect_seconds=BOUND_SECONDS)
+        return Client.connect(self.socket, timeout=BOUND_SECONDS, reconnect_seconds=BOUND_SECONDS)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the one that runs now."""
+        return self._process.pid
 
     def store(self, notebook: str) -> Path:
         """A notebook's folder of checkpoints."""
@@ -77,18 +89,26 @@ class Daemon:
 
     def sandbox(self, notebook: str) -> dict[str, Process]:
         """The processes of a notebook, by what they are."""
-        anchor = self._anchor()
+        anchor = self.anchor()
         return {} if anchor is None else processes.sandbox(anchor.pid, notebook)
 
     def kill_and_restart(self) -> bool:
         """SIGKILL, and another on the same folders, which takes over what lives."""
         with self._guard:
-            self._process.kill()
-            self.kills += 1
-            self._process.wait()
-            self._close_pipes()
-            self._process = self._launch()
+            self.kill()
+            self.start()
         return True
+
+    def kill(self) -> None:
+        """SIGKILL, and no other."""
+        self._process.kill()
+        self.kills += 1
+        self._process.wait()
+        self._close_pipes()
+
+    def start(self) -> None:
+        """Another on the same folders, after `kill`; returns when it is ready."""
+        self._process = self._launch()
 
     def log(self) -> str:
         """What it and its anchor have logged."""
@@ -119,6 +139,11 @@ class Daemon:
         self._close_pipes()
         if not self._end_anchor():
             wrong.append("the anchor did not answer")
+        if self._disk is not None:
+            self._disk.kill()
+            self._disk.wait()
+            for pipe in (self._disk.stdin, self._disk.stdout):
+                _pipe(pipe).close()
         if not processes.within(20, lambda: not left()):
             wrong.append(f"processes are left: {processes.described(left())}")
         if not processes.within(20, lambda: not processes.loops(mark)):
@@ -136,10 +161,12 @@ class Daemon:
         return wrong
 
     @property
-    def _socket(self) -> Path:
+    def socket(self) -> Path:
+        """Where it listens."""
         return self.home / "run/cellblockd.sock"
 
-    def _anchor(self) -> Process | None:
+    def anchor(self) -> Process | None:
+        """Its anchor, once it has one."""
         # It outlives its daemon, and then is nobody's child: it is found by its arguments.
         if self._known_anchor is None or not self._known_anchor.lives():
             self._known_anchor = processes.with_argument(str(self._anchor_socket))
@@ -190,6 +217,16 @@ def running(daemon: Daemon, wrong: list[str]) -> Iterator[Daemon]:
         yield daemon
     finally:
         wrong += daemon.end()
+
+
+def _mount(folder: Path, size: int) -> subprocess.Popen[bytes]:
+    """A process whose mount namespace has a disk of that size at a folder."""
+    script = f'mount -t tmpfs -o size={size},mode=755 small "$0" && echo mounted && exec cat'
+    command = ["unshare", "--mount", "sh", "-c", script, str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    if _pipe(process.stdout).readline() != b"mounted\n":
+        raise RuntimeError(f"no disk could be mounted at `{folder}`")
+    return process
 
 
 def _cache_folder() -> Path:

@@ -73,6 +73,12 @@ def sandbox(anchor: int, notebook: str) -> dict[str, Process]:
     return {name: process for name, process in found.items() if process is not None}
 
 
+def children(pid: int) -> list[tuple[Process, list[str]]]:
+    """A process's children with the words of their commands."""
+    found = ((Process.read(child), _command(child)) for child in _children(pid))
+    return [(process, words) for process, words in found if process is not None]
+
+
 def with_argument(word: str) -> Process | None:
     """The one that was started with this word."""
     pids = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]

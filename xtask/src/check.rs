@@ -14,7 +14,8 @@ use crate::{python_env, tools, tree};
 const MAX_LINES: usize = 500;
 
 /// Trees whose Python is strictly typed; those that do not exist yet are left out.
-const TYPED: [&str; 5] = ["clients/python", "clients/jupyter", "worker-shim/python", "bench", "tests/faults"];
+const TYPED: [&str; 6] =
+    ["clients/python", "clients/jupyter", "worker-shim/python", "bench", "tests/faults", "tests/chaos"];
 
 type Step = (&'static str, fn() -> Result<()>);
 

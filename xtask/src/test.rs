@@ -38,7 +38,8 @@ pub(crate) fn run(runner_args: &[String]) -> Result<()> {
         );
         part("Python tests", python_tests(&variables));
         part("acceptance cases", acceptance::run(&variables));
-        part("checkpoint faults", faults::run(&variables));
+        part("checkpoint faults", faults::checkpoints(&variables));
+        part("chaos", faults::chaos(&variables));
         part("fuzz targets", fuzz::run(None, fuzz::TEST_TIME));
     }
     if !failed.is_empty() {

@@ -286,6 +286,21 @@ def test_input_is_answered_by_the_callback() -> None:
         assert answers == [{"notebook": "n", "execution": "e", "value": "NAME: "}]
 
 
+def test_a_mark_of_missing_output_stands_for_all_up_to_its_number() -> None:
+    def handler(peer: Peer, name: str, content: Any, payload: bytes) -> None:
+        execution = content["execution"]
+        peer.accept(execution)
+        peer.text(execution, 0, "head")
+        mark = {"stream": None, "dropped_bytes": 7, "reason": "cellblockd keeps so much"}
+        peer.reply(output(execution, 5, {"truncated": mark}))
+        peer.text(execution, 6, "tail")
+        peer.end(execution, 7)
+
+    with FakeDaemon(handler) as daemon, Client.connect(daemon.path) as client:
+        outputs = client.open("n").execute("…").result(timeout=10).outputs
+        assert [output.seq for output in outputs] == [0, 5, 6]
+
+
 @pytest.mark.parametrize(
     ("frames", "message"),
     [

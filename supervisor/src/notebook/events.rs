@@ -25,6 +25,7 @@ impl Notebook {
         let hold = match &event.body {
             EventBody::Output(frame) => Hold::Output(frame.execution.clone(), frame.seq),
             EventBody::Finished { execution, .. } => Hold::Outcome(execution.clone()),
+            EventBody::Returned { execution, .. } => Hold::Returned(execution.clone()),
             _ => Hold::Nothing,
         };
         if let Some(live) = &mut self.live {
@@ -102,7 +103,10 @@ impl Notebook {
                 self.decide(Input::Finished { execution, outputs, outcome, payload });
             }
             EventBody::Returned { execution, options } => {
+                let id = execution.clone();
                 self.decide(Input::Returned { execution, options, code: payload });
+                let is_waiting = self.machine.waiting().any(|waiting| *waiting == id);
+                self.records.give_back(&id, is_waiting);
             }
             EventBody::WorkerEnded { .. } if self.start_cold("it ended before it was ready") => {}
             EventBody::WorkerEnded { death, lost } => {
@@ -229,6 +233,7 @@ impl Notebook {
 
     /// A worker that has ended may have given it back: the daemon after us is not to run it again.
     fn settled(&mut self, execution: &ExecutionId) {
+        self.records.give_back(execution, false);
         for retired in &mut self.retired {
             retired.writer.push(&Command::Settled { execution: execution.clone() }, 0, &[]);
         }

@@ -29,7 +29,7 @@ from ._exceptions import (
 )
 from ._fields import Fields, parse_json, variant
 from ._frames import META_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, Codec, Frame, FrameReader, Kind
-from ._messages import Output, parse_output
+from ._messages import Output, Truncated, parse_output
 from ._outcome import Outcome, parse_outcome
 from ._status import NotebookInfo
 from ._version import __version__
@@ -216,11 +216,12 @@ class Progress:
 
     def _output(self, fields: Fields, payload: bytes) -> Output:
         seq = fields.integer("seq")
-        if seq != self.next_seq:
-            wrong = "was seen already" if seq < self.next_seq else f"came, {self.next_seq} is missing"
-            raise ProtocolError(f"output {seq} of Execution `{self.execution_id}` {wrong}")
         name, content = fields.variant("output")
         output = parse_output(seq, {name: content}, payload)
+        # A mark bears the number of the last output that it stands for.
+        if seq < self.next_seq or (seq > self.next_seq and not isinstance(output, Truncated)):
+            wrong = "was seen already" if seq < self.next_seq else f"came, {self.next_seq} is missing"
+            raise ProtocolError(f"output {seq} of Execution `{self.execution_id}` {wrong}")
         self.next_seq = seq + 1
         return output
 
