@@ -7,9 +7,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cellblock_proto::client::{Reply, Request};
-use cellblock_proto::execution::{End, ExecuteOptions, Outcome, Output, Variables};
+use cellblock_proto::execution::{End, ExecuteOptions, OnDisconnect, Outcome, Output, Variables};
 use cellblock_proto::id::{ExecutionId, NotebookId};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
@@ -67,6 +67,12 @@ pub(crate) struct Exec {
     #[arg(long)]
     transactional: bool,
 
+    /// What becomes of the code when cellctl is killed or loses its terminal
+    ///
+    /// Ctrl-C interrupts the code in any case.
+    #[arg(long, value_name = "WHAT", default_value = "continue")]
+    on_disconnect: Left,
+
     /// Print each reply as one line of JSON
     ///
     /// Text is in `text`, what is displayed in `data` by mime type, with images in base64.
@@ -78,6 +84,24 @@ pub(crate) struct Exec {
 
     #[command(flatten)]
     daemon: DaemonArgs,
+}
+
+/// What becomes of code whose caller has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Left {
+    /// It runs on; `cellctl` does not read the rest, but the API does
+    Continue,
+    /// It is interrupted, or cancelled when it waits
+    Interrupt,
+}
+
+impl From<Left> for OnDisconnect {
+    fn from(left: Left) -> Self {
+        match left {
+            Left::Continue => OnDisconnect::Continue,
+            Left::Interrupt => OnDisconnect::Interrupt,
+        }
+    }
 }
 
 impl Exec {
@@ -104,6 +128,7 @@ impl Exec {
             allow_stdin,
             checkpoint: When::chosen(self.checkpoint, named.is_some()),
             transactional: self.transactional,
+            on_disconnect: self.on_disconnect.into(),
             ..ExecuteOptions::default()
         };
         let code = Code { notebook: &notebook, execution: &execution, source: &source, options };

@@ -16,6 +16,7 @@ mod files_hostile;
 mod hostile;
 mod hostile_frames;
 mod isolation;
+mod kept;
 mod leaks;
 mod limits;
 mod order;

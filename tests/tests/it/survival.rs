@@ -34,14 +34,14 @@ fn forgetful(setup: Setup) -> Setup {
     setup.profile("default", "version = 1\nbase = 'default'\ncheckpoints.when = 'none'\n")
 }
 
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
 }
 
 /// Checks each byte against its place.
-struct Checker {
-    next: usize,
-    next_seq: u64,
+pub(crate) struct Checker {
+    pub(crate) next: usize,
+    pub(crate) next_seq: u64,
 }
 
 impl Checker {
@@ -62,7 +62,7 @@ impl Checker {
     }
 
     /// Takes answers until there are `enough` bytes, or the connection or the Execution ends.
-    fn take(&mut self, notebook: &mut Notebook, sent: &Sent, enough: usize) -> Option<End> {
+    pub(crate) fn take(&mut self, notebook: &mut Notebook, sent: &Sent, enough: usize) -> Option<End> {
         while self.next < enough {
             let answer = notebook.client.next_or_end(sent.request)?;
             match answer.reply {
