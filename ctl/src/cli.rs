@@ -46,6 +46,9 @@ pub(crate) enum Command {
     ///
     /// Example: cellctl checkpoint restore analysis 41
     Checkpoint(commands::checkpoint::CheckpointVerb),
+    Top(commands::top::Top),
+    Events(commands::events::Events),
+    Metrics(commands::metrics::Metrics),
     Doctor(commands::doctor::Doctor),
     Profile(commands::profile::ProfileArgs),
     Warm(commands::warm::Warm),

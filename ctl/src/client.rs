@@ -27,6 +27,7 @@ use cellblock_proto::codec::{Codec, CodecError};
 use cellblock_proto::execution::ExecuteOptions;
 use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
 use cellblock_proto::id::{ExecutionId, NotebookId};
+use cellblock_proto::operations::Overview;
 use cellblock_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use sandbox_profiles::Step;
 
@@ -209,6 +210,29 @@ impl Connection {
     pub fn warm(&mut self) -> Result<Vec<WarmInfo>, ClientError> {
         match self.ask(&Request::Warm)?.reply {
             Reply::Warm { profiles } => Ok(profiles),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Figures of the daemon in Prometheus' text format, for operators.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn metrics(&mut self) -> Result<Vec<u8>, ClientError> {
+        let received = self.ask(&Request::Metrics)?;
+        match received.reply {
+            Reply::Metrics => Ok(received.payload),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The daemon and all notebooks of all tenants, for operators.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn overview(&mut self) -> Result<Overview, ClientError> {
+        match self.ask(&Request::Overview)?.reply {
+            Reply::Overview(overview) => Ok(*overview),
             other => Err(unexpected(&other)),
         }
     }

@@ -196,6 +196,8 @@ fn an_import_goes_in_parts_from_a_file_or_a_pipe() {
             idle_ms: None,
             memory_bytes: None,
             saved_whole: false,
+            running_ms: None,
+            cpu_ms: None,
         })),
         Request::ImportCheckpoint { last: false, .. } => one(Reply::Done),
         Request::ImportCheckpoint { last: true, .. } => one(Reply::Imported { checkpoint: 7 }),

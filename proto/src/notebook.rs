@@ -37,6 +37,12 @@ pub struct NotebookInfo {
     /// Whether all variables there are were in the last checkpoint; `false` too where there is none.
     #[serde(default)]
     pub saved_whole: bool,
+    /// How long the Execution that runs has been running, in milliseconds; absent while none does.
+    #[serde(default)]
+    pub running_ms: Option<u64>,
+    /// Processor time that its worker has taken, in milliseconds, where that is known.
+    #[serde(default)]
+    pub cpu_ms: Option<u64>,
 }
 
 /// What a notebook's worker is doing.

@@ -240,6 +240,9 @@ pub enum Request {
         /// In which notebook; in all of the caller's when absent.
         #[serde(default)]
         notebook: Option<NotebookId>,
+        /// In those of all tenants; for operators.
+        #[serde(default)]
+        all: bool,
     },
     /// Keeps the worker, or lets it be evicted like any other. Holds until it is said otherwise, over restarts of
     /// the daemon too. Answer: [`Reply::Notebook`].

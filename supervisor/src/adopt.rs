@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use crate::daemon::{Daemon, Key};
 use crate::launch::Launched;
 use crate::link::{self, Arrival, LinkError, LinkReader, LinkWriter};
 use crate::log::chain;
+use crate::metrics::StartKind;
 use crate::notebook::Survivor;
 use crate::prepare;
 use crate::registry;
@@ -61,7 +61,7 @@ enum AdoptError {
 /// The anchor does not say which shims there are.
 pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
     let workers = daemon.anchor.list().await?;
-    remove_orphaned_sockets(&daemon.runtime.workers(), &workers);
+    remove_orphaned_sockets(daemon, &workers);
     let mut resuming = JoinSet::new();
     for worker in workers {
         let daemon = Arc::clone(daemon);
@@ -77,6 +77,7 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
         match resumed {
             Ok(survivor) => {
                 daemon.anchor.shims().add(worker, Since::Before);
+                daemon.metrics.adopted();
                 let ShimState { tenant, notebook, .. } = &survivor.state;
                 let key = Key { tenant: tenant.clone(), notebook: notebook.clone() };
                 survivors.entry(key).or_default().push(survivor);
@@ -127,7 +128,8 @@ async fn resume(daemon: &Daemon, worker: &WorkerId) -> Result<Survivor, AdoptErr
         true => None,
         false => Some(daemon.slots.claim(state.slot).ok_or(AdoptError::Slot)?),
     };
-    let launched = Launched { worker: worker.clone(), reader, writer, slot, zygote: None };
+    let launched =
+        Launched { worker: worker.clone(), reader, writer, slot, zygote: None, kind: StartKind::Exec };
     Ok(Survivor { launched, arrivals, state: *state })
 }
 
@@ -176,14 +178,15 @@ fn has_ended(arrivals: &[Arrival]) -> bool {
     })
 }
 
-fn remove_orphaned_sockets(folder: &Path, workers: &[WorkerId]) {
+fn remove_orphaned_sockets(daemon: &Daemon, workers: &[WorkerId]) {
     let known: HashSet<&str> = workers.iter().map(WorkerId::as_str).collect();
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(daemon.runtime.workers()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(worker) = name.to_str().and_then(|name| name.strip_suffix(".sock")) else { continue };
         if worker != "anchor" && !known.contains(worker) {
             tracing::info!(worker, "removing the socket of a shim that is no more");
+            daemon.metrics.reconciled("socket");
             if let Err(error) = std::fs::remove_file(entry.path()) {
                 tracing::warn!(path = %entry.path().display(), %error, "could not remove a socket");
             }

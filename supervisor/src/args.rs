@@ -1,9 +1,12 @@
 //! The command line. Doc comments are the help text.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use sandbox_profiles::ids::RANGE;
+
+use crate::log::Format;
 
 /// Below lie the users of the system, its services and root; and the range must end before the id
 /// that stands for none.
@@ -106,6 +109,34 @@ pub(crate) struct Args {
     /// `max_running`.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_running: Option<u32>,
+
+    /// How to write the log: auto, text, json or journald
+    ///
+    /// It goes to standard error, and to the journal with fields of its own (CELLBLOCK_NOTEBOOK and others)
+    /// when standard error is the journal's. The environment variable CELLBLOCK_LOG takes a filter such as
+    /// `debug`, or `info,audit=debug`.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "CELLBLOCK_LOG_FORMAT",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub(crate) log_format: Format,
+
+    /// Serve GET /metrics and GET /healthz over HTTP at this loopback address, e.g. 127.0.0.1:9464
+    ///
+    /// For a Prometheus on this machine. Every local user can read what is there; it names profiles and
+    /// tenants, never a notebook. `cellctl metrics` shows the same without it.
+    #[arg(long, value_name = "ADDRESS", env = "CELLBLOCK_METRICS_ADDRESS")]
+    pub(crate) metrics_address: Option<SocketAddr>,
+
+    /// Add a line of JSON to this file for each deed: who opened, ran, restored, deleted what, and who was denied
+    ///
+    /// It is made for its owner alone. When it is moved away, a new one is begun. Without it the log has these
+    /// lines, with the target `audit`.
+    #[arg(long, value_name = "FILE", env = "CELLBLOCK_AUDIT_LOG")]
+    pub(crate) audit_log: Option<PathBuf>,
 
     /// Be the daemon of one program: end, with all workers, when standard input ends
     ///

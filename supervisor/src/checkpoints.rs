@@ -304,14 +304,15 @@ fn append(staged: &PathBuf, offset: u64, part: &[u8]) -> io::Result<()> {
 /// Tells a client what happens, until it goes.
 pub(crate) fn listen(
     mut events: broadcast::Receiver<NotebookEvent>,
-    tenant: TenantId,
+    tenant: Option<TenantId>,
     notebook: Option<NotebookId>,
     responder: Responder,
 ) {
     let (client, request) = responder.into_parts();
     let is_meant = move |event: &NotebookEvent| match event.whose() {
         Some((whose, which)) => {
-            *whose == tenant && notebook.as_ref().is_none_or(|notebook| notebook == which)
+            tenant.as_ref().is_none_or(|tenant| tenant == whose)
+                && notebook.as_ref().is_none_or(|notebook| notebook == which)
         }
         None => true,
     };

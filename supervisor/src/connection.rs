@@ -3,6 +3,7 @@
 
 mod dispatch;
 mod reader;
+mod teller;
 
 use std::io;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::outbox::{BeginError, Client, Outbox, Responder};
 use crate::places::is_operator;
 
 use self::reader::Reader;
+pub(crate) use self::teller::Teller;
 
 /// How long a new connection may be silent.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
@@ -81,8 +83,8 @@ impl ConnectionError {
 
 /// Serves a client until it goes, breaks the protocol, or the daemon ends.
 pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
-    let uid = match socket.peer_cred() {
-        Ok(peer) => peer.uid(),
+    let (uid, pid) = match socket.peer_cred() {
+        Ok(peer) => (peer.uid(), peer.pid()),
         Err(error) => return tracing::warn!(%error, "could not tell who a client is"),
     };
     let (read, write) = socket.into_split();
@@ -91,11 +93,12 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
         let outbox = Arc::clone(&outbox);
         tokio::spawn(async move { outbox.write_to(write).await })
     };
+    let teller = Arc::new(Teller::new(Arc::clone(&daemon), uid, pid));
     let mut connection = Connection {
         daemon,
         uid,
         tenant: TenantId::operator(),
-        client: Client { outbox: Arc::clone(&outbox), codec: Codec::Json },
+        client: Client { outbox: Arc::clone(&outbox), codec: Codec::Json, teller: Some(teller) },
         files: files::Queue::default(),
         reader: Reader::new(read),
     };
@@ -127,7 +130,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
 
 /// Tells a client that there is no place for it.
 pub(crate) async fn turn_away(socket: UnixStream, reason: String) {
-    let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json };
+    let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json, teller: None };
     client.refuse(0, ErrorCode::Busy, reason);
     client.outbox.close();
     let (half, write) = socket.into_split();
@@ -195,6 +198,9 @@ impl Connection {
         }
         self.tenant = tenant_of(self.uid, tenant)?;
         let name: String = client.chars().take(80).collect();
+        if let Some(teller) = &self.client.teller {
+            self.client.teller = Some(Arc::new(teller.named(&self.tenant, &name)));
+        }
         tracing::debug!(uid = self.uid, tenant = %self.tenant, client = ?name, version, "hello");
         let reply = Reply::Hello {
             version,
@@ -226,7 +232,12 @@ impl Connection {
         }
         let responder = Responder::new(self.client.clone(), id);
         match frame.message::<Request>() {
-            Ok(request) => self.dispatch(request, frame.payload, responder).await,
+            Ok(request) => {
+                if let Some(teller) = &self.client.teller {
+                    teller.asked(id, &request, &frame.payload);
+                }
+                self.dispatch(request, frame.payload, responder).await
+            }
             Err(error) => responder.refuse(ErrorCode::BadRequest, chain(&error)),
         }
     }

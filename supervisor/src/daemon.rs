@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cellblock_proto::checkpoint::NotebookEvent;
 use cellblock_proto::id::{NotebookId, TenantId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::anchor::Anchor;
+use crate::audit::Audit;
 use crate::host::System;
 use crate::interpreter::Search;
 use crate::launches::Launches;
+use crate::metrics::Metrics;
 use crate::notebook::Message;
 use crate::prepare::Caches;
 use crate::quota::Means;
@@ -66,6 +69,12 @@ pub(crate) struct Daemon {
     pub(crate) events: broadcast::Sender<NotebookEvent>,
     /// Open notebooks.
     pub(crate) notebooks: Notebooks,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
+    /// Who did what.
+    pub(crate) audit: Audit,
+    /// Since when it is up.
+    pub(crate) since: Instant,
     /// Becomes true when the daemon is to end.
     pub(crate) ending: watch::Sender<bool>,
 }

@@ -25,6 +25,7 @@ use crate::host;
 use crate::interpreter::{self, Found, InterpreterError};
 use crate::link::{self, LinkReader, LinkWriter};
 use crate::log::chain;
+use crate::metrics::StartKind;
 use crate::prepare;
 use crate::profiles::{self, ProfilesError};
 use crate::quota;
@@ -71,6 +72,8 @@ pub(crate) struct Launched {
     pub(crate) slot: Option<SlotLease>,
     /// The zygote that forks it; should that fail, a fresh interpreter may do.
     pub(crate) zygote: Option<PathBuf>,
+    /// How it comes to be, for those who count.
+    pub(crate) kind: StartKind,
 }
 
 /// What is to be started.
@@ -272,7 +275,7 @@ async fn claim(daemon: &Daemon, spare: Spare, order: &Order) -> Result<Launched,
         return Err(ClaimError::Gone(zygote));
     }
     tracing::info!(%worker, slot = number, "spare claimed");
-    Ok(Launched { worker, reader, writer, slot, zygote: Some(zygote) })
+    Ok(Launched { worker, reader, writer, slot, zygote: Some(zygote), kind: StartKind::Spare })
 }
 
 /// Has the anchor start a shim and gives it its orders.
@@ -298,7 +301,8 @@ pub(crate) async fn start(
     }
     let zygote = spec.zygote.clone();
     let (reader, writer) = send(daemon, &worker, Command::Start(Box::new(spec))).await?;
-    Ok(Launched { worker, reader, writer, slot: Some(slot), zygote })
+    let kind = if zygote.is_some() { StartKind::Zygote } else { StartKind::Exec };
+    Ok(Launched { worker, reader, writer, slot: Some(slot), zygote, kind })
 }
 
 /// Starts a zygote; gives where it listens. It ends when what it gives is dropped.
@@ -312,7 +316,7 @@ pub(crate) async fn zygote(daemon: &Daemon, order: Order) -> Result<(Launched, P
     let socket = start.control_socket.clone();
     let command = Command::Zygote(Box::new(ZygoteSpec { start, socket: socket.clone() }));
     let (reader, writer) = send(daemon, &worker, command).await?;
-    Ok((Launched { worker, reader, writer, slot: None, zygote: None }, socket))
+    Ok((Launched { worker, reader, writer, slot: None, zygote: None, kind: StartKind::Exec }, socket))
 }
 
 async fn send(

@@ -10,6 +10,7 @@
 mod adopt;
 mod anchor;
 mod args;
+mod audit;
 mod build;
 mod checkpoints;
 mod connection;
@@ -32,10 +33,12 @@ mod link;
 mod log;
 mod loss;
 mod machine;
+mod metrics;
 mod notebook;
 #[cfg(test)]
 mod notebook_tests;
 mod outbox;
+mod overview;
 mod places;
 mod prepare;
 mod process;
@@ -70,7 +73,10 @@ const LAST_WRITES: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    log::init();
+    if let Err(error) = log::init(args.log_format) {
+        say(format_args!("failed to open the journal's socket for --log-format journald: {error}"));
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

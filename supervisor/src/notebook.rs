@@ -11,12 +11,14 @@ mod parts;
 mod requests;
 mod travel;
 mod waits;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cellblock_proto::client::{ErrorCode, Reply, WorkerState};
+use cellblock_proto::execution::Death;
 use cellblock_proto::id::WorkerId;
 use cellblock_proto::query::Query;
 use cellblock_proto::shim::Command;
@@ -38,6 +40,7 @@ use crate::workspace;
 use parts::{Asked, Closing, Live, Retired, Woken};
 pub(crate) use parts::{LiveWorker, Message, Survivor, WorkerReply};
 use waits::{fill, flush, joined, until};
+use watch::Watch;
 
 /// Messages that may wait; a connection that sends more waits with them.
 pub(crate) const INBOX: usize = 64;
@@ -67,6 +70,8 @@ pub(crate) struct Notebook {
     id: Key,
     profile: String,
     inbox: mpsc::Receiver<Message>,
+    /// What is counted and told of it.
+    watch: Watch,
     machine: Machine,
     records: Records,
     /// In the line of those whose worker is to be started.
@@ -110,6 +115,7 @@ impl Notebook {
         let wake = Arc::new(Notify::new());
         let turn = daemon.runners.turn(&profile, Arc::clone(&wake));
         Notebook {
+            watch: Watch::new(&daemon, &id, &profile),
             daemon,
             id,
             profile,
@@ -265,6 +271,7 @@ impl Notebook {
         self.launching = None;
         match result {
             Ok(launched) => {
+                self.watch.launched(launched.kind);
                 self.live = Some(Live::new(launched));
                 self.decide(Input::Launched);
             }
@@ -299,6 +306,7 @@ impl Notebook {
         }
         if let Some(live) = self.live.take() {
             tracing::warn!(worker = %live.worker, error = chain(error), "shim lost");
+            self.watch.died(&Death::ShimLost);
             // Gone or talking nonsense: in both cases nothing of it may stay.
             self.kill(live.worker);
         }
@@ -310,6 +318,7 @@ impl Notebook {
         let actions = self.machine.on(input);
         self.perform(actions);
         let after = self.machine.state();
+        self.watch.state(before, after);
         if before != after && !matches!((before, after), (WorkerState::Idle, _) | (_, WorkerState::Idle)) {
             tracing::debug!(?before, ?after, "worker state");
         }
@@ -347,6 +356,7 @@ impl Notebook {
         };
         self.daemon.notebooks.lock().remove(&self.id);
         tracing::info!(delete, "notebook closed");
+        self.watch.closed(delete);
         match removed {
             Ok(()) => responder.done(),
             Err(error) => responder.refuse(ErrorCode::Storage, chain(&error)),

@@ -16,6 +16,8 @@ use cellblock_proto::frame::{FLAG_LAST, Frame, HEADER_BYTES, Header, Kind, Limit
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
+use crate::connection::Teller;
+
 /// Bytes that may wait before outputs have to: enough to keep the socket busy, little enough for a
 /// thousand clients. A single frame may exceed it.
 const ROOM_BYTES: usize = 1 << 20;
@@ -282,11 +284,16 @@ pub(crate) struct Client {
     pub(crate) outbox: Arc<Outbox>,
     /// How it wants its messages.
     pub(crate) codec: Codec,
+    /// Who it is, for those who count and write down what is refused; nobody in tests.
+    pub(crate) teller: Option<Arc<Teller>>,
 }
 
 impl Client {
     /// Answers a request for good.
     pub(crate) fn answer(&self, request: u32, reply: &Reply, payload: Option<Payload>) {
+        if let (Some(teller), Reply::Error { code, message, .. }) = (&self.teller, reply) {
+            teller.refused(request, *code, message);
+        }
         if self.send(request, reply, payload, FLAG_LAST, None) == Err(PushError::TooLarge) {
             let code = ErrorCode::TooLarge;
             let message = "the answer does not fit into a frame: ask for less".to_owned();
@@ -359,7 +366,7 @@ impl Responder {
 
     /// For what nobody asked for.
     pub(crate) fn to_nobody() -> Self {
-        let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json };
+        let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json, teller: None };
         Responder { client, request: 0, answered: false }
     }
 

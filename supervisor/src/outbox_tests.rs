@@ -3,7 +3,7 @@ use cellblock_proto::frame::FrameReader;
 use tokio::io::AsyncReadExt;
 
 fn client() -> Client {
-    Client { outbox: Arc::new(Outbox::default()), codec: Codec::Bincode }
+    Client { outbox: Arc::new(Outbox::default()), codec: Codec::Bincode, teller: None }
 }
 
 #[tokio::test]

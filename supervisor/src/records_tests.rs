@@ -40,7 +40,7 @@ fn end(records: &mut Records, name: &str, outputs: u64) {
 }
 
 fn client() -> Client {
-    Client { outbox: Arc::new(Outbox::default()), codec: Codec::Bincode }
+    Client { outbox: Arc::new(Outbox::default()), codec: Codec::Bincode, teller: None }
 }
 
 /// Everything an attached client reads until the end of its Execution.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cellblock_proto::client::{ErrorCode, NotebookInfo};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use crate::daemon::{Daemon, Entry, Key};
@@ -24,6 +25,7 @@ pub(crate) async fn open(
     notebook: Key,
     profile: Option<String>,
 ) -> Result<NotebookInfo, Refusal> {
+    let began = Instant::now();
     let entry = match daemon.notebooks.get(&notebook) {
         Some(entry) => entry,
         None => create(daemon, notebook.clone(), profile.as_deref().unwrap_or(profiles::DEFAULT)).await?,
@@ -36,9 +38,11 @@ pub(crate) async fn open(
         );
         return Err((ErrorCode::BadProfile, message));
     }
-    info(&entry).await.ok_or_else(|| {
+    let opened = info(&entry).await.ok_or_else(|| {
         (ErrorCode::Busy, format!("notebook {:?} is being closed: try again", notebook.as_str()))
-    })
+    })?;
+    daemon.metrics.opened(began.elapsed());
+    Ok(opened)
 }
 
 async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: &str) -> Result<Entry, Refusal> {

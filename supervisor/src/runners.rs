@@ -113,6 +113,12 @@ impl Runners {
         state.give();
     }
 
+    /// How many run, how many may, how many wait.
+    pub(crate) fn figures(&self) -> (usize, usize, usize) {
+        let state = self.lock();
+        (state.running, state.most, state.line.len())
+    }
+
     /// Gives nothing until all who have leave already have said so.
     pub(crate) fn hold(&self) -> Hold {
         self.lock().holds += 1;

@@ -9,14 +9,17 @@ use anyhow::Context;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::anchor::Anchor;
 use crate::args::{Args, Switch};
+use crate::audit::Audit;
 use crate::checkpoints;
 use crate::daemon::{Daemon, Notebooks};
 use crate::interpreter::{self, Search};
 use crate::launches::Launches;
 use crate::log::chain;
+use crate::metrics::{self, Metrics};
 use crate::notebook::Message;
 use crate::outbox::Responder;
 use crate::places::Places;
@@ -27,7 +30,7 @@ use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
 use crate::systemd::{self, Given, Heart};
 use crate::warm::{self, Warm};
-use crate::{adopt, connection, files, groups, host, process, reconcile, removal, workspace};
+use crate::{adopt, connection, files, groups, host, overview, process, reconcile, removal, workspace};
 
 /// The Python of an operator who names none.
 const DEFAULT_PYTHON: &str = "python3";
@@ -48,6 +51,10 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let root = args.runtime_dir.clone().unwrap_or_else(|| runtime_dir::default_root(args.private));
     check(&args)?;
+    let metrics = match args.metrics_address {
+        Some(address) => Some(metrics::listener::bind(address).await?),
+        None => None,
+    };
     let group = args.socket_group.as_deref().map(groups::find).transpose().context("bad --socket-group")?;
     let (root, socket) = (absolute(root)?, args.socket.clone().map(absolute).transpose()?);
     let runtime = match Given::take()? {
@@ -71,6 +78,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if args.private || args.print_ready {
         // Whoever waits for this line reads it; if nobody does, there is nobody to tell.
         let _ = writeln!(io::stdout(), "ready {}", daemon.runtime.socket().display());
+    }
+    if let Some(listener) = metrics {
+        let daemon = Arc::clone(&daemon);
+        let text = move || std::future::ready(overview::metrics(&daemon));
+        tokio::spawn(metrics::listener::serve(listener, text));
     }
     systemd::ready();
     tokio::select! {
@@ -112,9 +124,17 @@ struct Ground {
     cache: PathBuf,
     payload: PathBuf,
     means: Means,
+    metrics: Metrics,
+    audit: Audit,
 }
 
 async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
+    // First what an operator may have named wrongly.
+    let metrics = Metrics::new();
+    let audit = match args.audit_log.clone().map(absolute).transpose()? {
+        Some(path) => Audit::to_file(&path, metrics.audit_lost())?,
+        None => Audit::to_log(metrics.audit_lost()),
+    };
     let state = args
         .state_dir
         .clone()
@@ -134,11 +154,11 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     std::thread::spawn(move || swept.iter().for_each(|folder| removal::sweep(folder)));
     let anchor = Anchor::open(&shim, &runtime.anchor_socket(), args).await?;
     tracing::info!(build = anchor.build(), rootful = host::is_rootful(), "anchor found");
-    Ok(Ground { anchor, state, cache, payload, means })
+    Ok(Ground { anchor, state, cache, payload, means, metrics, audit })
 }
 
 fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Arc<Daemon>> {
-    let Ground { anchor, state, cache, payload, means } = ground;
+    let Ground { anchor, state, cache, payload, means, metrics, audit } = ground;
     Ok(Arc::new(Daemon {
         private: args.private,
         ephemeral: is_ephemeral(args),
@@ -161,6 +181,9 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         file_threads: Arc::new(Semaphore::new(files::MAX_THREADS)),
         events: broadcast::Sender::new(checkpoints::EVENTS),
         notebooks: Notebooks::default(),
+        metrics,
+        audit,
+        since: Instant::now(),
         ending: watch::Sender::new(false),
     }))
 }
@@ -199,11 +222,13 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
             Ok(place) => {
                 let daemon = Arc::clone(daemon);
                 tokio::spawn(async move {
-                    connection::serve(daemon, socket).await;
+                    let _present = daemon.metrics.connected();
+                    connection::serve(Arc::clone(&daemon), socket).await;
                     drop(place);
                 });
             }
             Err(reason) => {
+                daemon.metrics.turned_away();
                 let Ok(farewell) = Arc::clone(&farewells).try_acquire_owned() else { continue };
                 tokio::spawn(async move {
                     connection::turn_away(socket, reason).await;
@@ -248,9 +273,15 @@ async fn stdin_ended() {
 }
 
 /// A daemon that others use leaves its workers to the next one; a private one leaves nothing.
-async fn go_down(daemon: &Daemon) {
+async fn go_down(daemon: &Arc<Daemon>) {
     daemon.ending.send_replace(true);
     daemon.warm.end().await;
+    let ending = tokio::task::spawn_blocking({
+        let daemon = Arc::clone(daemon);
+        move || daemon.audit.flush()
+    });
+    // A thread that panics has nothing more to say.
+    let _ = ending.await;
     if !daemon.private {
         daemon.runtime.remove_socket();
         return;
@@ -297,6 +328,8 @@ pub(crate) fn test_daemon(folder: &std::path::Path, anchor: Anchor) -> Arc<Daemo
         cache: folder.join("cache"),
         payload: runtime.payloads().join("test"),
         means: Means::of("", None),
+        audit: Audit::to_log(Default::default()),
+        metrics: Metrics::new(),
     };
     daemon(&args, runtime, ground).unwrap()
 }

@@ -64,7 +64,8 @@ pub(crate) async fn run(
     let folder = File::open(workspace::checkpoints(&daemon.state, notebook, owner)?);
     let folder = folder.map_err(StoreError::Open)?;
     let orders = told(order, &folder, other).map_err(StoreError::Open)?;
-    let said = process::store(&daemon.anchor.program(), owner, orders).await?;
+    let said = process::store(&daemon.anchor.program(), owner, orders).await;
+    let said = said.inspect_err(|_| daemon.metrics.store_failed())?;
     match Codec::Json.decode(said.trim_end().as_bytes()) {
         Ok(StoreReply::Failed { reason }) => Err(StoreError::Failed(reason)),
         Ok(reply) => Ok(reply),

@@ -388,7 +388,7 @@ CALLS: dict[str, requests.Call[Any]] = {
     "collect_checkpoints_rule": requests.collect_checkpoints("analysis", 3, None, 1 << 30),
     "clear": requests.clear("analysis"),
     "events": requests.events("analysis"),
-    "events_of_all": requests.events(None),
+    "events_of_all": requests.events(None, all_tenants=True),
     "pin": requests.pin("analysis", pinned=True),
     "evict": requests.evict("analysis"),
     "drain": requests.drain(None),

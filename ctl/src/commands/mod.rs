@@ -4,16 +4,19 @@ pub(crate) mod bench;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod files;
 pub(crate) mod interrupt;
 pub(crate) mod ls;
+pub(crate) mod metrics;
 pub(crate) mod profile;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod selftest;
 pub(crate) mod status;
+pub(crate) mod top;
 pub(crate) mod warm;
 
 use std::io::{self, Write};
@@ -38,6 +41,9 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Rm(verb) => verb.run(),
         Command::Files(verb) => verb.run(),
         Command::Checkpoint(verb) => verb.run(),
+        Command::Top(verb) => verb.run(),
+        Command::Events(verb) => verb.run(),
+        Command::Metrics(verb) => verb.run(),
         Command::Doctor(verb) => verb.run(),
         Command::Profile(verb) => verb.run(),
         Command::Warm(verb) => verb.run(),

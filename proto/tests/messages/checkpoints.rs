@@ -35,8 +35,8 @@ pub(super) fn requests() -> Vec<Sample> {
             },
         ),
         make("clear", Request::Clear { notebook: notebook() }),
-        make("events", Request::Events { notebook: Some(notebook()) }),
-        make("events_of_all", Request::Events { notebook: None }),
+        make("events", Request::Events { notebook: Some(notebook()), all: false }),
+        make("events_of_all", Request::Events { notebook: None, all: true }),
     ]
 }
 

@@ -408,6 +408,8 @@ fn notebook(state: WorkerState) -> NotebookInfo {
         idle_ms: (state == WorkerState::Idle).then_some(1_500),
         memory_bytes: Some(48 << 20),
         saved_whole: true,
+        running_ms: Some(1_500),
+        cpu_ms: Some(250),
     }
 }
 

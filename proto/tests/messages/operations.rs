@@ -104,6 +104,8 @@ fn overview() -> Overview {
             idle_ms: None,
             memory_bytes: None,
             saved_whole: false,
+            running_ms: None,
+            cpu_ms: None,
         }],
     }
 }

@@ -16,6 +16,7 @@ use crate::launch;
 use crate::log::chain;
 use crate::notebook::Message;
 use crate::outbox::{Payload, Responder};
+use crate::overview;
 use crate::places::is_operator;
 use crate::profiles;
 use crate::registry;
@@ -157,15 +158,31 @@ impl Connection {
                     Err((code, message)) => responder.refuse(code, message),
                 }
             }
-            Request::Events { notebook } => {
-                checkpoints::listen(self.daemon.events.subscribe(), self.tenant.clone(), notebook, responder);
+            Request::Events { all: true, .. } if !is_operator(self.uid) => {
+                let message = "only operators are told of all tenants' notebooks";
+                responder.refuse(ErrorCode::Forbidden, message);
             }
-            Request::Pin { .. }
-            | Request::Evict { .. }
-            | Request::Drain { .. }
-            | Request::Metrics
-            | Request::Overview
-            | Request::Tenants => responder.refuse(ErrorCode::Unsupported, "this build does not do that yet"),
+            Request::Events { notebook, all } => {
+                let tenant = Some(self.tenant.clone()).filter(|_| !all);
+                checkpoints::listen(self.daemon.events.subscribe(), tenant, notebook, responder);
+            }
+            Request::Metrics | Request::Overview if !is_operator(self.uid) => {
+                responder.refuse(ErrorCode::Forbidden, "only operators see the daemon's figures");
+            }
+            Request::Metrics => {
+                let text = overview::metrics(&self.daemon).into_bytes();
+                responder.answer(&Reply::Metrics, Some(Payload::new(text)));
+            }
+            Request::Overview => {
+                let daemon = Arc::clone(&self.daemon);
+                tokio::spawn(async move {
+                    let overview = overview::overview(&daemon).await;
+                    responder.answer_with_room(&Reply::Overview(Box::new(overview)), None).await;
+                });
+            }
+            Request::Pin { .. } | Request::Evict { .. } | Request::Drain { .. } | Request::Tenants => {
+                responder.refuse(ErrorCode::Unsupported, "this build does not do that yet")
+            }
             Request::ListFiles { notebook, path } => {
                 self.look_into(notebook, What::List { path }, responder);
             }

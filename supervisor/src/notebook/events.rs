@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cellblock_proto::client::{ErrorCode, Reply, WorkerState};
-use cellblock_proto::execution::Checkpoint;
+use cellblock_proto::execution::{Checkpoint, Death};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::{Command, EventBody, StartFailure};
 use tokio::time::Instant;
@@ -14,7 +14,9 @@ use crate::decision::{Action, Input};
 use crate::launch::{self, Begin, Cold};
 use crate::launches::Launch;
 use crate::link::Arrival;
+use crate::log;
 use crate::loss::Restoration;
+use crate::metrics::{checkpoint_name, death_name, end_name};
 use crate::outbox::Payload;
 use crate::records::Hold;
 
@@ -37,6 +39,7 @@ impl Notebook {
                 self.ready = Some((worker_pid, python, report));
                 self.begin = Begin::Saved;
                 self.decide(Input::Ready);
+                self.watch.up();
                 self.arrived_there();
                 for (query, code, responder) in std::mem::take(&mut self.questions) {
                     self.ask(&Command::Query(query), &code, Asked::Question(responder));
@@ -61,12 +64,15 @@ impl Notebook {
                 self.came_back(execution, names, told);
             }
             EventBody::Saved(checkpoint) => {
+                self.watch.checkpoint(&checkpoint);
                 if let Some(Asked::Question(responder)) = self.asked.remove(&request) {
                     responder.answer(&Reply::Checkpoint(checkpoint), None);
                 }
             }
             EventBody::Checkpoint { execution, checkpoint } => {
-                tracing::debug!(%execution, ?checkpoint, "checkpoint");
+                log::execution(&execution)
+                    .in_scope(|| tracing::debug!(state = checkpoint_name(&checkpoint), "checkpoint"));
+                self.watch.checkpoint(&checkpoint);
                 self.publish(&execution, &checkpoint);
                 match checkpoint {
                     Checkpoint::Failed { reason } => self.decide(Input::NotSaved { reason }),
@@ -87,7 +93,8 @@ impl Notebook {
                 self.decide(Input::Accepted { execution, position });
             }
             EventBody::Started { execution } => {
-                tracing::debug!(%execution, "started");
+                log::execution(&execution).in_scope(|| tracing::debug!("started"));
+                self.watch.started(&execution);
                 self.decide(Input::Started { execution });
             }
             EventBody::Output(frame) => {
@@ -98,7 +105,8 @@ impl Notebook {
                 }
             }
             EventBody::Finished { execution, outputs, outcome } => {
-                tracing::debug!(%execution, outputs, wall_us = outcome.wall_us, "finished");
+                let wall_us = outcome.wall_us;
+                log::execution(&execution).in_scope(|| tracing::debug!(outputs, wall_us, "finished"));
                 self.no_longer_asked(&execution);
                 self.decide(Input::Finished { execution, outputs, outcome, payload });
             }
@@ -110,7 +118,8 @@ impl Notebook {
             }
             EventBody::WorkerEnded { .. } if self.start_cold("it ended before it was ready") => {}
             EventBody::WorkerEnded { death, lost } => {
-                tracing::info!(?death, lost = lost.len(), "worker ended");
+                log_death(&death, lost.len());
+                self.watch.died(&death);
                 self.decide(Input::WorkerEnded { death, lost });
             }
             EventBody::Answer(answer) => {
@@ -139,6 +148,7 @@ impl Notebook {
     }
 
     pub(super) fn start_failed(&mut self, code: ErrorCode, message: String) {
+        self.watch.start_failed(code);
         for (_, _, responder) in std::mem::take(&mut self.questions) {
             responder.refuse(code, message.clone());
         }
@@ -212,7 +222,9 @@ impl Notebook {
                 }
                 Action::Conclude { execution, outputs, outcome, payload } => {
                     self.settled(&execution);
-                    tracing::info!(%execution, end = end_name(&outcome.end), "execution ended");
+                    log::execution(&execution)
+                        .in_scope(|| tracing::info!(end = end_name(&outcome.end), "execution ended"));
+                    self.watch.ended(&execution, &outcome);
                     self.records.end(&execution, outputs, *outcome, payload);
                 }
                 Action::Refuse { execution, code, message } => {
@@ -286,16 +298,17 @@ impl Notebook {
     }
 }
 
-/// The name alone: what an exception says is the user's.
-fn end_name(end: &cellblock_proto::execution::End) -> &'static str {
-    use cellblock_proto::execution::End;
-    match end {
-        End::Ok => "ok",
-        End::Error { .. } => "error",
-        End::TimedOut { .. } => "timed out",
-        End::Interrupted => "interrupted",
-        End::LimitHit { .. } => "limit hit",
-        End::WorkerDied(_) => "worker died",
-        End::Cancelled { .. } => "cancelled",
+/// Without what a broken worker has said.
+fn log_death(death: &Death, lost: usize) {
+    let cause = death_name(death);
+    let (code, signal, reason) = match death {
+        Death::Exited { code } => (Some(*code), None, None),
+        Death::Signalled { signal } => (None, Some(*signal), None),
+        Death::Ended { reason } => (None, None, Some(reason.as_str())),
+        Death::ShimLost | Death::Protocol { .. } => (None, None, None),
+    };
+    tracing::info!(cause, code, signal, reason, lost, "worker ended");
+    if let Death::Protocol { detail } = death {
+        tracing::trace!(detail, "what was wrong");
     }
 }

@@ -47,6 +47,8 @@ pub(crate) enum Message {
     Worker { reply: WorkerReply },
     /// The line for lists.
     Info { reply: oneshot::Sender<NotebookInfo> },
+    /// The same, with the process id of its worker.
+    Look { reply: oneshot::Sender<(NotebookInfo, Option<u32>)> },
     /// Everything.
     Status { responder: Responder },
 }
@@ -125,7 +127,7 @@ pub(super) enum Woken {
 
 impl Live {
     pub(super) fn new(launched: Launched) -> Self {
-        let Launched { worker, reader, writer, slot, zygote } = launched;
+        let Launched { worker, reader, writer, slot, zygote, .. } = launched;
         let warm_by = zygote.as_ref().map(|_| Instant::now() + WARM_PATIENCE);
         Live { worker, reader, writer, taken: Taken::default(), slot, zygote, warm_by }
     }

@@ -12,6 +12,7 @@ use super::{Asked, CLOSE_PATIENCE, Closing, END_PATIENCE, LiveWorker, Message, N
 use crate::decision::Input;
 use crate::delivery::Attachment;
 use crate::launch::Begin;
+use crate::log;
 use crate::outbox::{Payload, Responder};
 
 impl Notebook {
@@ -67,6 +68,9 @@ impl Notebook {
             },
             // Whoever asked may have gone.
             Message::Info { reply } => drop(reply.send(self.info())),
+            Message::Look { reply } => {
+                drop(reply.send((self.info(), self.ready.as_ref().map(|(pid, ..)| *pid))));
+            }
             Message::Status { responder } => responder.answer(&Reply::Status(self.status()), None),
         }
     }
@@ -108,7 +112,7 @@ impl Notebook {
         }
         self.records.attach(&execution, Attachment::new(responder, 0));
         if !known {
-            tracing::debug!(%execution, code_bytes = code.len(), "submitted");
+            log::execution(&execution).in_scope(|| tracing::debug!(code_bytes = code.len(), "submitted"));
             self.decide(Input::Submit { execution, options, code });
         }
     }
@@ -181,6 +185,8 @@ impl Notebook {
             idle_ms: None,
             memory_bytes: None,
             saved_whole: false,
+            running_ms: self.watch.running_ms(),
+            cpu_ms: None,
         }
     }
 

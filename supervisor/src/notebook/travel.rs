@@ -69,7 +69,12 @@ impl Notebook {
     pub(super) fn came_back(&mut self, execution: String, mut names: Vec<NameInfo>, told: Restoration) {
         names.sort_by(|a, b| a.name.cmp(&b.name));
         let Restoration { checkpoint, losses, failed, .. } = &told;
-        tracing::info!(checkpoint, names = names.len(), losses = losses.len(), failed, "variables loaded");
+        let (names_count, losses_count) = (names.len(), losses.len());
+        let is_failed = failed.is_some();
+        tracing::info!(checkpoint, names_count, losses_count, is_failed, "variables loaded");
+        // An exception in it is the user's.
+        tracing::trace!(failed, "why nothing is loaded");
+        self.watch.loaded(&told);
         self.came_back = Some(match failed {
             Some(reason) => Reply::Error { code: ErrorCode::Checkpoint, message: reason.clone(), hint: None },
             None => Reply::Restored { checkpoint: *checkpoint, names: names.clone(), losses: losses.clone() },
@@ -103,10 +108,7 @@ impl Notebook {
     /// Tells listeners what became of a checkpoint.
     pub(super) fn publish(&self, execution: &ExecutionId, checkpoint: &Checkpoint) {
         let Key { tenant, notebook } = self.id.clone();
-        let execution = execution.clone();
-        let checkpoint = checkpoint.clone();
-        // Nobody need listen.
-        let _ =
-            self.daemon.events.send(NotebookEvent::Checkpoint { notebook, tenant, execution, checkpoint });
+        let (execution, checkpoint) = (execution.clone(), checkpoint.clone());
+        self.watch.tell(|| NotebookEvent::Checkpoint { notebook, tenant, execution, checkpoint });
     }
 }

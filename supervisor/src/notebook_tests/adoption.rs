@@ -28,8 +28,14 @@ async fn take_over(daemon: &Arc<Daemon>, ours: std::os::unix::net::UnixStream, s
     ours.set_nonblocking(true).unwrap();
     let (mut reader, writer) = link::split(UnixStream::from_std(ours).unwrap());
     let arrivals = vec![reader.arrival().await.unwrap()];
-    let launched =
-        Launched { worker: state.worker.clone(), reader, writer, slot: daemon.slots.claim(3), zygote: None };
+    let launched = Launched {
+        worker: state.worker.clone(),
+        reader,
+        writer,
+        slot: daemon.slots.claim(3),
+        zygote: None,
+        kind: crate::metrics::StartKind::Exec,
+    };
     registry::adopt(
         daemon,
         crate::daemon::Key::own(notebook()),

@@ -19,6 +19,7 @@ mod isolation;
 mod kept;
 mod leaks;
 mod limits;
+mod observe;
 mod order;
 mod outputs;
 mod profiles;

@@ -254,7 +254,7 @@ fn whoever_asks_has_it_saved_and_whoever_listens_is_told(setup: Setup) {
     let daemon = with(setup, "when = 'background'");
     let mut notebook = daemon.notebook("a");
     let mut listener = daemon.client();
-    let events = listener.send(&Request::Events { notebook: Some(notebook.id.clone()) }, &[]);
+    let events = listener.send(&Request::Events { notebook: Some(notebook.id.clone()), all: false }, &[]);
     assert_eq!(listener.next(events).reply, Reply::Listening);
     let none = ExecuteOptions { checkpoint: Some(Checkpointing::None), ..ExecuteOptions::default() };
     notebook.run_with("import threading; x, lock = 1, threading.Lock()", none).ok();
@@ -267,9 +267,15 @@ fn whoever_asks_has_it_saved_and_whoever_listens_is_told(setup: Setup) {
     let sent = notebook.start("del lock");
     let asked = sent.execution.clone();
     assert_eq!(notebook.finish(sent).ok().outcome.checkpoint, Some(Checkpoint::Pending));
-    let told = listener.next(events).reply;
-    let Reply::Event(NotebookEvent::Checkpoint { execution, checkpoint, .. }) = told else {
-        panic!("{told:?}")
+    let (execution, checkpoint) = loop {
+        match listener.next(events).reply {
+            Reply::Event(NotebookEvent::Checkpoint { execution, checkpoint, .. }) => {
+                break (execution, checkpoint);
+            }
+            // What else has happened.
+            Reply::Event(_) => {}
+            told => panic!("{told:?}"),
+        }
     };
     assert_eq!(execution, asked);
     assert!(matches!(checkpoint, Checkpoint::Saved { id: 2, .. }), "{checkpoint:?}");

@@ -417,7 +417,7 @@ fn workspace_images_are_ready_where_there_are_no_spares(setup: Setup) {
     let ready = || fs::read_dir(daemon.state_dir().join("images")).map_or(0, Iterator::count);
     wait::until("two images", || (ready() == 2).then_some(()));
     forked(&daemon, "a").run("open('x', 'w').close()").ok();
-    assert!(daemon.log().contains("{notebook=a}: workspace image made"), "{}", daemon.log());
+    assert!(daemon.log().contains(" notebook=a}: workspace image made"), "{}", daemon.log());
     assert!(daemon.log().contains("was_ready=true"), "{}", daemon.log());
     wait::until("two images again", || (ready() == 2).then_some(()));
 }

@@ -84,13 +84,15 @@ class AsyncClient:
         """The steps that would make a sandbox of a profile on cellblockd's host; nothing is made."""
         return await self._call(requests.plan(profile), timeout)
 
-    async def events(self, notebook: str | None = None, *, timeout: Wait = DEFAULT) -> AsyncEvents:
+    async def events(
+        self, notebook: str | None = None, *, all_tenants: bool = False, timeout: Wait = DEFAULT
+    ) -> AsyncEvents:
         """What happens from now on in a notebook, or in all of the caller's; `timeout` is for the beginning.
 
-        Events for which there is no listener are not kept.
+        Events for which there is no listener are not kept. Operators may ask for those of all tenants.
         """
         events = AsyncEvents(self._pool)
-        await events._begin(requests.events(notebook), self._seconds(timeout))
+        await events._begin(requests.events(notebook, all_tenants=all_tenants), self._seconds(timeout))
         return events
 
     async def shutdown(self, *, timeout: Wait = DEFAULT) -> None:

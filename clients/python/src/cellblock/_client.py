@@ -85,12 +85,14 @@ class Client:
         """The steps that would make a sandbox of a profile on cellblockd's host; nothing is made."""
         return self._call(requests.plan(profile), timeout)
 
-    def events(self, notebook: str | None = None, *, timeout: Wait = DEFAULT) -> Events:
+    def events(
+        self, notebook: str | None = None, *, all_tenants: bool = False, timeout: Wait = DEFAULT
+    ) -> Events:
         """What happens from now on in a notebook, or in all of the caller's; `timeout` is for the beginning.
 
-        Events for which there is no listener are not kept.
+        Events for which there is no listener are not kept. Operators may ask for those of all tenants.
         """
-        return Events(self._pool, requests.events(notebook), self._seconds(timeout))
+        return Events(self._pool, requests.events(notebook, all_tenants=all_tenants), self._seconds(timeout))
 
     def shutdown(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends cellblockd; with it all workers when it is private."""

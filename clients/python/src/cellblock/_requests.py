@@ -387,7 +387,7 @@ def clear(notebook: str) -> Call[None]:
     return Call({"clear": {"notebook": notebook}}, _done)
 
 
-def events(notebook: str | None) -> Call[Event | None]:
+def events(notebook: str | None, *, all_tenants: bool = False) -> Call[Event | None]:
     """What happens from now on: None when it is listened for, then events without end."""
 
     def parse_reply(name: str, content: object, _payload: bytes) -> Event | None:
@@ -396,7 +396,7 @@ def events(notebook: str | None) -> Call[Event | None]:
         _expect("event", name)
         return parse_event(content)
 
-    return Call({"events": {"notebook": notebook}}, parse_reply)
+    return Call({"events": {"notebook": notebook, "all": all_tenants}}, parse_reply)
 
 
 def _of_one(

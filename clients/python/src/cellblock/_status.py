@@ -37,6 +37,10 @@ class NotebookInfo:
     """What its worker takes of memory, where that is known."""
     saved_whole: bool = False
     """Whether all variables there are were in the last checkpoint."""
+    running_seconds: float | None = None
+    """How long the Execution that runs has been running; None while none does."""
+    cpu_seconds: float | None = None
+    """Processor time that its worker has taken, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ def parse_notebook(fields: Fields) -> NotebookInfo:
     if state not in get_args(WorkerState):
         raise unknown("worker state", state)
     idle_ms = fields.optional_integer("idle_ms")
+    running_ms, cpu_ms = fields.optional_integer("running_ms"), fields.optional_integer("cpu_ms")
     return NotebookInfo(
         name=fields.text("notebook"),
         profile=fields.text("profile"),
@@ -137,6 +142,8 @@ def parse_notebook(fields: Fields) -> NotebookInfo:
         idle_seconds=None if idle_ms is None else idle_ms / 1000,
         memory_bytes=fields.optional_integer("memory_bytes"),
         saved_whole=fields.optional_flag("saved_whole"),
+        running_seconds=None if running_ms is None else running_ms / 1000,
+        cpu_seconds=None if cpu_ms is None else cpu_ms / 1000,
     )
 
 

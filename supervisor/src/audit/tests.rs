@@ -1,0 +1,110 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use cellblock_proto::client::Request;
+use serde_json::Value;
+
+use super::*;
+
+fn peer() -> Peer {
+    Peer { uid: 1000, pid: Some(7), tenant: "web".to_owned(), client: "test".to_owned(), connection: 3 }
+}
+
+fn execute() -> Request {
+    let (notebook, execution) = ("a".parse().unwrap(), "e1".parse().unwrap());
+    Request::Execute { notebook, execution, options: Default::default() }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_line_says_who_ran_how_much_and_never_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let audit = Audit::to_file(&path, Counter::default()).unwrap();
+    audit.asked(&peer(), 9, &execute(), b"secret = 1");
+    audit.asked(&peer(), 10, &Request::Notebooks, b"");
+    audit.refused(&peer(), 9, ErrorCode::Busy, "secret");
+    audit.refused(&peer(), 11, ErrorCode::Forbidden, "user 1000 may not drain");
+    audit.flush();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let ran = &lines[0];
+    assert_eq!(ran["action"], "execute");
+    assert_eq!((&ran["notebook"], &ran["execution"]), (&"a".into(), &"e1".into()));
+    assert_eq!((&ran["uid"], &ran["pid"], &ran["tenant"]), (&1000.into(), &7.into(), &"web".into()));
+    assert_eq!((&ran["client"], &ran["connection"], &ran["request"]), (&"test".into(), &3.into(), &9.into()));
+    assert_eq!(ran["bytes"], 10);
+    assert_eq!(ran["blake3"], blake3::hash(b"secret = 1").to_hex().as_str());
+    assert_eq!((&lines[1]["action"], &lines[1]["code"]), (&"refused".into(), &"busy".into()));
+    assert_eq!(
+        (&lines[2]["action"], &lines[2]["reason"]),
+        (&"denied".into(), &"user 1000 may not drain".into())
+    );
+    assert!(!fs::read_to_string(&path).unwrap().contains("secret"));
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_followed_by_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let audit = Audit::to_file(&path, Counter::default()).unwrap();
+    audit.asked(&peer(), 1, &execute(), b"");
+    audit.flush();
+    fs::rename(&path, folder.path().join("audit.jsonl.1")).unwrap();
+    audit.asked(&peer(), 2, &execute(), b"");
+    audit.flush();
+    assert_eq!(lines(&path)[0]["request"], 2);
+    assert_eq!(lines(&folder.path().join("audit.jsonl.1"))[0]["request"], 1);
+}
+
+#[test]
+fn what_cannot_be_written_is_counted_and_the_file_says_so_where_it_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("place");
+    fs::create_dir(&place).unwrap();
+    let path = place.join("audit.jsonl");
+    let lost = Counter::default();
+    let audit = Audit::to_file(&path, lost.clone()).unwrap();
+    // Neither the file nor a place for another, whoever we are.
+    fs::rename(&place, folder.path().join("elsewhere")).unwrap();
+    for request in 0..3 {
+        audit.asked(&peer(), request, &execute(), b"");
+    }
+    audit.flush();
+    assert_eq!(lost.get(), 3);
+    fs::create_dir(&place).unwrap();
+    audit.asked(&peer(), 9, &execute(), b"");
+    audit.flush();
+    let lines = lines(&path);
+    assert_eq!((&lines[0]["action"], &lines[0]["count"]), (&"lines_missing".into(), &3.into()));
+    assert_eq!(lines[1]["request"], 9);
+}
+
+#[test]
+fn a_disk_that_stands_still_holds_nobody_up() {
+    let (sender, _receiver) = sync_channel(1);
+    let lost = Counter::default();
+    let audit = Audit { file: Some(sender), missing: Arc::default(), lost: lost.clone() };
+    for request in 0..5 {
+        audit.asked(&peer(), request, &execute(), b"");
+    }
+    assert_eq!(lost.get(), 4);
+    assert_eq!(audit.missing.load(Ordering::Relaxed), 4);
+}
+
+#[test]
+fn a_folder_a_pipe_or_a_link_is_no_audit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    for path in [folder.path(), &pipe, &link, "/dev/null".as_ref()] {
+        let error = format!("{:#}", Audit::to_file(path, Counter::default()).unwrap_err());
+        assert!(error.contains("--audit-log"), "{error}");
+    }
+}
