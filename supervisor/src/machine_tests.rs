@@ -23,7 +23,7 @@ fn alone() -> Machine {
 }
 
 fn of(runners: &Runners) -> Machine {
-    Machine::new(runners.turn("default", Arc::new(Notify::new())))
+    Machine::new(runners.turn("t", "default", Arc::new(Notify::new())))
 }
 
 fn up() -> Machine {

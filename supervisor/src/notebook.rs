@@ -113,7 +113,7 @@ impl Notebook {
     /// A notebook without a worker.
     pub(crate) fn new(daemon: Arc<Daemon>, id: Key, profile: String, inbox: mpsc::Receiver<Message>) -> Self {
         let wake = Arc::new(Notify::new());
-        let turn = daemon.runners.turn(&profile, Arc::clone(&wake));
+        let turn = daemon.runners.turn("operator", &profile, Arc::clone(&wake));
         Notebook {
             watch: Watch::new(&daemon, &id, &profile),
             daemon,

@@ -1,7 +1,8 @@
-//! How many cells run at once. A notebook runs an Execution only with leave, and gets it in the order
-//! in which notebooks have asked: one leave each, so that a long queue of one holds nobody up.
+//! How many cells run at once. A notebook runs an Execution only with leave: one each, so that a long queue of
+//! one holds nobody up. Leave goes round by tenant and, within one, in the order in which notebooks have asked
+//! ([`crate::line`]).
 //!
-//! Two caps hold at the same time: one over all notebooks, and one per profile that has its own
+//! Three caps hold at the same time: one over all notebooks, one per tenant and one per profile that have their own
 //! (`max_running`). Who waits for his profile's is overtaken by those of other profiles, and keeps his
 //! place. A cell that waits for `input()` keeps its leave: it is in the middle of its work, and to get
 //! it anew for the rest could make a person wait who has just answered.
@@ -9,11 +10,16 @@
 //! Invariant: a leave is a [`Turn`]'s, and goes back when the turn is dropped. So whatever becomes of a
 //! notebook and its task, none is lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::line::{Line, Ticket};
+use crate::pace::Pace;
 
 /// Cells per processor. More than one, because cells also wait: for files, for `input()`, for their own
 /// processes, for sleep.
@@ -43,9 +49,12 @@ struct State {
     /// Nothing is given while this is not 0.
     holds: usize,
     /// By name, those that notebooks have been opened with.
-    profiles: BTreeMap<String, Own>,
-    line: VecDeque<Waiting>,
-    last_ticket: u64,
+    profiles: BTreeMap<Arc<str>, Own>,
+    /// The caps of those that have their own.
+    tenants: BTreeMap<Arc<str>, usize>,
+    line: Line<Arc<Notify>>,
+    /// How long cells take.
+    pace: Pace,
 }
 
 /// A profile's own account.
@@ -55,27 +64,24 @@ struct Own {
     running: usize,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    ticket: u64,
-    profile: Arc<str>,
-    wake: Arc<Notify>,
-}
-
 /// One notebook's place: outside, in the line, or with leave.
 #[derive(Debug)]
 pub(crate) struct Turn {
     runners: Runners,
+    tenant: Arc<str>,
     profile: Arc<str>,
     /// Woken when leave is given to one that waits.
     wake: Arc<Notify>,
     stand: Stand,
+    /// How long this notebook's cells take, and since when one has leave.
+    pace: Pace,
+    since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stand {
     Outside,
-    InLine(u64),
+    InLine(Ticket),
     HasLeave,
 }
 
@@ -91,8 +97,9 @@ impl Runners {
             running: 0,
             holds: 0,
             profiles: BTreeMap::new(),
-            line: VecDeque::new(),
-            last_ticket: 0,
+            tenants: BTreeMap::new(),
+            line: Line::default(),
+            pace: Pace::default(),
         })))
     }
 
@@ -102,14 +109,23 @@ impl Runners {
     }
 
     /// A notebook's turn; it does not wait yet.
-    pub(crate) fn turn(&self, profile: &str, wake: Arc<Notify>) -> Turn {
-        Turn { runners: self.clone(), profile: profile.into(), wake, stand: Stand::Outside }
+    pub(crate) fn turn(&self, tenant: &str, profile: &str, wake: Arc<Notify>) -> Turn {
+        let (tenant, profile) = (tenant.into(), profile.into());
+        let (stand, pace, since) = (Stand::Outside, Pace::default(), None);
+        Turn { runners: self.clone(), tenant, profile, wake, stand, pace, since }
     }
 
     /// A profile's own cap, as its file says now. What runs already goes on.
     pub(crate) fn set_most(&self, profile: &str, most: Option<usize>) {
         let mut state = self.lock();
-        state.own(profile).most = most;
+        state.own(&profile.into()).most = most;
+        state.give();
+    }
+
+    /// A tenant's own cap.
+    pub(crate) fn set_most_of(&self, tenant: &str, most: usize) {
+        let mut state = self.lock();
+        state.tenants.insert(tenant.into(), most);
         state.give();
     }
 
@@ -124,6 +140,24 @@ impl Runners {
         self.lock().holds += 1;
         Hold(self.clone())
     }
+
+    /// How many have leave, how many may, and how many wait for it.
+    pub(crate) fn figures(&self) -> (usize, usize, usize) {
+        let state = self.lock();
+        (state.running, state.most, state.line.len())
+    }
+
+    /// How many of a tenant have leave.
+    pub(crate) fn running_of(&self, tenant: &str) -> usize {
+        self.lock().line.holds(tenant)
+    }
+
+    /// How long until the next of a tenant's cells ends, or of all when that is what is waited for.
+    pub(crate) fn until_next(&self, tenant: Option<&str>) -> Duration {
+        let state = self.lock();
+        let at_once = tenant.map_or(state.running, |tenant| state.line.holds(tenant));
+        state.pace.until_next(None, at_once)
+    }
 }
 
 impl Drop for Hold {
@@ -135,37 +169,23 @@ impl Drop for Hold {
 }
 
 impl State {
-    /// Gives what there is to those who have waited longest and whose profile has room.
+    /// Gives what there is to those who are next and have room.
     fn give(&mut self) {
-        let mut at = 0;
-        while self.holds == 0 && self.running < self.most && at < self.line.len() {
-            let profile = Arc::clone(&self.line[at].profile);
-            let own = self.own(&profile);
-            if own.most.is_some_and(|most| own.running >= most) {
-                at += 1;
-            } else if let Some(waiting) = self.line.remove(at) {
-                self.count(&profile);
-                waiting.wake.notify_one();
-            }
+        while self.holds == 0 && self.running < self.most {
+            let State { line, tenants, profiles, .. } = self;
+            let tenant_has_room = |tenant: &str, holds| tenants.get(tenant).is_none_or(|most| holds < *most);
+            let profile_has_room = |profile: &str| {
+                profiles.get(profile).is_none_or(|own| own.most.is_none_or(|most| own.running < most))
+            };
+            let Some(next) = line.next(tenant_has_room, profile_has_room) else { return };
+            self.running += 1;
+            self.own(&next.class).running += 1;
+            next.item.notify_one();
         }
     }
 
-    fn own(&mut self, profile: &str) -> &mut Own {
-        // Not `entry`, which needs a name of its own each time.
-        if !self.profiles.contains_key(profile) {
-            self.profiles.insert(profile.to_owned(), Own::default());
-        }
-        self.profiles.get_mut(profile).expect("it has just been put there")
-    }
-
-    fn count(&mut self, profile: &str) {
-        self.running += 1;
-        self.own(profile).running += 1;
-    }
-
-    fn take_back(&mut self, profile: &str) {
-        self.running -= 1;
-        self.own(profile).running -= 1;
+    fn own(&mut self, profile: &Arc<str>) -> &mut Own {
+        self.profiles.entry(Arc::clone(profile)).or_default()
     }
 }
 
@@ -179,17 +199,18 @@ impl Turn {
         let ticket = match self.stand {
             Stand::InLine(ticket) => ticket,
             _ => {
-                state.last_ticket += 1;
-                let ticket = state.last_ticket;
-                let (profile, wake) = (Arc::clone(&self.profile), Arc::clone(&self.wake));
-                state.line.push_back(Waiting { ticket, profile, wake });
+                let ticket = state.line.join(&self.tenant, &self.profile, Arc::clone(&self.wake));
                 state.give();
                 ticket
             }
         };
-        // Tickets are in order.
-        let waits = state.line.binary_search_by_key(&ticket, |waiting| waiting.ticket).is_ok();
-        self.stand = if waits { Stand::InLine(ticket) } else { Stand::HasLeave };
+        let waits = state.line.has(&self.tenant, &self.profile, ticket);
+        drop(state);
+        if waits {
+            self.stand = Stand::InLine(ticket);
+        } else {
+            (self.stand, self.since) = (Stand::HasLeave, Some(Instant::now()));
+        }
         !waits
     }
 
@@ -197,35 +218,47 @@ impl Turn {
     pub(crate) fn claim(&mut self) {
         if self.stand != Stand::HasLeave {
             self.give_back();
-            self.runners.lock().count(&self.profile);
-            self.stand = Stand::HasLeave;
+            let mut state = self.runners.lock();
+            state.running += 1;
+            state.own(&self.profile).running += 1;
+            state.line.claim(&self.tenant);
+            drop(state);
+            (self.stand, self.since) = (Stand::HasLeave, Some(Instant::now()));
         }
     }
 
     /// Gives leave back, or gets out of the line.
     pub(crate) fn give_back(&mut self) {
-        if self.stand == Stand::Outside {
+        let stand = std::mem::replace(&mut self.stand, Stand::Outside);
+        let ticket = match stand {
+            Stand::Outside => return,
+            Stand::InLine(ticket) => Some(ticket),
+            Stand::HasLeave => None,
+        };
+        let mut state = self.runners.lock();
+        if ticket.is_some_and(|ticket| state.line.leave(&self.tenant, &self.profile, ticket)) {
             return;
         }
-        let mut state = self.runners.lock();
-        let place = match self.stand {
-            Stand::InLine(ticket) => state.line.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok(),
-            _ => None,
-        };
-        match place {
-            Some(place) => drop(state.line.remove(place)),
-            // It has leave, and may not know it yet.
-            None => {
-                state.take_back(&self.profile);
-                state.give();
-            }
+        // It has leave, and may not know it yet.
+        if let Some(since) = self.since.take() {
+            let took = since.elapsed();
+            self.pace.took(took);
+            state.pace.took(took);
         }
-        self.stand = Stand::Outside;
+        state.running -= 1;
+        state.own(&self.profile).running -= 1;
+        state.line.give_back(&self.tenant);
+        state.give();
     }
 
     /// Whether it waits, as far as it knows.
     pub(crate) fn is_in_line(&self) -> bool {
         matches!(self.stand, Stand::InLine(_))
+    }
+
+    /// How long until the cell of this notebook that runs, or is next, has ended.
+    pub(crate) fn until_next(&self) -> Duration {
+        self.pace.until_next(self.since.map(|since| since.elapsed()), 1)
     }
 }
 

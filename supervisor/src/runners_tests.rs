@@ -11,7 +11,7 @@ impl Runners {
 }
 
 fn turns<const N: usize>(runners: &Runners, profiles: [&str; N]) -> [Turn; N] {
-    profiles.map(|profile| runners.turn(profile, Arc::new(Notify::new())))
+    profiles.map(|profile| runners.turn("t", profile, Arc::new(Notify::new())))
 }
 
 #[test]
@@ -43,14 +43,14 @@ fn profile_at_its_own_cap_is_overtaken_and_keeps_its_place() {
 async fn who_waits_is_woken_when_another_is_dropped() {
     let runners = Runners::new(1);
     let wake = Arc::new(Notify::new());
-    let mut first = runners.turn("p", Arc::new(Notify::new()));
-    let mut second = runners.turn("p", Arc::clone(&wake));
+    let mut first = runners.turn("t", "p", Arc::new(Notify::new()));
+    let mut second = runners.turn("t", "p", Arc::clone(&wake));
     assert!(first.ask() && !second.ask());
     drop(first);
     tokio::time::timeout(std::time::Duration::from_secs(10), wake.notified()).await.unwrap();
     assert!(second.ask());
     // Given and not known yet, it goes back as well.
-    let mut third = runners.turn("p", Arc::new(Notify::new()));
+    let mut third = runners.turn("t", "p", Arc::new(Notify::new()));
     assert!(!third.ask());
     drop(second);
     drop(third);
@@ -116,4 +116,49 @@ proptest! {
         drop(turns);
         prop_assert_eq!(runners.counts(), (0, 0));
     }
+}
+
+#[test]
+fn tenants_take_turns_and_a_tenants_own_cap_holds() {
+    let runners = Runners::new(1);
+    let turn = |tenant: &str| runners.turn(tenant, "p", Arc::new(Notify::new()));
+    let mut first = turn("many");
+    assert!(first.ask());
+    let mut many: Vec<Turn> = (0..1000).map(|_| turn("many")).collect();
+    assert!(!many.iter_mut().any(Turn::ask));
+    let mut other = turn("other");
+    assert!(!other.ask());
+    first.give_back();
+    assert!(other.ask() && !many[0].ask(), "a thousand of one held another's first up");
+    other.give_back();
+    assert!(many[0].ask() && !many[1].ask());
+    drop(many);
+    assert_eq!(runners.counts(), (0, 0));
+
+    let runners = Runners::new(8);
+    runners.set_most_of("small", 2);
+    let turn = |tenant: &str| runners.turn(tenant, "p", Arc::new(Notify::new()));
+    let mut small: Vec<Turn> = (0..4).map(|_| turn("small")).collect();
+    let has_leave: Vec<bool> = small.iter_mut().map(Turn::ask).collect();
+    assert_eq!((has_leave, runners.running_of("small")), (vec![true, true, false, false], 2));
+    assert!(turn("other").ask(), "who waits for his own cap holds nobody up");
+    small.remove(0);
+    assert!(small[1].ask() && !small[2].ask());
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_it_will_take_is_told_by_what_cells_took() {
+    let runners = Runners::new(2);
+    let [mut one, mut other] = turns(&runners, ["p"; 2]);
+    for _ in 0..20 {
+        assert!(one.ask());
+        tokio::time::advance(Duration::from_secs(4)).await;
+        one.give_back();
+    }
+    assert_eq!(one.until_next(), Duration::from_secs(4));
+    assert!(one.ask() && other.ask());
+    assert_eq!(runners.until_next(None), Duration::from_secs(2), "two end in four seconds");
+    assert_eq!(runners.until_next(Some("t")), Duration::from_secs(2));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert_eq!(one.until_next(), Duration::from_secs(1));
 }

@@ -111,7 +111,7 @@ async fn leave_given_before_a_restart_counts_and_what_has_none_gets_it_afterward
         shim.write(0, EventBody::State(state.clone()), &[]).await;
         take_over(&daemon, ours, state).await;
         daemon.runners.set_most("default", Some(1));
-        let mut stranger = daemon.runners.turn("default", Arc::default());
+        let mut stranger = daemon.runners.turn("t", "default", Arc::default());
         assert!(!stranger.ask(), "its leave was not counted");
         let (first, next) = if running { ("e", "f") } else { ("f", "g") };
         shim.finish(first, 0).await;
