@@ -54,16 +54,25 @@ impl Fault {
         }
     }
 
-    fn first_line(&self, profile: &ProfileError) -> String {
+    fn first_line(&self, whose: &str) -> String {
         let Fault { line, column, message, .. } = self;
-        format!("{}, line {line}, column {column}: {message}", profile.who())
+        format!("{whose}, line {line}, column {column}: {message}")
     }
+}
+
+/// The faults of a file with their lines, for people; `whose` names the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults<'a> {
+    /// Which file.
+    pub whose: &'a str,
+    /// Them.
+    pub faults: &'a [Fault],
 }
 
 impl ProfileError {
     /// The first fault on one line, without the source.
     pub fn summary(&self) -> String {
-        self.faults.first().map_or_else(|| self.who(), |fault| fault.first_line(self))
+        self.faults.first().map_or_else(|| self.who(), |fault| fault.first_line(&self.who()))
     }
 
     fn who(&self) -> String {
@@ -76,6 +85,12 @@ impl ProfileError {
 
 impl fmt::Display for ProfileError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Faults { whose: &self.who(), faults: &self.faults }.fmt(out)
+    }
+}
+
+impl fmt::Display for Faults<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, fault) in self.faults.iter().take(SHOWN).enumerate() {
             if at > 0 {
                 writeln!(out)?;
@@ -84,7 +99,7 @@ impl fmt::Display for ProfileError {
             let margin = " ".repeat(number.len());
             let (source, before) = window(&fault.source, fault.column - 1);
             let carets = "^".repeat(fault.width.min(LINE_CHARS.saturating_sub(before)).max(1));
-            writeln!(out, "{}", fault.first_line(self))?;
+            writeln!(out, "{}", fault.first_line(self.whose))?;
             writeln!(out, "{margin} |")?;
             writeln!(out, "{number} | {source}")?;
             write!(out, "{margin} | {}{carets}", " ".repeat(before))?;
@@ -108,7 +123,7 @@ fn window(line: &str, column: usize) -> (String, usize) {
 }
 
 /// A foreign word in one of our sentences: short, and without control characters.
-pub(crate) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let short: String = word.chars().take(40).collect();
     format!("{short:?}{}", if short.len() < word.len() { "…" } else { "" })
 }

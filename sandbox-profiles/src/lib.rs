@@ -8,6 +8,7 @@
 mod barriers;
 mod builtin;
 mod checkpoints;
+pub mod document;
 mod error;
 mod explain;
 mod host;
@@ -24,7 +25,7 @@ mod words;
 
 pub use builtin::{BUILTINS, text as builtin_text};
 pub use checkpoints::{CheckpointPolicy, Checkpointing, Keep, Serializer};
-pub use error::{Fault, ProfileError};
+pub use error::{Fault, Faults, ProfileError, quoted};
 pub use explain::explain;
 pub use host::{Host, Interpreter, Quota, Tree, Workspace, proc_covers};
 pub use limits::{LIMITS, LimitKey, Limits, Unit};

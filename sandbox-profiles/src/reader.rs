@@ -1,25 +1,18 @@
 //! One file's own words, checked: TOML to [`Layer`]. What it inherits is not looked at here.
-//!
-//! The tables are walked by hand and not by serde, because a fault found in a value (a limit too
-//! small, a path with `..`) must point at its line as exactly as one of syntax does, and because all
-//! faults of a file are told at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::path::PathBuf;
 
-use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use crate::checkpoints::{CHECKPOINT_KEYS, CheckpointLayer};
+use crate::document::{Document, Value};
 use crate::error::{Fault, quoted};
 use crate::limits::{LIMITS, LimitKey};
 use crate::profile::{KEYS, MOUNT_KEYS, Mount, Network, Preload, WarmStart, is_profile_name};
 use crate::step::{Barrier, Need};
 use crate::words;
-
-/// The only format there is.
-const VERSION: &str = "1";
 
 /// Each costs a sandbox and some megabytes, used or not.
 const MOST_SPARES: u32 = 64;
@@ -59,45 +52,15 @@ pub(crate) struct Layer {
 
 /// Reads one file.
 pub(crate) fn read(text: &str) -> Result<Layer, Vec<Fault>> {
-    let mut reader = Reader { text, faults: Vec::new() };
-    let layer = match DeTable::parse(text) {
-        Ok(table) => reader.profile(table.get_ref()),
-        Err(error) => {
-            reader.fault(error.span().unwrap_or(0..0), error.message().replace('\n', " "));
-            Layer::default()
-        }
-    };
-    if reader.faults.is_empty() {
-        return Ok(layer);
-    }
-    reader.faults.sort_by_key(|fault| (fault.line, fault.column));
-    Err(reader.faults)
+    Document::read(text, |document, table| document.profile(table))
 }
 
-type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
-type Value<'i> = Spanned<DeValue<'i>>;
-
-struct Reader<'t> {
-    text: &'t str,
-    faults: Vec<Fault>,
-}
-
-impl Reader<'_> {
-    fn fault(&mut self, span: Range<usize>, message: String) {
-        self.faults.push(Fault::at(self.text, span, message));
-    }
-
-    fn unknown(&mut self, key: &Key, table: &str, known: &[&str]) {
-        let message =
-            format!("unknown key {}; the keys of {table} are {}", quoted(key.get_ref()), known.join(", "));
-        self.fault(key.span(), message);
-    }
-
+impl Document<'_> {
     fn profile(&mut self, table: &DeTable) -> Layer {
         let mut layer = Layer::default();
         for (key, value) in table.iter() {
             match key.get_ref().as_ref() {
-                "version" => self.version(value),
+                "version" => {}
                 "base" => layer.base = self.base(value),
                 "description" => layer.description = self.checked("description", value, words::description),
                 "interpreter" => layer.interpreter = self.checked("interpreter", value, words::program),
@@ -115,22 +78,7 @@ impl Reader<'_> {
                 _ => self.unknown(key, "a profile", &KEYS),
             }
         }
-        if table.get("version").is_none() {
-            let message = "the format's version is missing; begin with `version = 1`".to_owned();
-            self.fault(0..0, message);
-        }
         layer
-    }
-
-    fn version(&mut self, value: &Value) {
-        match value.get_ref() {
-            DeValue::Integer(version) if version.as_str() == VERSION => {}
-            DeValue::Integer(version) => {
-                let message = format!("version is {version}; this build reads version {VERSION}");
-                self.fault(value.span(), message);
-            }
-            other => self.wrong_type("version", "a whole number", other, value.span()),
-        }
     }
 
     fn base(&mut self, value: &Value) -> Option<(String, Range<usize>)> {
@@ -296,23 +244,6 @@ impl Reader<'_> {
         layer
     }
 
-    fn whole(&mut self, key: &str, value: &Value, allowed: RangeInclusive<u64>) -> Option<u64> {
-        let DeValue::Integer(number) = value.get_ref() else {
-            return self.wrong_type(key, "a whole number", value.get_ref(), value.span());
-        };
-        let found = u64::from_str_radix(number.as_str(), number.radix()).ok();
-        if found.is_none_or(|found| !allowed.contains(&found)) {
-            let (least, most) = allowed.into_inner();
-            let message = format!(
-                "{key} is {}, it can be {least} to {most}",
-                quoted(number.as_str()).trim_matches('"')
-            );
-            self.fault(value.span(), message);
-            return None;
-        }
-        found
-    }
-
     fn preload(&mut self, value: &Value) -> Option<Vec<Preload>> {
         let names = self.array("preload", value)?;
         Some(names.iter().filter_map(|name| self.checked("preload", name, words::preload)).collect())
@@ -328,51 +259,5 @@ impl Reader<'_> {
             self.fault(value.span(), message);
         }
         found
-    }
-
-    /// A string that has passed a check, or the fault that the check has named.
-    fn checked<T>(
-        &mut self,
-        key: &str,
-        value: &Value,
-        check: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let text = self.string(key, value)?;
-        check(text).map_err(|message| self.fault(value.span(), format!("{key} {message}"))).ok()
-    }
-
-    fn string<'v>(&mut self, key: &str, value: &'v Value) -> Option<&'v str> {
-        match value.get_ref() {
-            DeValue::String(text) => Some(text),
-            other => self.wrong_type(key, "a string", other, value.span()),
-        }
-    }
-
-    fn table<'v, 'i>(&mut self, key: &str, value: &'v Value<'i>) -> Option<&'v DeTable<'i>> {
-        match value.get_ref() {
-            DeValue::Table(table) => Some(table),
-            other => self.wrong_type(key, "a table", other, value.span()),
-        }
-    }
-
-    fn array<'v, 'i>(&mut self, key: &str, value: &'v Value<'i>) -> Option<&'v DeArray<'i>> {
-        match value.get_ref() {
-            DeValue::Array(array) => Some(array),
-            other => self.wrong_type(key, "an array", other, value.span()),
-        }
-    }
-
-    fn wrong_type<T: Default>(&mut self, key: &str, wanted: &str, found: &DeValue, span: Range<usize>) -> T {
-        let found = match found {
-            DeValue::String(_) => "a string",
-            DeValue::Integer(_) => "a whole number",
-            DeValue::Float(_) => "a number with a point",
-            DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "an array",
-            DeValue::Table(_) => "a table",
-        };
-        self.fault(span, format!("{key} must be {wanted}, it is {found}"));
-        T::default()
     }
 }
