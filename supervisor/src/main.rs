@@ -59,6 +59,7 @@ mod spill;
 mod store;
 mod systemd;
 mod taken;
+mod tenants;
 mod warm;
 #[cfg(debug_assertions)]
 mod weaken;

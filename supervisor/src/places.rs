@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Clients at once. Each costs two buffers and a descriptor.
-const MAX: usize = 1024;
+pub(crate) const MAX: u32 = 1024;
 
 /// Of those, kept for operators.
 const RESERVED: usize = 64;
@@ -48,7 +48,7 @@ impl Places {
     fn take_as(&self, user: Option<u32>) -> Result<Place, String> {
         let mut taken = self.lock();
         let others: usize = taken.others.values().sum();
-        let limit = if user.is_some() { MAX - RESERVED } else { MAX };
+        let limit = if user.is_some() { MAX as usize - RESERVED } else { MAX as usize };
         if others + taken.operators >= limit {
             return Err("too many connections: close some, or send requests over one".to_owned());
         }

@@ -88,25 +88,31 @@ fn info(folder: Option<&Path>, name: String) -> ProfileInfo {
 }
 
 fn read(folder: &Path, name: &str) -> io::Result<Option<String>> {
+    match read_text(&folder.join(format!("{name}.toml")), MAX_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => text.map(Some),
+    }
+}
+
+/// The text of an operator's file.
+///
+/// # Errors
+/// It cannot be read, is no file, or has more than `most` bytes.
+pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     use std::io::Read as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     // Of a pipe the open would wait for somebody to write.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        std::fs::File::options().read(true).custom_flags(flags).open(folder.join(format!("{name}.toml")));
-    let file = match file {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
+    let file = std::fs::File::options().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no file"));
     }
     let mut text = String::new();
-    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
+    file.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(io::Error::other(format!("it has more than {most} bytes")));
     }
-    Ok(Some(text))
+    Ok(text)
 }
 
 #[cfg(test)]
