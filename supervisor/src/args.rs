@@ -62,16 +62,29 @@ pub(crate) struct Args {
 
     /// Also serve this user id (our own and 0 are always served); may be repeated
     ///
-    /// It must also be able to reach the socket: see --socket-group.
+    /// It is a tenant of its own, `uid-UID`, with notebooks of its own. It must also be able to reach the
+    /// socket: see --socket-group.
     #[arg(long, value_name = "UID")]
     pub(crate) allow_uid: Vec<u32>,
 
     /// Group of the socket, by name or number: its members can connect to it
     ///
-    /// Connecting is not being served: each user id needs --allow-uid as well. Without this, only
+    /// Connecting is not being served: see --serve-group, --allow-uid and --tenants. Without this, only
     /// our own group can connect.
     #[arg(long, value_name = "GROUP", env = "CELLBLOCK_SOCKET_GROUP")]
     pub(crate) socket_group: Option<String>,
+
+    /// Serve everybody who can connect, each user id as a tenant of its own
+    ///
+    /// Who can connect is decided by the socket's mode alone: the members of --socket-group.
+    #[arg(long, env = "CELLBLOCK_SERVE_GROUP")]
+    pub(crate) serve_group: bool,
+
+    /// File of tenants: which users are one, which are operators, and what each may use
+    ///
+    /// `docs/tenants.md` describes it. It is read when the daemon starts.
+    #[arg(long, value_name = "FILE", env = "CELLBLOCK_TENANTS")]
+    pub(crate) tenants: Option<PathBuf>,
 
     /// First host user id of the range of 65536 that workers use, as root only
     #[arg(long, value_name = "UID", env = "CELLBLOCK_FIRST_UID",
@@ -137,6 +150,13 @@ pub(crate) struct Args {
     /// lines, with the target `audit`.
     #[arg(long, value_name = "FILE", env = "CELLBLOCK_AUDIT_LOG")]
     pub(crate) audit_log: Option<PathBuf>,
+
+    /// How many workers may live at once, over all notebooks [default: no cap]
+    ///
+    /// When there are as many, who wants one waits until an idle one has been saved and ended; when all are
+    /// at work he is told so, and when to try again. A tenant can have a cap of its own: see --tenants.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_workers: Option<u32>,
 
     /// Be the daemon of one program: end, with all workers, when standard input ends
     ///

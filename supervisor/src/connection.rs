@@ -1,6 +1,7 @@
 //! One client: who it is, what it says, where it goes. Every request is answered, by whoever holds
 //! its [`Responder`]; nothing a client sends can do more than end its own connection.
 
+mod admission;
 mod dispatch;
 mod reader;
 mod teller;
@@ -13,20 +14,25 @@ use cellblock_proto::client::{ErrorCode, Hello, Reply, Request};
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::{Frame, FrameError, Kind, Limits};
 use cellblock_proto::id::TenantId;
+use cellblock_proto::operations::Hint;
 use cellblock_proto::{BUILD, PROTOCOL_MAX, PROTOCOL_MIN};
 use tokio::net::UnixStream;
 
 use crate::daemon::Daemon;
+use crate::denial::{Denial, deny};
 use crate::files;
 use crate::log::chain;
 use crate::outbox::{BeginError, Client, Outbox, Responder};
-use crate::places::is_operator;
+use crate::tenants::Tenant;
 
 use self::reader::Reader;
 pub(crate) use self::teller::Teller;
 
 /// How long a new connection may be silent.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// When to try again for a place; others come and go.
+const NO_PLACE_MS: u64 = 1_000;
 
 /// How long the last words to a client may take.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(5);
@@ -87,6 +93,12 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
         Ok(peer) => (peer.uid(), peer.pid()),
         Err(error) => return tracing::warn!(%error, "could not tell who a client is"),
     };
+    let Some(tenant) = daemon.tenants.of(uid) else {
+        let reason = chain(&ConnectionError::Forbidden { uid });
+        let request = "hello";
+        deny(&Denial { uid, tenant: None, request, notebook: None, reason: &reason });
+        return turn_away(socket, ErrorCode::Forbidden, reason).await;
+    };
     let (read, write) = socket.into_split();
     let outbox = Arc::new(Outbox::default());
     let writer = {
@@ -97,7 +109,8 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
     let mut connection = Connection {
         daemon,
         uid,
-        tenant: TenantId::operator(),
+        operator: tenant.operator,
+        tenant,
         client: Client { outbox: Arc::clone(&outbox), codec: Codec::Json, teller: Some(teller) },
         files: files::Queue::default(),
         reader: Reader::new(read),
@@ -106,6 +119,12 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
     match connection.run().await {
         Ok(()) => tracing::debug!(uid, "client gone"),
         Err(ConnectionError::Io(error)) => tracing::debug!(uid, %error, "client lost"),
+        Err(error @ ConnectionError::ForbiddenTenant { .. }) => {
+            let (reason, tenant, request) = (chain(&error), Some(&connection.tenant.id), "hello");
+            deny(&Denial { uid, tenant, request, notebook: None, reason: &reason });
+            connection.client.refuse(0, error.code(), reason);
+            is_refused = true;
+        }
         Err(error) => {
             tracing::warn!(uid, error = chain(&error), "connection refused");
             connection.client.refuse(0, error.code(), chain(&error));
@@ -128,10 +147,11 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
     }
 }
 
-/// Tells a client that there is no place for it.
-pub(crate) async fn turn_away(socket: UnixStream, reason: String) {
+/// Tells a client that there is no place for it, or that it may not.
+pub(crate) async fn turn_away(socket: UnixStream, code: ErrorCode, reason: String) {
     let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json, teller: None };
-    client.refuse(0, ErrorCode::Busy, reason);
+    let hint = (code == ErrorCode::Busy).then_some(Hint { retry_ms: NO_PLACE_MS, position: None });
+    client.answer(0, &Reply::Error { code, message: reason, hint }, None);
     client.outbox.close();
     let (half, write) = socket.into_split();
     let mut reader = Reader::new(half);
@@ -147,7 +167,10 @@ pub(crate) async fn turn_away(socket: UnixStream, reason: String) {
 struct Connection {
     daemon: Arc<Daemon>,
     uid: u32,
-    tenant: TenantId,
+    /// Whether whoever it is may do what concerns all tenants.
+    operator: bool,
+    /// Whose notebooks it sees.
+    tenant: Arc<Tenant>,
     client: Client,
     files: files::Queue,
     reader: Reader,
@@ -155,7 +178,6 @@ struct Connection {
 
 impl Connection {
     async fn run(&mut self) -> Result<(), ConnectionError> {
-        self.authorise()?;
         let hello = tokio::time::timeout(HELLO_PATIENCE, self.reader.request());
         let Some(frame) = hello.await.map_err(|_| ConnectionError::Silent)?? else { return Ok(()) };
         self.greet(&frame)?;
@@ -172,13 +194,14 @@ impl Connection {
         }
     }
 
-    fn authorise(&self) -> Result<(), ConnectionError> {
-        let uid = self.uid;
-        if is_operator(uid) || self.daemon.allow_uids.contains(&uid) {
-            Ok(())
-        } else {
-            Err(ConnectionError::Forbidden { uid })
+    /// Whose notebooks this connection sees: an operator chooses, everybody else sees his own.
+    fn act_as(&mut self, wanted: Option<TenantId>) -> Result<(), ConnectionError> {
+        let Some(wanted) = wanted.filter(|wanted| *wanted != self.tenant.id) else { return Ok(()) };
+        if !self.tenant.operator {
+            return Err(ConnectionError::ForbiddenTenant { uid: self.uid, tenant: wanted });
         }
+        self.tenant = self.daemon.tenants.named(&wanted);
+        Ok(())
     }
 
     fn greet(&mut self, frame: &Frame) -> Result<(), ConnectionError> {
@@ -196,12 +219,13 @@ impl Connection {
         if version < min.max(PROTOCOL_MIN) {
             return Err(ConnectionError::Version { min, max });
         }
-        self.tenant = tenant_of(self.uid, tenant)?;
+        self.act_as(tenant)?;
+        self.client.outbox.count_for(&self.tenant);
         let name: String = client.chars().take(80).collect();
         if let Some(teller) = &self.client.teller {
-            self.client.teller = Some(Arc::new(teller.named(&self.tenant, &name)));
+            self.client.teller = Some(Arc::new(teller.named(&self.tenant.id, &name)));
         }
-        tracing::debug!(uid = self.uid, tenant = %self.tenant, client = ?name, version, "hello");
+        tracing::debug!(uid = self.uid, tenant = %self.tenant.id, client = ?name, version, "hello");
         let reply = Reply::Hello {
             version,
             codec,
@@ -240,20 +264,5 @@ impl Connection {
             }
             Err(error) => responder.refuse(ErrorCode::BadRequest, chain(&error)),
         }
-    }
-}
-
-/// Whose notebooks a connection sees: an operator chooses, everybody else sees his own.
-fn tenant_of(uid: u32, wanted: Option<TenantId>) -> Result<TenantId, ConnectionError> {
-    let own = match is_operator(uid) {
-        true => TenantId::operator(),
-        false => TenantId::of_user(uid),
-    };
-    match wanted {
-        Some(tenant) if tenant != own && !is_operator(uid) => {
-            Err(ConnectionError::ForbiddenTenant { uid, tenant })
-        }
-        Some(tenant) => Ok(tenant),
-        None => Ok(own),
     }
 }

@@ -17,11 +17,13 @@ use crate::interpreter::Search;
 use crate::launches::Launches;
 use crate::metrics::Metrics;
 use crate::notebook::Message;
+use crate::places::Places;
 use crate::prepare::Caches;
 use crate::quota::Means;
 use crate::runners::Runners;
 use crate::runtime_dir::RuntimeDir;
 use crate::slots::Slots;
+use crate::tenants::{Held, Tenants};
 use crate::warm::Warm;
 
 /// The daemon, as its tasks see it.
@@ -37,8 +39,10 @@ pub(crate) struct Daemon {
     pub(crate) python: PathBuf,
     /// The operator's profiles.
     pub(crate) profiles: Option<PathBuf>,
-    /// Peers served besides ourselves and root.
-    pub(crate) allow_uids: Vec<u32>,
+    /// Who is served, and what each may use.
+    pub(crate) tenants: Tenants,
+    /// Clients that are connected.
+    pub(crate) places: Places,
     /// Where we live.
     pub(crate) runtime: RuntimeDir,
     /// Our own Python and native code, in a folder named by their content.
@@ -114,6 +118,8 @@ pub(crate) struct Entry {
     pub(crate) profile: String,
     /// Its inbox.
     pub(crate) inbox: mpsc::Sender<Message>,
+    /// That it is open, as its tenant has it counted.
+    pub(crate) _open: Arc<Held>,
 }
 
 /// The open notebooks by name.

@@ -7,6 +7,7 @@ use cellblock_proto::client::{ErrorCode, Reply};
 use cellblock_proto::execution::{NameChanges, Outcome, Output, OutputFrame, Variables};
 use cellblock_proto::frame::FLAG_LAST;
 use cellblock_proto::id::ExecutionId;
+use cellblock_proto::operations::Hint;
 use tokio::sync::Notify;
 
 use crate::outbox::{Client, Payload, PushError, Responder, Ticket};
@@ -71,9 +72,10 @@ impl Attachment {
     }
 
     /// Ends it with an error.
-    pub(crate) fn refuse(self, code: ErrorCode, message: &str) {
+    pub(crate) fn refuse(self, code: ErrorCode, message: &str, hint: Option<Hint>) {
         if !self.finished {
-            self.client.refuse(self.request, code, message);
+            let reply = Reply::Error { code, message: message.to_owned(), hint };
+            self.client.answer(self.request, &reply, None);
         }
     }
 

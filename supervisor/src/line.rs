@@ -17,13 +17,16 @@ pub(crate) type Ticket = u64;
 #[derive(Debug)]
 pub(crate) struct Line<T> {
     /// Only those of which somebody waits; by class, each in order of arrival.
-    waiting: BTreeMap<Arc<str>, BTreeMap<Arc<str>, VecDeque<(Ticket, T)>>>,
+    waiting: BTreeMap<Arc<str>, Classes<T>>,
     /// Stays when a tenant has gone: who comes back is not the first for that.
     stands: BTreeMap<Arc<str>, Stand>,
     count: usize,
     last_ticket: Ticket,
     served: u64,
 }
+
+/// Of one tenant.
+type Classes<T> = BTreeMap<Arc<str>, VecDeque<(Ticket, T)>>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Stand {

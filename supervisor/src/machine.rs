@@ -145,6 +145,21 @@ impl Machine {
         self.order.iter().filter(|id| self.jobs.get(id).is_some_and(|job| job.stage != Stage::Running))
     }
 
+    /// How many wait.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.order.len() - usize::from(self.running().is_some())
+    }
+
+    /// The code of what waits, in bytes.
+    pub(crate) fn code_bytes(&self) -> usize {
+        self.jobs.values().filter_map(|job| job.code.as_ref()).map(|code| code.len()).sum()
+    }
+
+    /// How long until the cell that runs, or is next, has ended, as far as the past tells.
+    pub(crate) fn until_next(&self) -> std::time::Duration {
+        self.turn.until_next()
+    }
+
     /// Executions ended.
     pub(crate) fn ended_count(&self) -> u64 {
         self.ended_count
@@ -226,8 +241,7 @@ impl Machine {
         code: Payload,
         out: &mut Vec<Action>,
     ) {
-        let bytes: usize =
-            self.jobs.values().filter_map(|job| job.code.as_ref()).map(|code| code.len()).sum();
+        let bytes = self.code_bytes();
         if self.order.len() >= MAX_WAITING || bytes + code.len() > MAX_WAITING_BYTES {
             let message = format!(
                 "the notebook's queue is full: {} executions with {bytes} bytes of code wait",

@@ -19,6 +19,7 @@ mod connection_tests;
 mod daemon;
 mod decision;
 mod delivery;
+mod denial;
 mod doctor;
 mod doctor_kernel;
 mod entry;

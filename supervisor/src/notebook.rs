@@ -5,6 +5,7 @@
 //! is and room for, the shim is told what it may forget. While a reader is behind, the shim is not
 //! read from; it is still written to, so an interrupt always goes through.
 
+mod caps;
 mod events;
 mod kept;
 mod parts;
@@ -30,13 +31,14 @@ use tokio::time::Instant;
 use crate::daemon::{Daemon, Key};
 use crate::decision::Input;
 use crate::launch::{Begin, LaunchError, Launched};
-use crate::launches::{self, Launch, Place};
+use crate::launches::{self, Launch, Lease, Place};
 use crate::link::LinkError;
 use crate::log::chain;
 use crate::machine::Machine;
 use crate::outbox::{Payload, Responder};
 use crate::records::Records;
 use crate::workspace;
+use caps::Uses;
 use parts::{Asked, Closing, Live, Retired, Woken};
 pub(crate) use parts::{LiveWorker, Message, Survivor, WorkerReply};
 use waits::{fill, flush, joined, until};
@@ -74,10 +76,14 @@ pub(crate) struct Notebook {
     watch: Watch,
     machine: Machine,
     records: Records,
+    /// What it has taken of what its tenant may use.
+    uses: Uses,
     /// In the line of those whose worker is to be started.
     place: Option<Place>,
     /// The right to start it, until it is up.
     launch: Option<Launch>,
+    /// The right to have it, until it has ended.
+    lease: Option<Lease>,
     launching: Option<JoinHandle<Result<Launched, LaunchError>>>,
     live: Option<Live>,
     retired: Vec<Retired>,
@@ -113,7 +119,8 @@ impl Notebook {
     /// A notebook without a worker.
     pub(crate) fn new(daemon: Arc<Daemon>, id: Key, profile: String, inbox: mpsc::Receiver<Message>) -> Self {
         let wake = Arc::new(Notify::new());
-        let turn = daemon.runners.turn("operator", &profile, Arc::clone(&wake));
+        let turn = daemon.runners.turn(id.tenant.as_str(), &profile, Arc::clone(&wake));
+        let uses = Uses::new(&daemon, &id);
         Notebook {
             watch: Watch::new(&daemon, &id, &profile),
             daemon,
@@ -122,8 +129,10 @@ impl Notebook {
             inbox,
             machine: Machine::new(turn),
             records: Records::default(),
+            uses,
             place: None,
             launch: None,
+            lease: None,
             launching: None,
             live: None,
             retired: Vec::new(),
@@ -208,6 +217,7 @@ impl Notebook {
     fn settle(&mut self) {
         let now = Instant::now();
         self.settle_start();
+        self.settle_uses();
         self.is_blocked = self.records.deliver(&self.wake);
         self.end_deserted();
         self.say_at = None;

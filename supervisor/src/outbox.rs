@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cellblock_proto::client::{ErrorCode, Reply};
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::{FLAG_LAST, Frame, HEADER_BYTES, Header, Kind, Limits};
+use cellblock_proto::operations::Hint;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::connection::Teller;
+use crate::tenants::{Counted, Held, Tenant};
 
 /// Bytes that may wait before outputs have to: enough to keep the socket busy, little enough for a
 /// thousand clients. A single frame may exceed it.
@@ -51,6 +53,8 @@ struct State {
     /// Frames ever written into the socket.
     written: u64,
     in_flight: HashSet<u32>,
+    /// `waiting_bytes`, as the client's tenant has them counted.
+    held: Option<Held>,
     /// Who found no room.
     hungry: Vec<Arc<Notify>>,
     /// Who wants to know when the client has gone.
@@ -59,6 +63,14 @@ struct State {
     closed: bool,
     /// The peer has gone; nothing will be written any more.
     broken: bool,
+}
+
+impl State {
+    fn count(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.set(self.waiting_bytes as u64);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -117,6 +129,13 @@ impl Outbox {
         Ok(())
     }
 
+    /// Counts from now on what waits as this tenant's.
+    pub(crate) fn count_for(&self, tenant: &Arc<Tenant>) {
+        let mut state = self.lock();
+        state.held = Some(Held::claim(tenant, Counted::Buffered, 0));
+        state.count();
+    }
+
     /// How many frames are in the socket.
     pub(crate) fn written(&self) -> Ticket {
         self.lock().written
@@ -150,6 +169,7 @@ impl Outbox {
             let mut state = self.lock();
             state.broken = true;
             state.queue.clear();
+            state.held = None;
         }
         self.wake_all();
     }
@@ -206,6 +226,7 @@ impl Outbox {
             state.in_flight.remove(&header.request);
         }
         state.waiting_bytes += item.bytes();
+        state.count();
         state.queue.push_back(item);
         state.pushed += 1;
         let ticket = state.pushed;
@@ -249,6 +270,7 @@ impl Outbox {
                 state.written += batch.len() as u64;
             }
             state.waiting_bytes -= batch.iter().map(Item::bytes).sum::<usize>();
+            state.count();
             let room = state.waiting_bytes < ROOM_BYTES;
             if room { std::mem::take(&mut state.hungry) } else { Vec::new() }
         };
@@ -403,6 +425,12 @@ impl Responder {
     /// Refuses.
     pub(crate) fn refuse(self, code: ErrorCode, message: impl Into<String>) {
         self.answer(&Reply::Error { code, message: message.into(), hint: None }, None);
+    }
+
+    /// Refuses for now.
+    pub(crate) fn busy(self, message: impl Into<String>, hint: Hint) {
+        let reply = Reply::Error { code: ErrorCode::Busy, message: message.into(), hint: Some(hint) };
+        self.answer(&reply, None);
     }
 
     /// Hands the duty over: to a stream of frames that ends with one that has `FLAG_LAST`.

@@ -63,10 +63,8 @@ impl Places {
         let own = state.by_tenant.get(&id).copied().unwrap_or(0);
         let most = tenant.map_or(MAX_PER_STRANGER, |tenant| tenant.limits.connections);
         if most != 0 && own >= most as usize {
-            let who = tenant.map_or_else(
-                || format!("user {uid} has"),
-                |tenant| Whose(tenant, false).to_string(),
-            );
+            let who =
+                tenant.map_or_else(|| format!("user {uid} has"), |tenant| Whose(tenant, false).to_string());
             return Err(format!(
                 "{who} {own} connections, the most that may be (max_connections): close some, or send requests \
                  over one"

@@ -268,6 +268,11 @@ impl Records {
         blocked
     }
 
+    /// How much is kept in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether anybody still reads.
     pub(crate) fn has_readers(&self) -> bool {
         !self.read.is_empty()

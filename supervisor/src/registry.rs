@@ -10,6 +10,7 @@ use tracing::{Instrument, info_span};
 use crate::daemon::{Daemon, Entry, Key};
 use crate::log::chain;
 use crate::notebook::{INBOX, Message, Notebook, Survivor};
+use crate::tenants::{Counted, Held};
 use crate::{profiles, workspace};
 use cellblock_proto::id::TenantId;
 
@@ -28,7 +29,7 @@ pub(crate) async fn open(
     let began = Instant::now();
     let entry = match daemon.notebooks.get(&notebook) {
         Some(entry) => entry,
-        None => create(daemon, notebook.clone(), profile.as_deref().unwrap_or(profiles::DEFAULT)).await?,
+        None => create(daemon, notebook.clone(), profile.as_deref()).await?,
     };
     if let Some(profile) = profile.filter(|profile| *profile != entry.profile) {
         let message = format!(
@@ -45,8 +46,11 @@ pub(crate) async fn open(
     Ok(opened)
 }
 
-async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: &str) -> Result<Entry, Refusal> {
-    let profile = profile.to_owned();
+async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> Result<Entry, Refusal> {
+    let tenant = daemon.tenants.named(&notebook.tenant);
+    let profile = profile.unwrap_or_else(|| tenant.default_profile()).to_owned();
+    let open =
+        Held::take(&tenant, Counted::Notebooks, 1).map_err(|met| (ErrorCode::Busy, tenant.explain(met)))?;
     let (folder, state, owner) = (daemon.profiles.clone(), daemon.state.clone(), daemon.anchor.first_uid());
     let (name, id) = (profile.clone(), notebook.clone());
     let checked = tokio::task::spawn_blocking(move || {
@@ -61,7 +65,7 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: &str) -> Result<En
         let (sender, inbox) = mpsc::channel(INBOX);
         let task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);
         tokio::spawn(task.run().instrument(info_span!("notebook", tenant = %notebook.tenant, %notebook)));
-        Entry { profile, inbox: sender }
+        Entry { profile, inbox: sender, _open: Arc::new(open) }
     });
     Ok(entry.clone())
 }
@@ -79,7 +83,8 @@ pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: Key, survivors: Vec<Survivor
     let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);
     span.in_scope(|| task.adopt(survivors));
     tokio::spawn(task.run().instrument(span));
-    daemon.notebooks.lock().insert(notebook, Entry { profile, inbox: sender });
+    let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
+    daemon.notebooks.lock().insert(notebook, Entry { profile, inbox: sender, _open: Arc::new(open) });
 }
 
 /// All open notebooks of a tenant, or of all, sorted by name.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use cellblock_proto::client::ErrorCode;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
@@ -29,6 +30,7 @@ use crate::runners::{self, Runners};
 use crate::runtime_dir::{self, RuntimeDir};
 use crate::slots::Slots;
 use crate::systemd::{self, Given, Heart};
+use crate::tenants::{Served, Tenants, TenantsError};
 use crate::warm::{self, Warm};
 use crate::{adopt, connection, files, groups, host, overview, process, reconcile, removal, workspace};
 
@@ -105,7 +107,14 @@ fn check(args: &Args) -> anyhow::Result<()> {
         let read = std::fs::read_dir(profiles);
         read.with_context(|| format!("no folder of profiles at {}: see --profiles", profiles.display()))?;
     }
+    tenants(args)?;
     Ok(())
+}
+
+/// Who is served.
+fn tenants(args: &Args) -> Result<Tenants, TenantsError> {
+    let served = Served { uids: args.allow_uid.clone(), all: args.serve_group };
+    Tenants::open(args.tenants.as_deref(), &served)
 }
 
 /// Of a daemon that ends with its program nothing stays, unless somebody said where.
@@ -159,6 +168,13 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
 
 fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Arc<Daemon>> {
     let Ground { anchor, state, cache, payload, means, metrics, audit } = ground;
+    let tenants = tenants(args)?;
+    let total = tenants.total();
+    let launches = Launches::new(
+        args.max_workers.or(Some(total.workers).filter(|most| *most != 0)).map(|most| most as usize),
+    );
+    let most = args.max_running.or(Some(total.running).filter(|most| *most != 0));
+    let runners = Runners::new(most.map_or_else(runners::default_most, |most| most as usize));
     Ok(Arc::new(Daemon {
         private: args.private,
         ephemeral: is_ephemeral(args),
@@ -168,12 +184,13 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         means,
         python: args.python.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PYTHON)),
         profiles: args.profiles.clone().map(absolute).transpose()?,
-        allow_uids: args.allow_uid.clone(),
+        places: Places::new(total.connections as usize),
+        tenants,
         runtime,
         anchor,
         slots: Slots::default(),
-        launches: Launches::new(),
-        runners: Runners::new(args.max_running.map_or_else(runners::default_most, |most| most as usize)),
+        launches,
+        runners,
         caches: Caches::default(),
         warm: Warm::new(args.warm_start.unwrap_or(if args.private { Switch::Off } else { Switch::On })),
         search: Search::from_environment(),
@@ -189,7 +206,6 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
 }
 
 async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
-    let places = Places::default();
     let farewells = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let mut heart = Heart::new();
     loop {
@@ -218,7 +234,7 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
                 continue;
             }
         };
-        match places.take(uid) {
+        match daemon.places.take(uid, daemon.tenants.of(uid).as_deref()) {
             Ok(place) => {
                 let daemon = Arc::clone(daemon);
                 tokio::spawn(async move {
@@ -231,7 +247,7 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
                 daemon.metrics.turned_away();
                 let Ok(farewell) = Arc::clone(&farewells).try_acquire_owned() else { continue };
                 tokio::spawn(async move {
-                    connection::turn_away(socket, reason).await;
+                    connection::turn_away(socket, ErrorCode::Busy, reason).await;
                     drop(farewell);
                 });
             }

@@ -23,7 +23,8 @@ use cellblock_proto::operations::{TenantInfo, TenantLimits};
 use sandbox_profiles::{Fault, Faults};
 
 use self::uses::Uses;
-pub(crate) use self::uses::{Held, Kind, Met};
+pub(crate) use self::uses::{Counted, Held, Met};
+use crate::daemon::Daemon;
 use crate::{places, profiles};
 
 /// A page or two of text; more is a mistake.
@@ -194,21 +195,21 @@ impl Tenants {
 }
 
 impl Total {
-    fn most(&self, kind: Kind) -> u64 {
+    fn most(&self, kind: Counted) -> u64 {
         most(&self.limits, kind)
     }
 }
 
-fn most(limits: &TenantLimits, kind: Kind) -> u64 {
+fn most(limits: &TenantLimits, kind: Counted) -> u64 {
     match kind {
-        Kind::Notebooks => limits.notebooks.into(),
-        Kind::Queued => limits.queued.into(),
-        Kind::Buffered => limits.buffered_bytes,
+        Counted::Notebooks => limits.notebooks.into(),
+        Counted::Queued => limits.queued.into(),
+        Counted::Buffered => limits.buffered_bytes,
     }
 }
 
 impl Tenant {
-    fn most(&self, kind: Kind) -> u64 {
+    fn most(&self, kind: Counted) -> u64 {
         most(&self.limits, kind)
     }
 
@@ -237,7 +238,7 @@ impl Tenant {
     /// # Errors
     /// The cap that is met.
     pub(crate) fn has_room(&self) -> Result<(), Met> {
-        let kind = Kind::Buffered;
+        let kind = Counted::Buffered;
         for (uses, most, in_all) in
             [(&self.uses, self.most(kind), false), (&self.total.uses, self.total.most(kind), true)]
         {
@@ -249,7 +250,7 @@ impl Tenant {
     }
 
     /// How much of that it uses.
-    pub(crate) fn uses(&self, kind: Kind) -> u64 {
+    pub(crate) fn uses(&self, kind: Counted) -> u64 {
         self.uses.get(kind)
     }
 
@@ -257,9 +258,9 @@ impl Tenant {
     pub(crate) fn info(&self) -> TenantInfo {
         let count = |kind| u32::try_from(self.uses.get(kind)).unwrap_or(u32::MAX);
         let uses = TenantLimits {
-            notebooks: count(Kind::Notebooks),
-            queued: count(Kind::Queued),
-            buffered_bytes: self.uses.get(Kind::Buffered),
+            notebooks: count(Counted::Notebooks),
+            queued: count(Counted::Queued),
+            buffered_bytes: self.uses.get(Counted::Buffered),
             ..TenantLimits::default()
         };
         let (tenant, uids) = (self.id.clone(), self.uids.iter().copied().collect());
@@ -270,15 +271,28 @@ impl Tenant {
     pub(crate) fn explain(&self, met: Met) -> String {
         let Met { kind, most, in_all } = met;
         let (key, what, cure) = match kind {
-            Kind::Notebooks => ("max_notebooks", "open notebooks", "close some"),
-            Kind::Queued => ("max_queued", "executions that wait", "wait for some, or cancel them"),
-            Kind::Buffered => {
+            Counted::Notebooks => ("max_notebooks", "open notebooks", "close some"),
+            Counted::Queued => ("max_queued", "executions that wait", "wait for some, or cancel them"),
+            Counted::Buffered => {
                 ("max_buffered_bytes", "bytes held for clients", "read what there is, or close notebooks")
             }
         };
         let whose = Whose(self, in_all);
         format!("{whose} {most} {what}, the most that may be ({key}): {cure}, or try again later")
     }
+}
+
+/// All that are named or have been seen, with what they use.
+pub(crate) fn tenants(daemon: &Daemon) -> Vec<TenantInfo> {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let told = |tenant: &Arc<Tenant>| {
+        let mut info = tenant.info();
+        info.uses.running = count(daemon.runners.running_of(tenant.id.as_str()));
+        info.uses.workers = count(daemon.launches.workers_of(tenant.id.as_str()));
+        info.uses.connections = count(daemon.places.taken_by(&tenant.id));
+        info
+    };
+    daemon.tenants.all().iter().map(told).collect()
 }
 
 /// Whose cap is met, as the subject of a sentence.

@@ -7,6 +7,7 @@ use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::Task;
 use cellblock_proto::id::NotebookId;
 
+use super::admission::FULL;
 use super::{Connection, FAREWELL_PATIENCE, WORKER_META_BYTES};
 use crate::checkpoints::{self, Ask};
 use crate::daemon::Key;
@@ -17,17 +18,19 @@ use crate::log::chain;
 use crate::notebook::Message;
 use crate::outbox::{Payload, Responder};
 use crate::overview;
-use crate::places::is_operator;
 use crate::profiles;
 use crate::registry;
+use crate::tenants::tenants;
 
 impl Connection {
     pub(super) async fn dispatch(&self, request: Request, payload: Vec<u8>, responder: Responder) {
+        let Some((request, responder)) = self.admit(request, responder) else { return };
         match request {
             Request::Hello(_) => responder.refuse(ErrorCode::BadRequest, "hello was said already"),
             Request::OpenNotebook { notebook, profile } => {
                 match registry::open(&self.daemon, self.key(notebook), profile).await {
                     Ok(info) => responder.answer(&Reply::Notebook(info), None),
+                    Err((ErrorCode::Busy, message)) => responder.busy(message, FULL),
                     Err((code, message)) => responder.refuse(code, message),
                 }
             }
@@ -83,7 +86,7 @@ impl Connection {
             }
             Request::Delete { notebook } => self.delete(notebook, responder).await,
             Request::Notebooks => {
-                let notebooks = registry::list(&self.daemon, Some(&self.tenant)).await;
+                let notebooks = registry::list(&self.daemon, Some(&self.tenant.id)).await;
                 responder.answer(&Reply::Notebooks { notebooks }, None);
             }
             Request::Status { notebook } => {
@@ -106,8 +109,12 @@ impl Connection {
             Request::Shutdown => self.shut_down(responder).await,
             Request::Profiles => {
                 let daemon = Arc::clone(&self.daemon);
+                let tenant = Arc::clone(&self.tenant);
                 tokio::task::spawn_blocking(move || match profiles::list(daemon.profiles.as_deref()) {
-                    Ok(profiles) => responder.answer(&Reply::Profiles { profiles }, None),
+                    Ok(mut profiles) => {
+                        profiles.retain(|profile| tenant.may_have(&profile.name));
+                        responder.answer(&Reply::Profiles { profiles }, None);
+                    }
                     Err(error) => responder.refuse(ErrorCode::BadProfile, chain(&error)),
                 });
             }
@@ -158,16 +165,9 @@ impl Connection {
                     Err((code, message)) => responder.refuse(code, message),
                 }
             }
-            Request::Events { all: true, .. } if !is_operator(self.uid) => {
-                let message = "only operators are told of all tenants' notebooks";
-                responder.refuse(ErrorCode::Forbidden, message);
-            }
             Request::Events { notebook, all } => {
-                let tenant = Some(self.tenant.clone()).filter(|_| !all);
+                let tenant = Some(self.tenant.id.clone()).filter(|_| !all);
                 checkpoints::listen(self.daemon.events.subscribe(), tenant, notebook, responder);
-            }
-            Request::Metrics | Request::Overview if !is_operator(self.uid) => {
-                responder.refuse(ErrorCode::Forbidden, "only operators see the daemon's figures");
             }
             Request::Metrics => {
                 let text = overview::metrics(&self.daemon).into_bytes();
@@ -180,7 +180,8 @@ impl Connection {
                     responder.answer_with_room(&Reply::Overview(Box::new(overview)), None).await;
                 });
             }
-            Request::Pin { .. } | Request::Evict { .. } | Request::Drain { .. } | Request::Tenants => {
+            Request::Tenants => responder.answer(&Reply::Tenants { tenants: tenants(&self.daemon) }, None),
+            Request::Pin { .. } | Request::Evict { .. } | Request::Drain { .. } => {
                 responder.refuse(ErrorCode::Unsupported, "this build does not do that yet")
             }
             Request::ListFiles { notebook, path } => {
@@ -200,7 +201,7 @@ impl Connection {
 
     /// A notebook of the tenant that this connection is.
     fn key(&self, notebook: NotebookId) -> Key {
-        Key { tenant: self.tenant.clone(), notebook }
+        Key { tenant: self.tenant.id.clone(), notebook }
     }
 
     async fn ask(
@@ -245,10 +246,6 @@ impl Connection {
     }
 
     async fn shut_down(&self, responder: Responder) {
-        if !is_operator(self.uid) {
-            let message = "only root and the daemon's own user may end it";
-            return responder.refuse(ErrorCode::Forbidden, message);
-        }
         responder.done();
         // The answer first; a client that does not read it does not keep us.
         let _ = tokio::time::timeout(FAREWELL_PATIENCE, self.client.outbox.flushed()).await;

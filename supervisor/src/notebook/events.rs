@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::{Asked, CLOSE_PATIENCE, END_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
 use crate::decision::{Action, Input};
 use crate::launch::{self, Begin, Cold};
-use crate::launches::Launch;
+use crate::launches::{Full, Launch, Lease};
 use crate::link::Arrival;
 use crate::log;
 use crate::loss::Restoration;
@@ -160,8 +160,12 @@ impl Notebook {
     }
 
     /// Its turn has come: starts the worker.
-    pub(super) fn start(&mut self, launch: Option<Launch>) {
-        (self.place, self.launch) = (None, launch);
+    pub(super) fn start(&mut self, turn: Result<(Launch, Lease), Full>) {
+        self.place = None;
+        match turn {
+            Ok((launch, lease)) => (self.launch, self.lease) = (Some(launch), Some(lease)),
+            Err(full) => return self.too_many_workers(&full),
+        }
         let daemon = Arc::clone(&self.daemon);
         let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), None, self.begin);
         self.launching = Some(tokio::spawn(start.in_current_span()));
@@ -204,7 +208,7 @@ impl Notebook {
                 Action::Start => {
                     // Never with a right of its own still in hand: two of those could wait for each other.
                     self.launch = None;
-                    self.place = Some(self.daemon.launches.place());
+                    self.place = Some(self.daemon.launches.place(self.id.tenant.as_str()));
                 }
                 Action::Send { command, payload } => self.send(&command, &payload),
                 Action::End { reason } => {
@@ -229,13 +233,14 @@ impl Notebook {
                 }
                 Action::Refuse { execution, code, message } => {
                     self.settled(&execution);
+                    let hint = self.hint(code);
                     for reader in self.records.forget(&execution) {
-                        reader.refuse(code, &message);
+                        reader.refuse(code, &message, hint);
                     }
                 }
                 Action::Forget { execution } => {
                     for reader in self.records.let_go(&execution) {
-                        reader.refuse(ErrorCode::UnknownExecution, "it ended too long ago");
+                        reader.refuse(ErrorCode::UnknownExecution, "it ended too long ago", None);
                     }
                 }
                 Action::Gone => self.gone(),
@@ -266,6 +271,7 @@ impl Notebook {
 
     fn gone(&mut self) {
         self.ready = None;
+        self.lease = None;
         self.end_by = None;
         self.records.rest();
         // Its last events may not have reached anybody yet; its ids are free now.

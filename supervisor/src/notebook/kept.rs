@@ -22,6 +22,7 @@ impl Notebook {
                 self.kill(older.worker);
             }
             self.machine.adopt();
+            self.lease = Some(self.daemon.launches.claim(self.id.tenant.as_str()));
             self.live = Some(Live::new(survivor.launched));
             self.ready = survivor.state.ready.clone();
             for arrival in survivor.arrivals {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::WARM_PATIENCE;
 use crate::launch::{LaunchError, Launched};
-use crate::launches::Launch;
+use crate::launches::{Full, Launch, Lease};
 use crate::link::{Arrival, LinkError, LinkReader, LinkWriter};
 use crate::outbox::{Payload, Responder};
 use crate::slots::SlotLease;
@@ -117,7 +117,7 @@ pub(super) struct Closing {
 /// What ended a wait.
 pub(super) enum Woken {
     Message(Option<Message>),
-    Launch(Option<Launch>),
+    Launch(Result<(Launch, Lease), Full>),
     Launched(Box<Result<Launched, LaunchError>>),
     Read(Result<(), LinkError>),
     Written,

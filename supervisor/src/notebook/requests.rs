@@ -105,6 +105,9 @@ impl Notebook {
     ) {
         let known = self.knows(&execution);
         if !known {
+            if let Err((message, hint)) = self.may_wait() {
+                return responder.busy(message, hint);
+            }
             self.records.create(&execution, options.on_disconnect == OnDisconnect::Interrupt);
         } else if self.records.find(&execution).is_none() && self.records.has_ended(&execution) {
             // It is not run again.

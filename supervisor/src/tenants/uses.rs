@@ -8,7 +8,7 @@ use super::Tenant;
 
 /// What is counted here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Counted {
     /// Open notebooks.
     Notebooks,
     /// Executions that wait.
@@ -25,20 +25,20 @@ const KINDS: usize = 3;
 pub(super) struct Uses([AtomicU64; KINDS]);
 
 impl Uses {
-    pub(super) fn get(&self, kind: Kind) -> u64 {
+    pub(super) fn get(&self, kind: Counted) -> u64 {
         self.0[kind as usize].load(Ordering::Relaxed)
     }
 
-    fn add(&self, kind: Kind, amount: u64) {
+    fn add(&self, kind: Counted, amount: u64) {
         self.0[kind as usize].fetch_add(amount, Ordering::Relaxed);
     }
 
-    fn take(&self, kind: Kind, amount: u64) {
+    fn take(&self, kind: Counted, amount: u64) {
         self.0[kind as usize].fetch_sub(amount, Ordering::Relaxed);
     }
 
     /// Whether there was room below `most`; 0 is no cap.
-    fn add_below(&self, kind: Kind, amount: u64, most: u64) -> bool {
+    fn add_below(&self, kind: Counted, amount: u64, most: u64) -> bool {
         let add = |used: u64| Some(used + amount).filter(|sum| most == 0 || *sum <= most);
         self.0[kind as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
@@ -48,7 +48,7 @@ impl Uses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Met {
     /// Of what.
-    pub(crate) kind: Kind,
+    pub(crate) kind: Counted,
     /// The most there may be.
     pub(crate) most: u64,
     /// Whether it is the cap over all tenants.
@@ -59,13 +59,13 @@ pub(crate) struct Met {
 #[derive(Debug)]
 pub(crate) struct Held {
     tenant: Arc<Tenant>,
-    kind: Kind,
+    kind: Counted,
     amount: u64,
 }
 
 impl Held {
     /// So much, whatever the caps say.
-    pub(crate) fn claim(tenant: &Arc<Tenant>, kind: Kind, amount: u64) -> Self {
+    pub(crate) fn claim(tenant: &Arc<Tenant>, kind: Counted, amount: u64) -> Self {
         let mut held = Held { tenant: Arc::clone(tenant), kind, amount: 0 };
         held.set(amount);
         held
@@ -75,7 +75,7 @@ impl Held {
     ///
     /// # Errors
     /// The cap that is met.
-    pub(crate) fn take(tenant: &Arc<Tenant>, kind: Kind, amount: u64) -> Result<Self, Met> {
+    pub(crate) fn take(tenant: &Arc<Tenant>, kind: Counted, amount: u64) -> Result<Self, Met> {
         let mut held = Held::claim(tenant, kind, 0);
         held.more(amount).map(|()| held)
     }

@@ -1,0 +1,88 @@
+//! Whether a request is to be done at all: who asks may, and there is room for what it takes.
+
+use cellblock_proto::client::{ErrorCode, Request};
+use cellblock_proto::id::NotebookId;
+use cellblock_proto::operations::Hint;
+
+use super::Connection;
+use crate::denial::{Denial, deny};
+use crate::outbox::Responder;
+
+/// When to ask again for what only the client itself can make room for.
+pub(super) const FULL: Hint = Hint { retry_ms: 30_000, position: None };
+
+impl Connection {
+    /// The request and who is to answer it, unless it has been refused.
+    pub(super) fn admit(&self, request: Request, responder: Responder) -> Option<(Request, Responder)> {
+        if let Some(name) = operators_only(&request)
+            && !self.operator
+        {
+            let reason =
+                format!("{name} is for operators: root, the daemon's own user, and whom --tenants names");
+            self.deny(name, None, &reason, responder);
+            return None;
+        }
+        if let Some((notebook, profile)) = profile_of(&request)
+            && !self.tenant.may_have(profile)
+        {
+            let allowed = self.tenant.profiles().unwrap_or_default().join(", ");
+            let tenant = self.tenant.id.as_str();
+            let reason = format!("tenant {tenant:?} may not have profile {profile:?}: it may have {allowed}");
+            self.deny("open_notebook", Some(notebook), &reason, responder);
+            return None;
+        }
+        if takes_memory(&request)
+            && let Err(met) = self.tenant.has_room()
+        {
+            let until = self.daemon.runners.until_next(Some(self.tenant.id.as_str()));
+            let retry_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+            responder.busy(self.tenant.explain(met), Hint { retry_ms, position: None });
+            return None;
+        }
+        Some((request, responder))
+    }
+
+    fn deny(&self, request: &'static str, notebook: Option<&NotebookId>, reason: &str, responder: Responder) {
+        let tenant = Some(&self.tenant.id);
+        deny(&Denial { uid: self.uid, tenant, request, notebook, reason });
+        responder.refuse(ErrorCode::Forbidden, reason);
+    }
+}
+
+/// The name of a request that only operators may make: what is about all tenants, or shows where things are on the host.
+fn operators_only(request: &Request) -> Option<&'static str> {
+    Some(match request {
+        Request::Shutdown => "shutdown",
+        Request::Drain { .. } => "drain",
+        Request::Metrics => "metrics",
+        Request::Overview => "overview",
+        Request::Events { all: true, .. } => "events of all tenants",
+        Request::Tenants => "tenants",
+        Request::Doctor => "doctor",
+        Request::Plan { .. } => "plan",
+        Request::Warm => "warm",
+        _ => return None,
+    })
+}
+
+/// The profile that a request names for a notebook.
+fn profile_of(request: &Request) -> Option<(&NotebookId, &str)> {
+    match request {
+        Request::OpenNotebook { notebook, profile: Some(profile) } => Some((notebook, profile)),
+        _ => None,
+    }
+}
+
+/// Whether it brings bytes that are held, or begins what makes some. What makes room, and what stops
+/// something, is always done.
+fn takes_memory(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Execute { .. }
+            | Request::Query { .. }
+            | Request::ReadFile { .. }
+            | Request::WriteFile { .. }
+            | Request::ImportCheckpoint { .. }
+            | Request::ExportCheckpoint { .. }
+    )
+}

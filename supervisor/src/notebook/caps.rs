@@ -1,0 +1,91 @@
+//! What a notebook uses of what its tenant may use: counted here, and asked for before something new is taken on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cellblock_proto::client::ErrorCode;
+use cellblock_proto::operations::Hint;
+
+use super::Notebook;
+use crate::daemon::{Daemon, Key};
+use crate::launches::{Full, Short};
+use crate::tenants::{Counted, Held, Tenant, Whose};
+
+/// What a notebook has taken.
+#[derive(Debug)]
+pub(super) struct Uses {
+    tenant: Arc<Tenant>,
+    queued: Held,
+    buffered: Held,
+    /// When whoever is refused now is to try again, where that is not until a cell has ended.
+    hint: Option<Hint>,
+}
+
+impl Uses {
+    /// Nothing yet. The caps of its tenant hold from now on.
+    pub(super) fn new(daemon: &Daemon, id: &Key) -> Self {
+        let tenant = daemon.tenants.named(&id.tenant);
+        let name = tenant.id.as_str();
+        let (running, workers) = (tenant.limits.running, tenant.limits.workers);
+        if running != 0 {
+            daemon.runners.set_most_of(name, running as usize);
+        }
+        if workers != 0 {
+            daemon.launches.set_most_of(name, workers as usize);
+        }
+        let [queued, buffered] =
+            [Counted::Queued, Counted::Buffered].map(|kind| Held::claim(&tenant, kind, 0));
+        Uses { tenant, queued, buffered, hint: None }
+    }
+}
+
+impl Notebook {
+    /// Whether one more Execution may wait.
+    ///
+    /// # Errors
+    /// Why not, as the client is told, and when to try again.
+    pub(super) fn may_wait(&mut self) -> Result<(), (String, Hint)> {
+        let Err(met) = self.uses.queued.more(1) else { return Ok(()) };
+        let tenant = &self.uses.tenant;
+        let whose = Some(tenant.id.as_str()).filter(|_| !met.in_all);
+        let hint = hint(self.daemon.runners.until_next(whose), Some(tenant.uses(Counted::Queued)));
+        Err((tenant.explain(met), hint))
+    }
+
+    /// Counts anew what is held.
+    pub(super) fn settle_uses(&mut self) {
+        let waiting = self.machine.waiting_count();
+        self.uses.queued.set(waiting as u64);
+        // What an idle notebook keeps for who comes back is bounded by itself, and goes when it is closed.
+        let is_idle = waiting == 0 && self.machine.running().is_none() && !self.records.has_readers();
+        let bytes = if is_idle { 0 } else { self.records.bytes() + self.machine.code_bytes() };
+        self.uses.buffered.set(bytes as u64);
+    }
+
+    /// No worker of this notebook can be started, for too many live.
+    pub(super) fn too_many_workers(&mut self, full: &Full) {
+        let Full { short, most, position } = full;
+        let is_own = *short != Short::All;
+        let whose = Whose(&self.uses.tenant, !is_own);
+        let key = if is_own { "max_workers of its tenant" } else { "--max-workers" };
+        let message = format!(
+            "{whose} {most} workers, the most that may live ({key}), and all are at work: try again later, or \
+             close a notebook"
+        );
+        let until = self.daemon.runners.until_next(is_own.then(|| self.id.tenant.as_str()));
+        self.uses.hint = Some(hint(until, Some(*position as u64)));
+        self.start_failed(ErrorCode::Busy, message);
+        self.uses.hint = None;
+    }
+
+    /// When to try again what is refused now.
+    pub(super) fn hint(&self, code: ErrorCode) -> Option<Hint> {
+        let own = || hint(self.machine.until_next(), Some(self.machine.waiting_count() as u64));
+        (code == ErrorCode::Busy).then(|| self.uses.hint.unwrap_or_else(own))
+    }
+}
+
+fn hint(until: Duration, position: Option<u64>) -> Hint {
+    let retry_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+    Hint { retry_ms, position: position.map(|position| u32::try_from(position).unwrap_or(u32::MAX)) }
+}
