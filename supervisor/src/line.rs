@@ -91,6 +91,10 @@ impl<T> Line<T> {
     }
 
     /// How many of a tenant wait.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the figures of the daemon and what evicts use it next")
+    )]
     pub(crate) fn waiting_of(&self, tenant: &str) -> usize {
         self.waiting.get(tenant).into_iter().flat_map(BTreeMap::values).map(VecDeque::len).sum()
     }

@@ -17,11 +17,6 @@ const RESERVED_SHARE: usize = 16;
 /// Clients at once of a user who is not served: he is told so, over and over.
 const MAX_PER_STRANGER: u32 = 8;
 
-/// Whether a user may do all: root and our own.
-pub(crate) fn is_operator(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw()
-}
-
 /// All places of this daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Places(Arc<Mutex<State>>);
@@ -76,6 +71,10 @@ impl Places {
     }
 
     /// How many clients there are.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the figures of the daemon and what evicts use it next")
+    )]
     pub(crate) fn taken(&self) -> usize {
         let state = self.lock();
         state.operators + state.others

@@ -142,6 +142,7 @@ impl Runners {
     }
 
     /// How many have leave, how many may, and how many wait for it.
+    #[expect(dead_code, reason = "the figures of the daemon and what evicts use it next")]
     pub(crate) fn figures(&self) -> (usize, usize, usize) {
         let state = self.lock();
         (state.running, state.most, state.line.len())
