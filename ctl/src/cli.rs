@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Doctor(commands::doctor::Doctor),
     Profile(commands::profile::ProfileArgs),
     Warm(commands::warm::Warm),
+    Tenants(commands::tenants::Tenants),
     Selftest(commands::selftest::Selftest),
     Bench(commands::bench::Bench),
     Completions(commands::completions::Completions),

@@ -26,8 +26,8 @@ use cellblock_proto::client::{
 use cellblock_proto::codec::{Codec, CodecError};
 use cellblock_proto::execution::ExecuteOptions;
 use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
-use cellblock_proto::id::{ExecutionId, NotebookId};
-use cellblock_proto::operations::Overview;
+use cellblock_proto::id::{ExecutionId, NotebookId, TenantId};
+use cellblock_proto::operations::{Hint, Overview, TenantInfo};
 use cellblock_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use sandbox_profiles::Step;
 
@@ -60,9 +60,17 @@ impl Connection {
     /// # Errors
     /// Nobody listens there, or it is no cellblockd of a version that we speak.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        Self::connect_as(socket, None)
+    }
+
+    /// Connects and says Hello, as another tenant: operators may, who see his notebooks then.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`]; and when we are no operator.
+    pub fn connect_as(socket: &Path, tenant: Option<&TenantId>) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(socket)
             .map_err(|source| ClientError::Connect { socket: socket.to_owned(), source })?;
-        Self::over(stream)
+        Self::greet(stream, tenant)
     }
 
     /// Says Hello on a stream that is connected already.
@@ -70,6 +78,10 @@ impl Connection {
     /// # Errors
     /// As [`Connection::connect`].
     pub fn over(stream: UnixStream) -> Result<Self, ClientError> {
+        Self::greet(stream, None)
+    }
+
+    fn greet(stream: UnixStream, tenant: Option<&TenantId>) -> Result<Self, ClientError> {
         let mut connection = Connection {
             stream,
             reader: FrameReader::new(Limits::DEFAULT),
@@ -83,7 +95,7 @@ impl Connection {
             max_version: PROTOCOL_MAX,
             codec: Codec::Bincode,
             client: concat!("cellctl ", env!("CARGO_PKG_VERSION")).into(),
-            tenant: None,
+            tenant: tenant.cloned(),
         });
         match connection.ask(&hello)?.reply {
             Reply::Hello { codec, server, .. } => {
@@ -188,6 +200,17 @@ impl Connection {
     pub fn doctor(&mut self) -> Result<Vec<DoctorLine>, ClientError> {
         match self.ask(&Request::Doctor)?.reply {
             Reply::Doctor { checks } => Ok(checks),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The tenants, and what each uses; for operators.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn tenants(&mut self) -> Result<Vec<TenantInfo>, ClientError> {
+        match self.ask(&Request::Tenants)?.reply {
+            Reply::Tenants { tenants } => Ok(tenants),
             other => Err(unexpected(&other)),
         }
     }
@@ -311,8 +334,8 @@ impl Connection {
                 continue;
             }
             let reply: Reply = frame.message()?;
-            if let Reply::Error { code, message, .. } = reply {
-                return Err(ClientError::Refused { code, message });
+            if let Reply::Error { code, message, hint } = reply {
+                return Err(ClientError::Refused { code, message, hint });
             }
             if frame.request == request {
                 let last = frame.is_last();
@@ -418,6 +441,8 @@ pub enum ClientError {
         code: ErrorCode,
         /// For people.
         message: String,
+        /// When to try again, where it may be done later.
+        hint: Option<Hint>,
     },
     /// What came is not the protocol.
     #[error("cellblockd sent something that is no frame")]
@@ -452,6 +477,11 @@ impl ClientError {
                  again; what ran is not run twice when it is sent under the same execution id"
                     .into(),
             ),
+            ClientError::Refused { code: ErrorCode::Busy, hint: Some(hint), .. } => {
+                let before = hint.position.filter(|before| *before > 0);
+                let before = before.map_or(String::new(), |before| format!(", {before} are before it"));
+                Some(format!("try again in {} s{before}", hint.retry_ms.div_ceil(1000)))
+            }
             ClientError::Refused { code: ErrorCode::Busy, .. } => {
                 Some("try again in a moment; `cellctl ls` shows what is running".into())
             }

@@ -180,7 +180,12 @@ pub(crate) fn execute(
     let mut seen = 0;
     loop {
         let hangup = session.connection.hangup()?;
-        let target = Target { socket: session.socket.clone(), notebook: code.notebook.clone(), hangup };
+        let target = Target {
+            socket: session.socket.clone(),
+            tenant: session.tenant.clone(),
+            notebook: code.notebook.clone(),
+            hangup,
+        };
         signals.aim(Some(target));
         let connection = &mut session.connection;
         let sent = if seen == 0 {
@@ -221,7 +226,7 @@ fn reconnect(session: &Session, signals: &Signals) -> Option<Connection> {
         if signals.stopping() {
             return None;
         }
-        if let Ok(connection) = Connection::connect(&session.socket) {
+        if let Ok(connection) = Connection::connect_as(&session.socket, session.tenant.as_ref()) {
             return Some(connection);
         }
         std::thread::park_timeout(RECONNECT_PAUSE);

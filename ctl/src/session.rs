@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use cellblock_proto::id::TenantId;
 use clap::Args;
 
 use crate::client::{ClientError, Connection};
@@ -19,6 +20,12 @@ pub(crate) struct SocketArgs {
     /// then /tmp/cellblock-UID/cellblockd.sock.
     #[arg(long, value_name = "PATH", env = "CELLBLOCK_SOCKET", hide_env_values = true)]
     pub(crate) socket: Option<PathBuf>,
+
+    /// See and change this tenant's notebooks, as an operator
+    ///
+    /// Everybody else is the tenant that he is. `cellctl tenants` lists them.
+    #[arg(long, value_name = "NAME", env = "CELLBLOCK_TENANT", hide_env_values = true)]
+    pub(crate) tenant: Option<TenantId>,
 }
 
 /// For verbs that start a private daemon when they find none.
@@ -51,6 +58,8 @@ pub(crate) struct Session {
     // Before `private`: the connection closes before the daemon is waited for.
     pub(crate) connection: Connection,
     pub(crate) socket: PathBuf,
+    /// As whom, where that is not ourselves.
+    pub(crate) tenant: Option<TenantId>,
     pub(crate) private: Option<PrivateDaemon>,
 }
 
@@ -63,9 +72,10 @@ impl Session {
         };
         let mut forbidden = None;
         for socket in &candidates {
-            match Connection::connect(socket) {
+            match Connection::connect_as(socket, args.tenant.as_ref()) {
                 Ok(connection) => {
-                    return Ok(Session { connection, socket: socket.clone(), private: None });
+                    let (socket, tenant) = (socket.clone(), args.tenant.clone());
+                    return Ok(Session { connection, socket, tenant, private: None });
                 }
                 Err(error @ ClientError::Connect { .. }) => {
                     if error.is_forbidden() {
@@ -96,8 +106,9 @@ impl Session {
         let python = args.python.as_deref().map(absolute).transpose()?;
         let profiles = args.profiles.as_deref().map(absolute).transpose()?;
         let daemon = start_private(python, profiles, signals)?;
-        let connection = Connection::connect(daemon.socket())?;
-        Ok(Session { connection, socket: daemon.socket().to_owned(), private: Some(daemon) })
+        let (socket, tenant) = (daemon.socket().to_owned(), args.socket.tenant.clone());
+        let connection = Connection::connect_as(&socket, tenant.as_ref())?;
+        Ok(Session { connection, socket, tenant, private: Some(daemon) })
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cellblock_proto::client::Request;
-use cellblock_proto::id::NotebookId;
+use cellblock_proto::id::{NotebookId, TenantId};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as SignalStream;
 
@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) socket: PathBuf,
+    pub(crate) tenant: Option<TenantId>,
     pub(crate) notebook: NotebookId,
     pub(crate) hangup: Hangup,
 }
@@ -84,9 +85,10 @@ impl Signals {
         };
         if asked == 1 {
             // A second connection, because the first belongs to the main thread, which reads it.
-            let interrupted = Connection::connect(&target.socket).and_then(|mut connection| {
-                connection.tell(&Request::Interrupt { notebook: target.notebook.clone() })
-            });
+            let interrupted =
+                Connection::connect_as(&target.socket, target.tenant.as_ref()).and_then(|mut connection| {
+                    connection.tell(&Request::Interrupt { notebook: target.notebook.clone() })
+                });
             if interrupted.is_ok() {
                 return;
             }

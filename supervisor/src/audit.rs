@@ -120,14 +120,9 @@ impl Audit {
         }
     }
 
-    /// Tells of a refusal. What somebody may not is said in the log as well, always.
+    /// Tells of a refusal. What somebody may not is in the log as well: see [`crate::denial`].
     pub(crate) fn refused(&self, peer: &Peer, request: u32, code: ErrorCode, message: &str) {
         let is_denial = code == ErrorCode::Forbidden;
-        if is_denial {
-            let Peer { uid, pid, tenant, client, connection } = peer;
-            tracing::warn!(target: "audit", action = "denied", uid, pid, tenant, client, connection, request,
-                reason = message, "denied");
-        }
         if self.file.is_some() {
             let action = if is_denial { "denied" } else { "refused" };
             let (code, time) = (code_name(code), crate::log::now());

@@ -97,7 +97,8 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
         let reason = chain(&ConnectionError::Forbidden { uid });
         let request = "hello";
         deny(&Denial { uid, tenant: None, request, notebook: None, reason: &reason });
-        return turn_away(socket, ErrorCode::Forbidden, reason).await;
+        let teller = Some(Arc::new(Teller::new(daemon, uid, pid)));
+        return turn_away(socket, ErrorCode::Forbidden, reason, teller).await;
     };
     let (read, write) = socket.into_split();
     let outbox = Arc::new(Outbox::default());
@@ -148,8 +149,13 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
 }
 
 /// Tells a client that there is no place for it, or that it may not.
-pub(crate) async fn turn_away(socket: UnixStream, code: ErrorCode, reason: String) {
-    let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json, teller: None };
+pub(crate) async fn turn_away(
+    socket: UnixStream,
+    code: ErrorCode,
+    reason: String,
+    teller: Option<Arc<Teller>>,
+) {
+    let client = Client { outbox: Arc::new(Outbox::default()), codec: Codec::Json, teller };
     let hint = (code == ErrorCode::Busy).then_some(Hint { retry_ms: NO_PLACE_MS, position: None });
     client.answer(0, &Reply::Error { code, message: reason, hint }, None);
     client.outbox.close();

@@ -22,5 +22,5 @@ pub(crate) fn deny(denial: &Denial<'_>) {
     let Denial { uid, tenant, request, notebook, reason } = denial;
     let tenant = tenant.map(TenantId::as_str);
     let notebook = notebook.map(NotebookId::as_str);
-    tracing::warn!(uid, tenant, request, notebook, reason, "denied");
+    tracing::warn!(target: "audit", action = "denied", uid, tenant, request, notebook, reason, "denied");
 }

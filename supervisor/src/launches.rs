@@ -184,10 +184,6 @@ impl Launches {
     }
 
     /// How many workers live; how many may, if there is a cap.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the figures of the daemon and what evicts use it next")
-    )]
     pub(crate) fn figures(&self) -> (usize, Option<usize>) {
         let state = self.lock();
         (state.workers, Some(state.most_workers).filter(|most| *most != usize::MAX))

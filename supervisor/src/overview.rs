@@ -55,7 +55,7 @@ fn info(daemon: &Daemon, notebooks: &[NotebookInfo]) -> DaemonInfo {
         uptime_ms: u64::try_from(daemon.since.elapsed().as_millis()).unwrap_or(u64::MAX),
         draining: false,
         workers: u32::try_from(daemon.metrics.workers()).unwrap_or(0),
-        max_workers: 0,
+        max_workers: daemon.launches.figures().1.map_or(0, count),
         running: count(running),
         max_running: count(max_running),
         waiting: count(waiting),

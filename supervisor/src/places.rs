@@ -71,11 +71,8 @@ impl Places {
     }
 
     /// How many clients there are.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the figures of the daemon and what evicts use it next")
-    )]
-    pub(crate) fn taken(&self) -> usize {
+    #[cfg(test)]
+    fn taken(&self) -> usize {
         let state = self.lock();
         state.operators + state.others
     }

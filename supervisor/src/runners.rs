@@ -141,13 +141,6 @@ impl Runners {
         Hold(self.clone())
     }
 
-    /// How many have leave, how many may, and how many wait for it.
-    #[expect(dead_code, reason = "the figures of the daemon and what evicts use it next")]
-    pub(crate) fn figures(&self) -> (usize, usize, usize) {
-        let state = self.lock();
-        (state.running, state.most, state.line.len())
-    }
-
     /// How many of a tenant have leave.
     pub(crate) fn running_of(&self, tenant: &str) -> usize {
         self.lock().line.holds(tenant)

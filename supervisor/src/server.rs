@@ -247,7 +247,7 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
                 daemon.metrics.turned_away();
                 let Ok(farewell) = Arc::clone(&farewells).try_acquire_owned() else { continue };
                 tokio::spawn(async move {
-                    connection::turn_away(socket, ErrorCode::Busy, reason).await;
+                    connection::turn_away(socket, ErrorCode::Busy, reason, None).await;
                     drop(farewell);
                 });
             }

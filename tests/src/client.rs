@@ -11,6 +11,7 @@ use cellblock_proto::client::{ErrorCode, Hello, NotebookInfo, NotebookStatus, Re
 use cellblock_proto::codec::Codec;
 use cellblock_proto::frame::{Frame, FrameReader, Kind, Limits};
 use cellblock_proto::id::NotebookId;
+use cellblock_proto::operations::Hint;
 use cellblock_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 
 use crate::wait::PATIENCE;
@@ -43,6 +44,8 @@ pub struct Refused {
     pub code: ErrorCode,
     /// For people.
     pub message: String,
+    /// When to try again.
+    pub hint: Option<Hint>,
 }
 
 impl Client {
@@ -51,17 +54,60 @@ impl Client {
     /// # Panics
     /// When it cannot.
     pub fn connect(socket: &Path) -> Self {
-        let mut client = Client::silent(socket);
+        Client::silent(socket).greet(None).expect("hello is answered")
+    }
+
+    /// Connects as another user, which only root can, and says hello.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    ///
+    /// # Panics
+    /// When the socket cannot be reached.
+    pub fn connect_as(socket: &Path, uid: u32, tenant: Option<&str>) -> Result<Self, Refused> {
+        use rustix::fs::{Gid, Uid};
+        use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+        // A thread may be somebody else, and who that is when it connects is what the daemon is told.
+        let socket = socket.to_owned();
+        let connect = std::thread::spawn(move || {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
+            set_thread_groups(&[]).expect("we are root");
+            set_thread_res_gid(gid, gid, gid).expect("we are root");
+            set_thread_res_uid(uid, uid, uid).expect("we are root");
+            Client::silent(&socket)
+        });
+        connect.join().expect("the socket can be reached").greet(tenant)
+    }
+
+    /// Says hello, as another tenant where an operator wants that.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    ///
+    /// # Panics
+    /// When it answers something else.
+    pub fn greet(mut self, tenant: Option<&str>) -> Result<Self, Refused> {
         let hello = Hello {
             min_version: PROTOCOL_MIN,
             max_version: PROTOCOL_MAX,
             codec: Codec::Json,
             client: "tests".to_owned(),
-            tenant: None,
+            tenant: tenant.map(|tenant| tenant.parse().expect("a legal name")),
         };
-        let reply = client.ask(&Request::Hello(hello)).expect("hello is answered");
-        assert!(matches!(reply, Reply::Hello { codec: Codec::Json, .. }), "{reply:?}");
-        client
+        let id = self.send(&Request::Hello(hello), &[]);
+        match self.next_or_refusal(id).reply {
+            Reply::Error { code, message, hint } => Err(Refused { code, message, hint }),
+            Reply::Hello { codec: Codec::Json, .. } => Ok(self),
+            other => panic!("{other:?} as an answer to hello"),
+        }
+    }
+
+    /// The next answer to a request, or what is said to the connection.
+    fn next_or_refusal(&mut self, request: u32) -> Answer {
+        match self.frame(Instant::now() + PATIENCE) {
+            Received::Frame(frame) if [0, request].contains(&frame.request) => answer(frame),
+            _ => panic!("no answer to request {request}"),
+        }
     }
 
     /// Connects and says nothing.
@@ -221,7 +267,7 @@ impl Client {
         let id = self.send(request, payload);
         let answer = self.next(id);
         match answer.reply {
-            Reply::Error { code, message, .. } => Err(Refused { code, message }),
+            Reply::Error { code, message, hint } => Err(Refused { code, message, hint }),
             _ => {
                 assert!(answer.last, "a second answer would follow {:?}", answer.reply);
                 Ok(answer)

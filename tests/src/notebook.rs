@@ -43,6 +43,11 @@ impl Sent {
         self.outputs.iter().filter(is_stdout).flat_map(|piece| piece.payload.clone()).collect()
     }
 
+    /// Its place in the queue, when it has been told.
+    pub fn position_told(&self) -> Option<u32> {
+        self.position
+    }
+
     /// How many outputs there have been, those before an attach included.
     pub fn next_seq(&self) -> u64 {
         self.next
@@ -126,7 +131,9 @@ impl Notebook {
     pub fn refused(&mut self, code: &str) -> Refused {
         let sent = self.start(code);
         match self.client.next(sent.request) {
-            Answer { reply: Reply::Error { code, message, .. }, last: true, .. } => Refused { code, message },
+            Answer { reply: Reply::Error { code, message, hint }, last: true, .. } => {
+                Refused { code, message, hint }
+            }
             other => panic!("not refused: {other:?}"),
         }
     }

@@ -350,7 +350,8 @@ fn in_notebook<'a, T>(
     let mut deleted = bench.session.connection.tell(&delete);
     if matches!(deleted, Err(ClientError::Lost(_))) && bench.session.private.is_none() {
         // A second Ctrl-C hangs up; a shared daemon would keep the notebook for ever.
-        deleted = Connection::connect(&bench.session.socket).and_then(|mut other| other.tell(&delete));
+        deleted = Connection::connect_as(&bench.session.socket, bench.session.tenant.as_ref())
+            .and_then(|mut other| other.tell(&delete));
     }
     // What went wrong first is the better message.
     let done = done?;

@@ -1,5 +1,6 @@
 //! `cellctl ls`
 
+use cellblock_proto::client::NotebookInfo;
 use clap::Args;
 
 use super::{print, print_json, table};
@@ -17,6 +18,10 @@ pub(crate) struct Ls {
     #[command(flatten)]
     socket: SocketArgs,
 
+    /// List the notebooks of all tenants, as an operator
+    #[arg(long, conflicts_with = "tenant")]
+    all_tenants: bool,
+
     /// Print one JSON list
     #[arg(long)]
     json: bool,
@@ -24,7 +29,9 @@ pub(crate) struct Ls {
 
 impl Ls {
     pub(crate) fn run(self) -> Result<Exit, Fault> {
-        let notebooks = Session::find(&self.socket)?.connection.notebooks()?;
+        let mut connection = Session::find(&self.socket)?.connection;
+        let notebooks =
+            if self.all_tenants { connection.overview()?.notebooks } else { connection.notebooks()? };
         if self.json {
             print_json(&notebooks)?;
             return Ok(Exit::Ok);
@@ -40,6 +47,14 @@ impl Ls {
                 info.executions.to_string(),
             ]
         }));
+        if self.all_tenants {
+            let tenant =
+                |info: &NotebookInfo| info.tenant.as_ref().map_or(String::new(), ToString::to_string);
+            let tenants = std::iter::once("TENANT".to_owned()).chain(notebooks.iter().map(tenant));
+            for (row, tenant) in rows.iter_mut().zip(tenants) {
+                row.insert(0, tenant);
+            }
+        }
         print(&table(&rows))?;
         Ok(Exit::Ok)
     }

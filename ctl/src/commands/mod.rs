@@ -16,6 +16,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod selftest;
 pub(crate) mod status;
+pub(crate) mod tenants;
 pub(crate) mod top;
 pub(crate) mod warm;
 
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Doctor(verb) => verb.run(),
         Command::Profile(verb) => verb.run(),
         Command::Warm(verb) => verb.run(),
+        Command::Tenants(verb) => verb.run(),
         Command::Selftest(verb) => verb.run(),
         Command::Bench(verb) => verb.run(),
         Command::Completions(verb) => verb.run(),

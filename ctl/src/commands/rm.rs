@@ -59,8 +59,11 @@ mod tests {
     #[test]
     fn a_closed_notebook_is_told_how_its_files_are_deleted() {
         let message = "notebook \"x\" is not open: send open_notebook first".into();
-        let fault =
-            in_our_words(ClientError::Refused { code: ErrorCode::UnknownNotebook, message }, "x", false);
+        let fault = in_our_words(
+            ClientError::Refused { code: ErrorCode::UnknownNotebook, message, hint: None },
+            "x",
+            false,
+        );
         assert_eq!(fault.exit(), Exit::Usage);
         assert_eq!(
             fault.to_string(),

@@ -48,7 +48,7 @@ impl Witness {
 
 fn refusal(client: &mut Client, request: u32) -> Refused {
     match client.next(request).reply {
-        Reply::Error { code, message, .. } => Refused { code, message },
+        Reply::Error { code, message, hint } => Refused { code, message, hint },
         other => panic!("not refused: {other:?}"),
     }
 }

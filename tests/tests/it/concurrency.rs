@@ -204,7 +204,7 @@ fn forty_notebooks_opened_at_once_all_run_and_few_start_at_a_time(setup: Setup) 
     let begun = |who: &str| {
         daemon.log().lines().filter(|line| line.contains(who) && line.contains("image made")).count()
     };
-    wait::until("as many as may have begun", || (begun("{notebook=late") == may_start).then_some(()));
+    wait::until("as many as may have begun", || (begun("notebook=late") == may_start).then_some(()));
     for notebook in &mut late {
         notebook.client.send(&Request::Close { notebook: notebook.id.clone() }, &[]);
     }
@@ -212,12 +212,12 @@ fn forty_notebooks_opened_at_once_all_run_and_few_start_at_a_time(setup: Setup) 
     let mut next = daemon.notebook("next");
     let sent = next.start("1 + 1");
     wait::until("those that wait are closed", || (client.notebooks().len() <= 42 + may_start).then_some(()));
-    let begins = || (begun("{notebook=next}") > 0).then_some(());
+    let begins = || (begun("notebook=next}") > 0).then_some(());
     assert_eq!(wait::within(Duration::from_millis(300), begins), None, "{}", daemon.log());
     drop(stopped);
     next.finish(sent).ok();
     wait::until("closed notebooks left no shim", || (shims(&daemon) == 42).then_some(()));
-    assert_eq!(begun("{notebook=late"), may_start, "{}", daemon.log());
+    assert_eq!(begun("notebook=late"), may_start, "{}", daemon.log());
 }
 
 /// A daemon whose anchor does nothing for a while.

@@ -29,6 +29,7 @@ mod requests;
 mod slow_reader;
 mod survival;
 mod systemd;
+mod tenants;
 mod terminal;
 mod tiers;
 mod time_travel;

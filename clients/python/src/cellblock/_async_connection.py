@@ -22,18 +22,21 @@ _IDLE_CONNECTIONS: Final = 8
 class AsyncConnection:
     """One connection, after Hello. Waiting can be cancelled at any point while reading."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tenant: str | None = None
+    ) -> None:
         self._reader = reader
         self._writer = writer
-        self._session = Session()
+        self._session = Session(tenant)
 
     @classmethod
-    async def open(cls, path: Path, deadline: Deadline) -> Self:
+    async def open(cls, path: Path, deadline: Deadline, tenant: str | None = None) -> Self:
         """Connects and says hello."""
         async with _bounded(deadline):
             try:
                 # The limit is what is read ahead of the consumer before the socket is left alone.
-                connection = cls(*await asyncio.open_unix_connection(path, limit=_READ_BYTES))
+                streams = await asyncio.open_unix_connection(path, limit=_READ_BYTES)
+                connection = cls(*streams, tenant)
             except OSError as error:
                 raise connect_error(path, error) from error
         try:
@@ -97,8 +100,9 @@ class AsyncConnection:
 class AsyncPool:
     """Connections to one socket, for one event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tenant: str | None = None) -> None:
         self.path = path
+        self._tenant = tenant
         self._idle: list[AsyncConnection] = []
         self._closed = False
 
@@ -111,7 +115,7 @@ class AsyncPool:
             if connection.is_usable():
                 return connection
             connection.close()
-        return await AsyncConnection.open(self.path, deadline)
+        return await AsyncConnection.open(self.path, deadline, self._tenant)
 
     def give(self, connection: AsyncConnection) -> None:
         """Gives back a connection whose request has been answered in full."""

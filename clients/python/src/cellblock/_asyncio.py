@@ -49,11 +49,12 @@ class AsyncClient:
         cls,
         socket_path: str | os.PathLike[str] | None = None,
         *,
+        tenant: str | None = None,
         timeout: float | None = 10.0,
         reconnect_seconds: float = 30.0,
     ) -> Self:
         """Connects to a cellblockd; arguments as for `Client.connect`."""
-        pool = AsyncPool(choose_socket(socket_path))
+        pool = AsyncPool(choose_socket(socket_path), tenant)
         connection = await pool.take(Deadline(timeout, f"`{pool.path}` did not answer"))
         server = connection.server
         pool.give(connection)

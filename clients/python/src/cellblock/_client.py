@@ -44,17 +44,19 @@ class Client:
         cls,
         socket_path: str | os.PathLike[str] | None = None,
         *,
+        tenant: str | None = None,
         timeout: float | None = 10.0,
         reconnect_seconds: float = 30.0,
     ) -> Self:
         """Connects to the cellblockd at `socket_path`.
 
         Without one: `CELLBLOCK_SOCKET`, else `/run/cellblock/cellblockd.sock`, else the one in
-        `XDG_RUNTIME_DIR`. `timeout` is for connecting, and for every request that is not told
+        `XDG_RUNTIME_DIR`. `tenant` is whose notebooks are seen, which only operators choose;
+        everybody else sees his own. `timeout` is for connecting, and for every request that is not told
         otherwise; Executions take as long as they take. `reconnect_seconds` is how long an
         Execution tries to get back by itself when the connection is lost.
         """
-        pool = Pool(choose_socket(socket_path))
+        pool = Pool(choose_socket(socket_path), tenant)
         connection = pool.take(Deadline(timeout, f"`{pool.path}` did not answer"))
         server = connection.server
         pool.give(connection)

@@ -27,8 +27,8 @@ _IDLE_CONNECTIONS: Final = 8
 class Connection:
     """One connection, after Hello."""
 
-    def __init__(self, path: Path, deadline: Deadline) -> None:
-        self._session = Session()
+    def __init__(self, path: Path, deadline: Deadline, tenant: str | None = None) -> None:
+        self._session = Session(tenant)
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._timeout: float | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -107,8 +107,9 @@ class Connection:
 class Pool:
     """Connections to one socket; safe to use from many threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tenant: str | None = None) -> None:
         self.path = path
+        self._tenant = tenant
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._closed = False
@@ -121,7 +122,7 @@ class Pool:
                     raise CellblockError("the client is closed")
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                return Connection(self.path, deadline)
+                return Connection(self.path, deadline, self._tenant)
             if connection.is_usable():
                 return connection
             # cellblockd has gone or been restarted since.

@@ -78,6 +78,12 @@ class RequestRefused(CellblockError):
     code: str = ""
     """The code on the wire. A code that this release does not know is a plain `RequestRefused`."""
 
+    retry_seconds: float | None = None
+    """When to try again, of what is refused for now."""
+
+    position: int | None = None
+    """How many would be before it, where there is a line."""
+
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
         if code is not None:

@@ -65,7 +65,8 @@ class Reply:
 class Session:
     """One connection, serving one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant: str | None = None) -> None:
+        self._tenant = tenant
         self.server = ""
         """The server's build, after `greet`."""
         self._reader = FrameReader()
@@ -80,6 +81,7 @@ class Session:
             "max_version": PROTOCOL_MAX,
             "codec": "json",
             "client": f"cellblock-python {__version__}",
+            "tenant": self._tenant,
         }
         return self.request({"hello": hello})
 
@@ -135,7 +137,13 @@ class Session:
             code, message = fields.text("code"), fields.text("message")
             # Request 0: the connection itself is refused, whatever was asked.
             if frame.request in (0, self._request):
-                raise VersionMismatch(message) if code == "version" else RequestRefused.of(code, message)
+                if code == "version":
+                    raise VersionMismatch(message)
+                refused = RequestRefused.of(code, message)
+                if (hint := fields.optional_fields("hint")) is not None:
+                    refused.retry_seconds = hint.integer("retry_ms") / 1000
+                    refused.position = hint.optional_integer("position")
+                raise refused
         if frame.request != self._request:
             raise ProtocolError(f"`{name[:40]}` answers request {frame.request}, asked was {self._request}")
         return Reply(name, content, frame.payload, frame.is_last)

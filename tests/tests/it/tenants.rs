@@ -1,0 +1,444 @@
+//! Tenants: each sees and touches its own alone, has what it may have, and holds nobody up.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use cellblock_proto::checkpoint::NotebookEvent;
+use cellblock_proto::client::{ErrorCode, Reply, Request};
+use cellblock_proto::execution::{End, ExecuteOptions};
+use cellblock_proto::id::{ExecutionId, NotebookId};
+use cellblock_proto::query::Query;
+use cellblock_tests::client::{Client, Refused};
+use cellblock_tests::daemon::Daemon;
+use cellblock_tests::notebook::{Notebook, Sent};
+use cellblock_tests::setup::{Setup, skip, we_are_root};
+use cellblock_tests::{in_one_mode, wait};
+
+in_one_mode!(
+    two_tenants_have_notebooks_of_their_own_under_one_name,
+    tenant_learns_nothing_of_what_others_have,
+    what_is_for_operators_is_denied_to_others_and_logged,
+    file_of_tenants_says_who_is_who_and_what_each_may,
+    caps_are_refused_by_name_with_a_hint_and_hold_nobody_else_up,
+    tenant_with_many_that_wait_holds_anothers_first_cell_up_by_one,
+    thousand_wait_in_their_order_and_any_of_them_can_be_cancelled,
+    when_all_workers_are_at_work_it_is_said_how_many_may_be,
+);
+
+/// Two ordinary users, and two more.
+const ANN: u32 = 52_011;
+const BOB: u32 = 52_012;
+const CAT: u32 = 52_013;
+const DAN: u32 = 52_014;
+
+/// Runs until it is interrupted, and says that it runs.
+const BUSY: &str = "import time\nprint('up', flush=True)\nwhile True: time.sleep(0.01)";
+
+/// A daemon whose socket anybody can reach; `None` for who cannot become somebody else.
+fn open_to_all(setup: Setup) -> Option<Daemon> {
+    if !we_are_root() {
+        skip("only root can become somebody else");
+        return None;
+    }
+    let daemon = Daemon::start(setup);
+    fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    Some(daemon)
+}
+
+fn client(daemon: &Daemon, uid: u32) -> Client {
+    Client::connect_as(&daemon.socket(), uid, None).unwrap()
+}
+
+fn notebook(daemon: &Daemon, uid: u32, name: &str) -> Notebook {
+    Notebook::open(client(daemon, uid), name, None)
+}
+
+fn open(client: &mut Client, name: &str, profile: Option<&str>) -> Result<Reply, Refused> {
+    let profile = profile.map(str::to_owned);
+    client.ask(&Request::OpenNotebook { notebook: name.parse().unwrap(), profile })
+}
+
+fn names(client: &mut Client) -> Vec<String> {
+    client.notebooks().into_iter().map(|info| info.notebook.to_string()).collect()
+}
+
+fn file(daemon_folder: &tempfile::TempDir, text: &str) -> PathBuf {
+    let path = daemon_folder.path().join("tenants.toml");
+    fs::write(&path, format!("version = 1\n{text}")).unwrap();
+    path
+}
+
+fn two_tenants_have_notebooks_of_their_own_under_one_name(setup: Setup) {
+    let Some(daemon) = open_to_all(setup.argument("--serve-group")) else { return };
+    let [mut anns, mut bobs] = [ANN, BOB].map(|uid| notebook(&daemon, uid, "same"));
+    anns.run("x = 'ann'\nopen('secret.txt', 'w').write(x)").ok();
+    bobs.run("x = 'bob'\nimport os\nprint(os.listdir('.'))").ok();
+    assert_eq!(anns.run("print(x)").stdout(), "ann\n");
+    assert_eq!(bobs.list_files("").unwrap(), (Vec::new(), false));
+    anns.write_file("from-outside", b"ann").unwrap();
+    assert!(bobs.read_file("from-outside").is_err());
+    // A checkpoint of one is not the other's, and a restart brings each his own back.
+    for notebook in [&mut anns, &mut bobs] {
+        let id = notebook.id.clone();
+        notebook.client.ask(&Request::Checkpoint { notebook: id.clone() }).unwrap();
+        notebook.client.ask(&Request::Restore { notebook: id, checkpoint: None }).unwrap();
+    }
+    assert_eq!(
+        (anns.run("print(x)").stdout(), bobs.run("print(x)").stdout()),
+        ("ann\n".into(), "bob\n".into())
+    );
+    // One runs; what the other stops, closes and deletes is his own.
+    let mut runs = anns.start(BUSY);
+    anns.until_stdout(&mut runs, "up");
+    let bobs_own =
+        Request::Attach { notebook: bobs.id.clone(), execution: runs.execution.clone(), from_seq: 0 };
+    assert_eq!(bobs.client.ask(&bobs_own).unwrap_err().code, ErrorCode::UnknownExecution);
+    bobs.interrupt();
+    bobs.client.tell(&Request::Restart { notebook: bobs.id.clone() });
+    bobs.client.tell(&Request::Clear { notebook: bobs.id.clone() });
+    bobs.client.tell(&Request::Delete { notebook: bobs.id.clone() });
+    assert_eq!(
+        (names(&mut client(&daemon, BOB)), names(&mut client(&daemon, ANN))),
+        (vec![], vec!["same".into()])
+    );
+    assert_eq!(anns.status().running, Some(runs.execution.clone()));
+    anns.interrupt();
+    assert_eq!(anns.finish(runs).outcome.end, End::Interrupted);
+    assert_eq!(anns.run("print(x, open('secret.txt').read())").stdout(), "ann ann\n");
+    // An operator sees his own, and acts as another where he says so.
+    assert_eq!(names(&mut daemon.client()), Vec::<String>::new());
+    let mut acting = Client::connect_as(&daemon.socket(), 0, Some("uid-52011")).unwrap();
+    assert_eq!(names(&mut acting), ["same"]);
+    assert_eq!(Notebook::open(acting, "same", None).run("print(x)").stdout(), "ann\n");
+}
+
+/// Every request about a notebook, and its bytes.
+fn requests(name: &str) -> Vec<(Request, &'static [u8])> {
+    let notebook: NotebookId = name.parse().unwrap();
+    let execution: ExecutionId = "e1".parse().unwrap();
+    let n = || notebook.clone();
+    let e = || execution.clone();
+    let path = || "secret.txt".to_owned();
+    let checkpoint = Some(1);
+    vec![
+        (Request::Execute { notebook: n(), execution: e(), options: ExecuteOptions::default() }, b"print(x)"),
+        (Request::Attach { notebook: n(), execution: e(), from_seq: 0 }, b""),
+        (Request::Interrupt { notebook: n() }, b""),
+        (Request::Cancel { notebook: n(), execution: e() }, b""),
+        (Request::Input { notebook: n(), execution: e(), value: "yes".to_owned() }, b""),
+        (Request::Query { notebook: n(), query: Query::Variables }, b""),
+        (Request::Restart { notebook: n() }, b""),
+        (Request::Close { notebook: n() }, b""),
+        (Request::Delete { notebook: n() }, b""),
+        (Request::Status { notebook: n() }, b""),
+        (Request::ListFiles { notebook: n(), path: String::new() }, b""),
+        (Request::ReadFile { notebook: n(), path: path(), offset: 0, bytes: 10 }, b""),
+        (Request::WriteFile { notebook: n(), path: path(), offset: 0 }, b"mine"),
+        (Request::RemoveFile { notebook: n(), path: path() }, b""),
+        (Request::Checkpoint { notebook: n() }, b""),
+        (Request::Checkpoints { notebook: n() }, b""),
+        (Request::CheckpointContent { notebook: n(), checkpoint }, b""),
+        (Request::Restore { notebook: n(), checkpoint }, b""),
+        (Request::Fork { notebook: n(), checkpoint, to: "stolen".parse().unwrap() }, b""),
+        (Request::ExportCheckpoint { notebook: n(), checkpoint }, b""),
+        (Request::ImportCheckpoint { notebook: n(), offset: 0, last: true }, b"forged"),
+        (Request::VerifyCheckpoints { notebook: n(), checkpoint }, b""),
+        (Request::CollectCheckpoints { notebook: n(), keep: None }, b""),
+        (Request::Clear { notebook: n() }, b""),
+        (Request::Pin { notebook: n(), pinned: true }, b""),
+        (Request::Evict { notebook: n() }, b""),
+    ]
+}
+
+fn tenant_learns_nothing_of_what_others_have(setup: Setup) {
+    let Some(daemon) = open_to_all(setup.argument("--serve-group")) else { return };
+    let mut anns = notebook(&daemon, ANN, "secret");
+    anns.run("x = 1\nopen('secret.txt', 'w').write('ann')").ok();
+    let save = Request::Checkpoint { notebook: anns.id.clone() };
+    anns.client.ask(&save).unwrap();
+    let mut bob = client(&daemon, BOB);
+    let listening = bob.send(&Request::Events { notebook: None, all: false }, b"");
+    assert_eq!(bob.next(listening).reply, Reply::Listening);
+    // What is said of a notebook that another has is, word for word, what is said of one that nobody has.
+    for ((theirs, bytes), (nobodys, _)) in requests("secret").into_iter().zip(requests("nobody")) {
+        let said = |answer: Result<Reply, Refused>| format!("{answer:?}").replace("nobody", "secret");
+        let [theirs_said, nobodys_said] =
+            [&theirs, &nobodys].map(|request| said(bob.ask_about(request, bytes).map(|answer| answer.reply)));
+        assert_eq!(theirs_said, nobodys_said);
+        assert!(theirs_said.contains("code: "), "{theirs:?} was done: {theirs_said}");
+    }
+    assert_eq!(names(&mut bob), Vec::<String>::new());
+    // Names that others have are free.
+    let mut bobs = notebook(&daemon, BOB, "from");
+    bobs.run("y = 2").ok();
+    bobs.client.ask(&Request::Checkpoint { notebook: bobs.id.clone() }).unwrap();
+    let fork = Request::Fork { notebook: bobs.id.clone(), checkpoint: None, to: "secret".parse().unwrap() };
+    assert!(matches!(bobs.client.ask(&fork), Ok(Reply::Notebook(_))));
+    assert_eq!(notebook(&daemon, BOB, "secret").run("print(y)").stdout(), "2\n");
+    // What happens with one tenant's notebooks, no other is told.
+    anns.run("x = 2").ok();
+    anns.client.ask(&save).unwrap();
+    bobs.client.ask(&Request::Checkpoint { notebook: bobs.id.clone() }).unwrap();
+    bobs.client.tell(&Request::Close { notebook: bobs.id.clone() });
+    loop {
+        let Reply::Event(event) = bob.next(listening).reply else { panic!("no event") };
+        let whose = event.whose().map(|(tenant, notebook)| (tenant.to_string(), notebook.to_string()));
+        let (tenant, notebook) = whose.unwrap_or_default();
+        assert_eq!(tenant, format!("uid-{BOB}"), "{event:?}");
+        if notebook == "from" && matches!(event, NotebookEvent::Closed { .. }) {
+            break;
+        }
+    }
+    assert_eq!(anns.run("print(x, open('secret.txt').read())").stdout(), "2 ann\n");
+    // Nor does a cell see where others' files are.
+    let code = "import os\nfound = []\nfor root, dirs, files in os.walk('/', onerror=lambda e: None):\n\
+                \x20   dirs[:] = [d for d in dirs if d not in ('proc', 'sys', 'usr')]\n\
+                \x20   found += [f for f in files if f == 'secret.txt']\nprint(found)";
+    assert_eq!(notebook(&daemon, BOB, "secret").run(code).stdout(), "[]\n");
+}
+
+fn what_is_for_operators_is_denied_to_others_and_logged(setup: Setup) {
+    let Some(daemon) = open_to_all(setup.argument("--allow-uid").argument(ANN.to_string())) else { return };
+    let mut ann = client(&daemon, ANN);
+    let requests = [
+        ("shutdown", Request::Shutdown),
+        ("drain", Request::Drain { seconds: Some(1) }),
+        ("metrics", Request::Metrics),
+        ("overview", Request::Overview),
+        ("tenants", Request::Tenants),
+        ("doctor", Request::Doctor),
+        ("plan", Request::Plan { profile: None }),
+        ("warm", Request::Warm),
+        ("events of all tenants", Request::Events { notebook: None, all: true }),
+    ];
+    for (name, request) in requests {
+        let refused = ann.ask(&request).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Forbidden, "{name}: {refused:?}");
+        assert!(refused.message.starts_with(name), "{refused:?}");
+        let logged = format!("uid={ANN} tenant=\"uid-{ANN}\" request=\"{name}\"");
+        wait::until(&logged, || daemon.log().contains(&logged).then_some(()));
+    }
+    let acting = Client::connect_as(&daemon.socket(), ANN, Some("operator")).unwrap_err();
+    assert_eq!(acting.code, ErrorCode::Forbidden, "{acting:?}");
+    assert!(acting.message.contains("may not act as tenant operator"), "{acting:?}");
+    // As himself he may.
+    Client::connect_as(&daemon.socket(), ANN, Some("uid-52011")).unwrap();
+    let stranger = Client::connect_as(&daemon.socket(), BOB, None).unwrap_err();
+    assert_eq!(stranger.code, ErrorCode::Forbidden, "{stranger:?}");
+    wait::until("a stranger is logged", || {
+        daemon.log().contains(&format!("uid={BOB} request=\"hello\"")).then_some(())
+    });
+    // The control: an operator is answered.
+    let Ok(Reply::Tenants { tenants }) = daemon.client().ask(&Request::Tenants) else { panic!("no tenants") };
+    let told: Vec<_> = tenants.iter().map(|info| (info.tenant.as_str(), info.operator)).collect();
+    assert_eq!(told, [("operator", true), ("uid-52011", false)]);
+}
+
+fn file_of_tenants_says_who_is_who_and_what_each_may(setup: Setup) {
+    if !we_are_root() {
+        return skip("only root can become somebody else");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = file(&folder, "[tenant.a]\nuids = [1, 1]\n");
+    let said = Daemon::refused(setup.clone().argument("--tenants").argument(&wrong));
+    assert!(said.contains("tenants.toml, line 3, column 12: user 1 is named twice"), "{said}");
+    let path = file(
+        &folder,
+        &format!(
+            "[tenant.lab]\nuids = [{ANN}, {BOB}]\nprofiles = [\"strict\"]\n\
+             [tenant.ops]\nuids = [{CAT}]\noperator = true\n"
+        ),
+    );
+    let Some(daemon) = open_to_all(setup.argument("--tenants").argument(path)) else { return };
+    let mut anns = notebook(&daemon, ANN, "shared");
+    assert_eq!(anns.status().info.profile, "strict");
+    anns.run("x = 1").ok();
+    assert_eq!(notebook(&daemon, BOB, "shared").run("print(x)").stdout(), "1\n");
+    let refused = open(&mut client(&daemon, ANN), "other", Some("default")).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Forbidden);
+    assert!(
+        refused.message.contains("\"lab\" may not have profile \"default\": it may have strict"),
+        "{refused:?}"
+    );
+    let Ok(Reply::Profiles { profiles }) = anns.client.ask(&Request::Profiles) else { panic!("no profiles") };
+    assert_eq!(profiles.iter().map(|profile| profile.name.as_str()).collect::<Vec<_>>(), ["strict"]);
+    let mut cat = client(&daemon, CAT);
+    assert!(names(&mut cat).is_empty());
+    let Ok(Reply::Tenants { tenants }) = cat.ask(&Request::Tenants) else { panic!("no tenants") };
+    let lab = tenants.iter().find(|info| info.tenant.as_str() == "lab").unwrap();
+    assert_eq!((lab.uses.notebooks, lab.uses.workers, lab.uids.as_slice()), (1, 1, &[ANN, BOB][..]));
+    assert!(Client::connect_as(&daemon.socket(), DAN, None).is_err());
+    drop(folder);
+}
+
+fn caps_are_refused_by_name_with_a_hint_and_hold_nobody_else_up(setup: Setup) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(
+        &folder,
+        "[defaults]\nmax_notebooks = 2\nmax_queued = 3\nmax_connections = 3\nmax_running = 1\n\
+         max_buffered_bytes = 1048576\n",
+    );
+    let setup = setup.argument("--serve-group").argument("--tenants").argument(path);
+    let Some(daemon) = open_to_all(setup) else { return };
+    let mut anns = notebook(&daemon, ANN, "a");
+    let mut other = notebook(&daemon, ANN, "b");
+    let refused = open(&mut other.client, "c", None).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Busy);
+    assert!(refused.message.contains("tenant \"uid-52011\" has 2 open notebooks"), "{refused:?}");
+    assert!(refused.message.contains("max_notebooks") && refused.hint.is_some(), "{refused:?}");
+    // One runs and three wait, over both notebooks.
+    let mut runs = anns.start(BUSY);
+    anns.until_stdout(&mut runs, "up");
+    let mut waiting: Vec<Sent> = (0..2).map(|_| anns.start("1")).collect();
+    waiting.iter_mut().for_each(|sent| anns.until_accepted(sent));
+    let third = other.start("1");
+    let refused = wait::until("three wait", || {
+        let refused = other.start("1");
+        match other.client.next(refused.request).reply {
+            Reply::Error { code, message, hint } => Some(Refused { code, message, hint }),
+            _ => None,
+        }
+    });
+    assert_eq!(refused.code, ErrorCode::Busy);
+    assert!(
+        refused.message.contains("3 executions that wait") && refused.message.contains("max_queued"),
+        "{refused:?}"
+    );
+    let hint = refused.hint.unwrap();
+    assert_eq!(hint.position, Some(3));
+    assert!((100..=60_000).contains(&hint.retry_ms), "{hint:?}");
+    let mut third_client = client(&daemon, ANN);
+    let refused = Client::connect_as(&daemon.socket(), ANN, None).unwrap_err();
+    assert!(refused.message.contains("3 connections, the most that may be (max_connections)"), "{refused:?}");
+    assert!(refused.hint.is_some());
+    // None of that is anybody else's.
+    notebook(&daemon, BOB, "a").run("1").ok();
+    let Ok(Reply::Tenants { tenants }) = daemon.client().ask(&Request::Tenants) else { panic!("no tenants") };
+    let told = tenants.iter().find(|info| info.tenant.as_str() == "uid-52011").unwrap();
+    let uses = told.uses;
+    assert_eq!((uses.running, uses.notebooks, uses.queued, uses.connections), (1, 2, 3, 3), "{told:?}");
+    // What is given back can be taken again.
+    anns.interrupt();
+    assert_eq!(anns.finish(runs).outcome.end, End::Interrupted);
+    for sent in waiting {
+        anns.finish(sent).ok();
+    }
+    other.finish(third).ok();
+    other.run("2").ok();
+    other.client.tell(&Request::Close { notebook: other.id.clone() });
+    open(&mut third_client, "c", None).unwrap();
+    // Bytes that nobody reads: what would take more is refused, what stops something is not.
+    let mut loud =
+        anns.start("import time\nprint('x' * 3_000_000, flush=True)\nwhile True: time.sleep(0.01)");
+    anns.until_accepted(&mut loud);
+    let stuck = wait::until("a megabyte is held", || {
+        let listed = Request::Query { notebook: "c".parse().unwrap(), query: Query::Variables };
+        third_client.ask(&listed).err()
+    });
+    assert_eq!(stuck.code, ErrorCode::Busy);
+    assert!(stuck.message.contains("max_buffered_bytes") && stuck.hint.is_some(), "{stuck:?}");
+    third_client.tell(&Request::Interrupt { notebook: anns.id.clone() });
+    assert_eq!(anns.finish(loud).outcome.end, End::Interrupted);
+    anns.run("3").ok();
+    drop(folder);
+}
+
+fn tenant_with_many_that_wait_holds_anothers_first_cell_up_by_one(setup: Setup) {
+    let Some(daemon) = open_to_all(setup.argument("--serve-group").argument("--max-running=1")) else {
+        return;
+    };
+    // Each takes a while, and all would take twelve times as long.
+    let code = "import time\nbegan = time.monotonic()\n\
+                for _ in range(40): time.sleep(0.01)\nprint(began, time.monotonic())";
+    let mut many: Vec<Notebook> = (0..6).map(|n| notebook(&daemon, ANN, &format!("n{n}"))).collect();
+    let mut bobs = notebook(&daemon, BOB, "n0");
+    many.iter_mut().chain([&mut bobs]).for_each(|notebook| drop(notebook.run("1").ok()));
+    let mut sent: Vec<(usize, Sent)> = Vec::new();
+    for round in 0..2 {
+        for (at, notebook) in many.iter_mut().enumerate() {
+            let mut one = notebook.start(code);
+            notebook.until_accepted(&mut one);
+            sent.push((at, one));
+            assert!(round < 2);
+        }
+    }
+    let ran = bobs.run(code).ok().stdout();
+    let [began, ended] = span(&ran);
+    let spans: Vec<[f64; 2]> =
+        sent.into_iter().map(|(at, sent)| span(&many[at].finish(sent).ok().stdout())).collect();
+    let before = spans.iter().filter(|[_, end]| *end <= began).count();
+    let after = spans.iter().filter(|[begin, _]| *begin >= ended).count();
+    // Those that had run when it was sent, the one that ran, and at most one more.
+    assert_eq!(before + after, 12, "one at a time: {spans:?} and {began} to {ended}");
+    assert!(after >= 9, "{before} of another's ran before it");
+}
+
+fn span(text: &str) -> [f64; 2] {
+    let (began, ended) = text.trim().split_once(' ').unwrap();
+    [began.parse().unwrap(), ended.parse().unwrap()]
+}
+
+fn thousand_wait_in_their_order_and_any_of_them_can_be_cancelled(setup: Setup) {
+    let daemon = Daemon::start(setup);
+    let mut first = daemon.notebook("a");
+    let mut runs = first.start(&format!("ran = []\n{BUSY}"));
+    first.until_stdout(&mut runs, "up");
+    // A connection may have 256 requests under way.
+    let mut connections: Vec<Notebook> = (0..5).map(|_| daemon.notebook("a")).collect();
+    let mut waiting: Vec<(usize, Sent)> = Vec::new();
+    for number in 0..999 {
+        let at = number / 200;
+        let mut sent = connections[at].start(&format!("ran.append({number})"));
+        if number % 200 == 0 {
+            // What was sent before on another connection has come before.
+            connections[at].until_accepted(&mut sent);
+        }
+        waiting.push((at, sent));
+    }
+    for (at, sent) in &mut waiting {
+        if sent.position_told().is_none() {
+            connections[*at].until_accepted(sent);
+        }
+    }
+    assert_eq!(
+        waiting.iter().map(|(_, sent)| sent.position_told().unwrap()).collect::<Vec<_>>(),
+        (1..1000).collect::<Vec<_>>()
+    );
+    assert_eq!(first.status().info.queued, 999);
+    let refused = first.refused("1");
+    assert_eq!((refused.code, refused.hint.unwrap().position), (ErrorCode::Busy, Some(999)), "{refused:?}");
+    assert!(refused.message.contains("the notebook's queue is full"), "{refused:?}");
+    for number in [0, 500, 998] {
+        first.cancel(&waiting[number].1.execution.clone());
+    }
+    first.interrupt();
+    assert_eq!(first.finish(runs).outcome.end, End::Interrupted);
+    for (number, (at, sent)) in waiting.into_iter().enumerate() {
+        let end = connections[at].finish(sent).outcome.end;
+        match number {
+            0 | 500 | 998 => assert!(matches!(end, End::Cancelled { .. }), "{number}: {end:?}"),
+            _ => assert_eq!(end, End::Ok, "{number}"),
+        }
+    }
+    let told = first.run("print(len(ran), ran == [n for n in range(999) if n not in (0, 500, 998)])");
+    assert_eq!(told.stdout(), "996 True\n");
+}
+
+fn when_all_workers_are_at_work_it_is_said_how_many_may_be(setup: Setup) {
+    let daemon = Daemon::start(setup.argument("--max-workers=1"));
+    let mut first = daemon.notebook("a");
+    let mut runs = first.start(BUSY);
+    first.until_stdout(&mut runs, "up");
+    let refused = daemon.notebook("b").refused("1");
+    assert_eq!(refused.code, ErrorCode::Busy);
+    assert!(refused.message.contains("1 workers, the most that may live (--max-workers)"), "{refused:?}");
+    let hint = refused.hint.unwrap();
+    assert_eq!(hint.position, Some(0));
+    assert!((100..=60_000).contains(&hint.retry_ms), "{hint:?}");
+    // Who waits gets the place as soon as it is free.
+    let mut second = daemon.notebook("b");
+    let sent = second.start("2");
+    first.client.tell(&Request::Close { notebook: first.id.clone() });
+    second.finish(sent).ok();
+}
