@@ -25,7 +25,7 @@ use crate::notebook::Message;
 use crate::outbox::{Client, Payload, PushError, Responder};
 use crate::registry::Refusal;
 use crate::store::{self, StoreError};
-use crate::{profiles, registry, workspace};
+use crate::{files, profiles, registry, workspace};
 
 /// Events that wait for a listener who is behind.
 pub(crate) const EVENTS: usize = 1_024;
@@ -67,7 +67,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: Key, ask: Ask, responde
 
 /// One of a few at a time: each may read gigabytes. Nobody waits here for a client that does not read.
 async fn run(daemon: &Daemon, notebook: &Key, order: StoreOrder) -> Result<StoreReply, Refusal> {
-    let _permit = daemon.file_threads.acquire().await;
+    let _permit = files::permit(daemon, notebook).await;
     store::run(daemon, notebook, &order, None).await.map_err(|error| error.for_client())
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use cellblock_proto::client::{ErrorCode, Reply};
 use rustix::fs::{Gid, Uid};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::daemon::{Daemon, Key};
 use crate::log::chain;
@@ -33,6 +33,9 @@ use self::tree::Tree;
 
 /// Threads at work in workspaces at once, of the whole daemon: each may hold [`MAX_PART_BYTES`].
 pub(crate) const MAX_THREADS: usize = 8;
+
+/// Of those, the work of one tenant: others have the rest.
+pub(crate) const MAX_THREADS_OF_TENANT: usize = MAX_THREADS * 3 / 4;
 
 /// Requests about files that one connection may have waiting, each of which may carry
 /// [`MAX_PART_BYTES`]. They are done one after the other.
@@ -110,7 +113,7 @@ async fn serve(daemon: Arc<Daemon>, mut inbox: mpsc::Receiver<Job>) {
             }
         };
         // Never closed.
-        let Ok(permit) = Arc::clone(&daemon.file_threads).acquire_owned().await else { return };
+        let Some(permit) = permit(&daemon, &notebook).await else { return };
         let (reply, answer) = oneshot::channel();
         let begun = {
             let daemon = Arc::clone(&daemon);
@@ -131,6 +134,14 @@ async fn serve(daemon: Arc<Daemon>, mut inbox: mpsc::Receiver<Job>) {
             Err((code, message)) => responder.refuse(code, message),
         }
     }
+}
+
+/// The right to be at work in a notebook's folder.
+pub(crate) async fn permit(daemon: &Daemon, notebook: &Key) -> Option<[OwnedSemaphorePermit; 2]> {
+    // Of the tenant's own first: who waits there takes nothing from others.
+    let tenant = daemon.tenants.named(&notebook.tenant);
+    let own = Arc::clone(&tenant.file_threads).acquire_owned().await.ok()?;
+    Some([own, Arc::clone(&daemon.file_threads).acquire_owned().await.ok()?])
 }
 
 /// The worker that the way to the files leads through, where it does; it is started when there is none.

@@ -21,11 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cellblock_proto::id::TenantId;
 use cellblock_proto::operations::{TenantInfo, TenantLimits};
 use sandbox_profiles::{Fault, Faults};
+use tokio::sync::Semaphore;
 
 use self::uses::Uses;
 pub(crate) use self::uses::{Counted, Held, Met};
 use crate::daemon::Daemon;
-use crate::{places, profiles};
+use crate::{files, places, profiles};
 
 /// A page or two of text; more is a mistake.
 const MAX_BYTES: u64 = 1 << 20;
@@ -90,6 +91,8 @@ pub(crate) struct Tenant {
     pub(crate) operator: bool,
     /// What it may use.
     pub(crate) limits: TenantLimits,
+    /// How many threads may be at work in its notebooks' folders.
+    pub(crate) file_threads: Arc<Semaphore>,
     profiles: Option<Vec<String>>,
     uses: Uses,
     total: Arc<Total>,
@@ -134,7 +137,9 @@ impl Tenants {
             let limits = limits.over(if operator { TenantLimits::default() } else { defaults });
             let profiles = profiles.or_else(|| default_profiles.clone().filter(|_| !operator));
             let (uses, total) = (Uses::default(), Arc::clone(&total));
-            let tenant = Tenant { id: id.clone(), uids, operator, limits, profiles, uses, total };
+            let file_threads = threads();
+            let tenant =
+                Tenant { id: id.clone(), uids, operator, limits, file_threads, profiles, uses, total };
             known.insert(id, Arc::new(tenant));
         }
         let allowed = served.uids.iter().copied().collect();
@@ -172,6 +177,7 @@ impl Tenants {
             operator,
             limits: if operator { TenantLimits::default() } else { self.defaults },
             profiles: self.default_profiles.clone().filter(|_| !operator),
+            file_threads: threads(),
             uses: Uses::default(),
             total: Arc::clone(&self.total),
         });
@@ -192,6 +198,10 @@ impl Tenants {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TenantId, Arc<Tenant>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn threads() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(files::MAX_THREADS_OF_TENANT))
 }
 
 impl Total {

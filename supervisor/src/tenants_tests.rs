@@ -93,6 +93,19 @@ fn what_makes_no_sense_is_told_with_its_place_and_the_cure() {
 }
 
 #[test]
+fn example_is_a_file_of_tenants_with_and_without_what_is_commented_out() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/tenants.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let plain = file::read(&text, OWN).unwrap();
+    assert!(plain.tenants.is_empty());
+    let lines = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with([' '])).unwrap_or(line));
+    let said = file::read(&lines.collect::<Vec<_>>().join("\n"), OWN).unwrap();
+    assert_eq!(said.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["admins", "lab"]);
+}
+
+#[test]
 fn file_that_cannot_be_read_is_named() {
     let error = Tenants::open(Some(Path::new("/nowhere/tenants.toml")), &Served::default()).unwrap_err();
     assert!(error.to_string().contains("/nowhere/tenants.toml"), "{error}");
