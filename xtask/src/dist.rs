@@ -14,9 +14,10 @@ use crate::tree;
 const PROGRAMS: [&str; 3] = ["cellblockd", "cellblock-shim", "cellctl"];
 
 /// Files and folders of the repository, and where they are in the archive. The worker's Python is inside cellblock-shim.
-const CONTENT: [(&str, &str); 12] = [
+const CONTENT: [(&str, &str); 13] = [
     ("deploy/install.sh", "install.sh"),
     ("deploy/cellblockd.env", "cellblockd.env"),
+    ("deploy/tenants.toml", "tenants.toml"),
     ("deploy/systemd", "systemd"),
     ("deploy/user", "user"),
     ("deploy/sysusers.d", "sysusers.d"),
