@@ -46,6 +46,7 @@ fn help_of_the_program_and_of_each_verb() {
         "checkpoint",
         "doctor",
         "profile",
+        "tenants",
         "selftest",
         "bench",
         "completions",

@@ -93,6 +93,10 @@ mod tests {
             limits,
         };
         let told = list(&[tenant("lab", &[1000, 1001], false), tenant("operator", &[], true)]);
-        insta::assert_snapshot!(told, @"");
+        insta::assert_snapshot!(told, @"
+        TENANT               UIDS       RUNNING  WORKERS  NOTEBOOKS  QUEUED  CONNECTIONS  BUFFERED
+        lab                  1000,1001  1        2        3/9        0       0            5K/64M
+        operator (operator)  -          1        2        3/9        0       0            5K/64M
+        ");
     }
 }
