@@ -81,6 +81,14 @@ fn main() -> ExitCode {
         say(format_args!("failed to open the journal's socket for --log-format journald: {error}"));
         return ExitCode::FAILURE;
     }
+    // Before there is a second thread.
+    let given = match systemd::Given::take() {
+        Ok(given) => given,
+        Err(error) => {
+            say(format_args!("{}", log::chain(&error)));
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -88,7 +96,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(server::run(args));
+    let result = runtime.block_on(server::run(args, given));
     runtime.shutdown_timeout(LAST_WRITES);
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -50,7 +50,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// Whatever keeps it from coming up; a private daemon leaves nothing behind then.
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<()> {
     let root = args.runtime_dir.clone().unwrap_or_else(|| runtime_dir::default_root(args.private));
     check(&args)?;
     let metrics = match args.metrics_address {
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let group = args.socket_group.as_deref().map(groups::find).transpose().context("bad --socket-group")?;
     let (root, socket) = (absolute(root)?, args.socket.clone().map(absolute).transpose()?);
-    let runtime = match Given::take()? {
+    let runtime = match given {
         Some(given) => RuntimeDir::open_with(root, socket, given)?,
         None => RuntimeDir::open(root, socket)?,
     };

@@ -2,14 +2,12 @@
 //! are ready or about to end, and that we still do our work. Elsewhere nothing of this happens.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
-use rustix::net::{AddressFamily, SocketType};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
 use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -40,28 +38,28 @@ pub(crate) enum GivenError {
 }
 
 impl Given {
-    /// What came along at our start; `None` when we are to listen ourselves.
+    /// What came along at our start; `None` when we are to listen ourselves. To be called while there is
+    /// one thread: what says so is taken out of the environment.
     ///
     /// # Errors
     /// More than one socket, or one of another kind.
     pub(crate) fn take() -> Result<Option<Self>, GivenError> {
-        // From now on no program that we start inherits them.
-        let mut fds = sd_notify::listen_fds().map_err(GivenError::Take)?;
-        match (fds.len(), fds.next()) {
-            (1, Some(fd)) => own(fd).map_err(GivenError::Take).and_then(Given::new).map(Some),
-            (0, _) => Ok(None),
-            (count, _) => Err(GivenError::Many { count }),
+        let mut sockets = ListenFd::from_env();
+        if sockets.len() > 1 {
+            return Err(GivenError::Many { count: sockets.len() });
+        }
+        // It looks at the socket's family and type, and sees to it that no program that we start inherits it.
+        match sockets.take_unix_listener(0) {
+            Ok(taken) => taken.map(Given::new).transpose(),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(GivenError::Kind),
+            Err(error) => Err(GivenError::Take(error)),
         }
     }
 
-    fn new(socket: OwnedFd) -> Result<Self, GivenError> {
-        let of_kind = socket_domain(&socket).is_ok_and(|domain| domain == AddressFamily::UNIX)
-            && socket_type(&socket).is_ok_and(|kind| kind == SocketType::STREAM)
-            && socket_acceptconn(&socket).is_ok_and(|listens| listens);
-        if !of_kind {
+    fn new(listener: UnixListener) -> Result<Self, GivenError> {
+        if !socket_acceptconn(&listener).is_ok_and(|listens| listens) {
             return Err(GivenError::Kind);
         }
-        let listener = UnixListener::from(socket);
         let address = listener.local_addr().map_err(GivenError::Take)?;
         let path = address.as_pathname().ok_or(GivenError::Kind)?.to_owned();
         Ok(Given { listener, path })
@@ -81,13 +79,6 @@ impl Given {
         listener.set_nonblocking(true)?;
         tokio::net::UnixListener::from_std(listener)
     }
-}
-
-/// A copy of a descriptor that is known by its number alone. To take the number itself would need unsafe
-/// code; the original stays open, and it is the same socket.
-fn own(fd: RawFd) -> io::Result<OwnedFd> {
-    let us = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(pidfd_getfd(us.as_fd(), fd, PidfdGetfdFlags::empty())?)
 }
 
 /// Tells systemd, if there is one that wants to know.
@@ -143,33 +134,16 @@ impl Heart {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixDatagram;
-
     use super::*;
 
     #[test]
-    fn listening_socket_with_a_path_is_taken_and_nothing_else() {
+    fn socket_that_listens_at_a_path_is_taken_and_no_other() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("api.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let given = Given::new(listener.into()).unwrap();
-        assert_eq!(given.path(), path);
+        assert_eq!(Given::new(UnixListener::bind(&path).unwrap()).unwrap().path(), path);
         let (stream, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
-        let datagram = UnixDatagram::bind(temp.path().join("other.sock")).unwrap();
-        let internet = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        for other in [OwnedFd::from(stream), datagram.into(), internet.into()] {
-            let error = Given::new(other).unwrap_err();
-            assert!(matches!(error, GivenError::Kind), "{error}");
-        }
-    }
-
-    #[test]
-    fn descriptor_known_by_its_number_is_the_same_socket() {
-        use std::os::fd::AsRawFd;
-        let temp = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(temp.path().join("api.sock")).unwrap();
-        let copy = UnixListener::from(own(listener.as_raw_fd()).unwrap());
-        assert_eq!(copy.local_addr().unwrap().as_pathname(), listener.local_addr().unwrap().as_pathname());
+        let silent = UnixListener::from(std::os::fd::OwnedFd::from(stream));
+        assert!(matches!(Given::new(silent), Err(GivenError::Kind)));
     }
 
     #[tokio::test(start_paused = true)]
