@@ -100,6 +100,7 @@ files() {
     if [ -n "$destdir" ] || [ -e /proc/sys/kernel/apparmor_restrict_unprivileged_userns ]; then
         echo "644 apparmor/cellblock-shim /etc/apparmor.d/cellblock-shim"
     fi
+    echo "644 tenants.toml $prefix/share/cellblock/tenants.toml"
     ls_below completions "$prefix/share/cellblock/completions"
     ls_below profiles "$prefix/share/cellblock/profiles"
     ls_below python "$prefix/share/cellblock/python"

@@ -36,6 +36,7 @@ UNITS = ("cellblockd.socket", "cellblockd.service", "cellblock-workers.service")
 GROUP = Path("/sys/fs/cgroup/system.slice/cellblock-workers.service")
 STATE = Path("/var/lib/cellblock")
 SETTINGS = Path("/etc/cellblock/cellblockd.env")
+AUDIT = Path("/var/log/cellblock/audit.log")
 OVERRIDE = Path("/run/systemd/system/cellblockd.service.d/test.conf")
 MEMBER, STRANGER = "ann", "bob"
 PATIENCE = 300.0
@@ -69,11 +70,8 @@ class Machine:
         run("modprobe", "--all", "loop", "overlay")
         for name, text in LIMITS.items():
             Path(f"/etc/cellblock/profiles/{name}.toml").write_text(text)
-        settings = SETTINGS.read_text() + f"\nCELLBLOCK_PYTHON={self.options.python}\n"
-        if "--serve-group" not in run("cellblockd", "--help").stdout:
-            uid = pwd.getpwnam(MEMBER).pw_uid
-            settings += f"CELLBLOCKD_OPTIONS=--allow-uid {uid}\n"
-        SETTINGS.write_text(settings)
+        settings = f"CELLBLOCK_PYTHON={self.options.python}\nCELLBLOCK_AUDIT_LOG={AUDIT}\n"
+        SETTINGS.write_text(SETTINGS.read_text() + settings)
         checked = run("systemd-analyze", "verify", *UNITS)
         said = checked.stdout + checked.stderr
         self.tell("systemd-analyze verify", checked.returncode == 0 and not said.strip(), said)
@@ -113,6 +111,8 @@ class Machine:
             self.tell("files in and out", files.read("out.txt") == b"from outside", copied.outcome.end)
             client.open("first").delete()
             self.tell("a notebook is deleted", not list(STATE.glob("**/first")), list(STATE.glob("**/first")))
+        audit = readable(AUDIT)
+        self.tell("the audit log", '"delete"' in audit, f"{len(audit.splitlines())} lines")
         told = must("systemctl", "show", "-PStatusText", "cellblockd", "cellblock-workers").stdout.split("\n")
         self.tell("what systemd was told", len([line for line in told if line]) == 2, told)
 
