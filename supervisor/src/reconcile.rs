@@ -32,6 +32,9 @@ use crate::log::chain;
 use crate::quota::Ready;
 use crate::{removal, workspace};
 
+/// Before the first round: clients that come back after a restart come first.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// Between two rounds.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -53,6 +56,7 @@ pub(crate) fn begin(daemon: &Arc<Daemon>) {
     let (every, rounds_per_walk) = pace();
     tokio::spawn(async move {
         let mut ending = daemon.ending.subscribe();
+        tokio::time::sleep(every.min(FIRST)).await;
         for round in 0_u32.. {
             tokio::select! {
                 () = look(&daemon, every.min(SECOND_LOOK), round % rounds_per_walk == 0) => {}

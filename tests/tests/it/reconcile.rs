@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use cellblock_proto::execution::{Checkpointing, ExecuteOptions};
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::leftovers::{self, Process};
 use cellblock_tests::setup::Setup;
@@ -15,7 +16,10 @@ as_root_and_user!(
     what_is_left_over_goes_and_what_another_daemon_has_stays,
     whoever_is_killed_in_whatever_order_leaves_nothing_to_the_next_daemon,
 );
-in_one_mode!(a_second_anchor_at_our_socket_ends_with_its_shims);
+in_one_mode!(
+    a_second_anchor_at_our_socket_ends_with_its_shims,
+    anchor_that_is_killed_is_replaced_with_zygote_spares_and_variables,
+);
 
 /// A round each so many milliseconds.
 const OFTEN: &str = "20";
@@ -179,6 +183,21 @@ fn whoever_is_killed_in_whatever_order_leaves_nothing_to_the_next_daemon(setup: 
         notebook.run("'child' in globals() and child.kill()").ok();
     }
     assert_eq!(leftovers::mounts(&daemon.mark()), Vec::<String>::new());
+}
+
+fn anchor_that_is_killed_is_replaced_with_zygote_spares_and_variables(setup: Setup) {
+    let daemon = Daemon::start(often(setup).lasting().warm());
+    daemon.warmed("default");
+    let mut notebook = daemon.notebook("a");
+    let saved = ExecuteOptions { checkpoint: Some(Checkpointing::Wait), ..ExecuteOptions::default() };
+    notebook.run_with("keep = [1]", saved).ok();
+    let before = daemon.processes();
+    daemon.anchors().iter().for_each(kill);
+    wait::until("all that it held is gone", || before.iter().all(|process| !process.lives()).then_some(()));
+    assert_eq!(notebook.run("print(keep)").ok().stdout(), "[1]\n");
+    daemon.warmed("default");
+    assert_eq!(daemon.anchors().len(), 1);
+    assert_eq!(daemon.notebook("b").run("print(6 * 7)").ok().stdout(), "42\n");
 }
 
 fn a_second_anchor_at_our_socket_ends_with_its_shims(setup: Setup) {
