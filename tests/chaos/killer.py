@@ -30,6 +30,9 @@ WEIGHTS: Final = {
     "disk": 8,
 }
 
+_FULL_SECONDS: Final = 2.0
+"""The disk is full for at most so long."""
+
 SPARE_PROFILE: Final = "spares"
 """Whose workers bear no notebook's name: what is killed of a spare may be any notebook's by then."""
 
@@ -117,10 +120,10 @@ class Killer:
     def _fill(self) -> bool:
         """Leaves hardly any room for a while."""
         for subject in self._subjects:
-            subject.harm(DISK_FILLED)
+            subject.harm(DISK_FILLED, lasting_seconds=_FULL_SECONDS)
         try:
             _fill(self._filler, leave=self._choice.choice((0, 4096, 65536, 1 << 20)))
-            self._stop.wait(0.2 + 2 * self._choice.random())
+            self._stop.wait(_FULL_SECONDS * self._choice.random())
         finally:
             with contextlib.suppress(FileNotFoundError):
                 self._filler.unlink()

@@ -26,6 +26,7 @@ class Counts:
     daemon_kills: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     """When cellblockd was killed, and when it was back."""
     slowest_seconds: float = 0.0
+    slowest: str = ""
     violations: list[str] = field(default_factory=list)
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -34,10 +35,11 @@ class Counts:
         with self.guard:
             counter[what] += 1
 
-    def took(self, seconds: float) -> None:
-        """How long somebody has waited."""
+    def took(self, seconds: float, what: str) -> None:
+        """How long somebody has waited, and for what."""
         with self.guard:
-            self.slowest_seconds = max(self.slowest_seconds, seconds)
+            if seconds > self.slowest_seconds:
+                self.slowest_seconds, self.slowest = seconds, what
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ def main() -> int:
             "clients": options.clients,
             "seconds": round(time.monotonic() - begun),
             "slowest answer, seconds": round(counts.slowest_seconds, 2),
+            "which was": counts.slowest,
         },
         "executions, by end": dict(sorted(counts.ends.items())),
         "kills": dict(sorted(counts.kills.items())),

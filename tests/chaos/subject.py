@@ -49,7 +49,7 @@ DISK_FILLED: Final = "disk filled"
 
 _LOOKS: Final = 5
 
-_OUTCOMES_OUTLIVE_DAEMON = False
+_OUTCOMES_OUTLIVE_DAEMON = True
 """Whether an Execution that has ended is known to a cellblockd that was started after that."""
 
 
@@ -74,10 +74,10 @@ class Subject:
         self._looks = 0
         self._disk_was_full = False
 
-    def harm(self, what: str) -> None:
+    def harm(self, what: str, *, lasting_seconds: float = 0.0) -> None:
         """The killer says so before and after each kill."""
         self._disk_was_full |= what == DISK_FILLED
-        self._harm.append((time.monotonic(), what))
+        self._harm.append((time.monotonic() + lasting_seconds, what))
 
     def saved(self, execution: str) -> None:
         """An event says that the variables after an Execution are saved."""
@@ -155,8 +155,6 @@ class Subject:
             if not self._may_be_forgotten(record):
                 self.broke(f"{record.id} is no more: {error}")
             self._counts.add(self._counts.did, "re-read, gone with its cellblockd")
-        except UnknownNotebook:
-            self.open(client)
         self._counts.add(self._counts.did, "re-read after the end")
         for fault in record.reading.faults[known_faults:]:
             self.broke(f"{record.id} read again from {seq}: {fault}")
@@ -216,7 +214,7 @@ class Subject:
         except Timeout as error:
             self.broke(f"{what} hangs: {error}")
         finally:
-            self._counts.took(time.monotonic() - begun)
+            self._counts.took(time.monotonic() - begun, f"{self.name}: {what}")
         return None
 
     def _submit(self, client: Client, cell: Cell) -> tuple[Record, Execution]:
@@ -281,7 +279,7 @@ class Subject:
             self.broke(f"{record.id} ({record.kind.name}): {error!r}")
             why = str(error)
         finally:
-            self._counts.took(time.monotonic() - begun)
+            self._counts.took(time.monotonic() - begun, f"{self.name}: {record.id}, {record.kind.name}")
         self._pending.remove(record)
         self._note(f"{record.id}: {why}")
         self._model.concluded(record.number, Applied.MAYBE)
@@ -290,6 +288,14 @@ class Subject:
 
     def _read_from(self, client: Client, record: Record, seq: int) -> None:
         record.reading.begin(seq)
+        try:
+            self._attach(client, record, seq)
+        except UnknownNotebook:
+            # A cellblockd that was started after its last worker had gone learns of it by its name.
+            self.open(client)
+            self._attach(client, record, seq)
+
+    def _attach(self, client: Client, record: Record, seq: int) -> None:
         execution = patiently(
             lambda: self.notebook(client).attach(
                 record.id, seq, timeout=BOUND_SECONDS, reconnect_seconds=BOUND_SECONDS

@@ -180,10 +180,10 @@ class Progress:
     def opening(self) -> requests.Call[NotebookInfo] | None:
         """What must be asked on a connection before `start`.
 
-        A cellblockd that never accepted the Execution may have been restarted before it knew
-        the notebook, so it is told again.
+        A cellblockd that was restarted may not know the notebook: when it never accepted the Execution,
+        or when no worker of the notebook is left. What came of the Execution is found with the notebook.
         """
-        if self._began and self._executes_again:
+        if self._began and self._execute is not None:
             return requests.open_notebook(self.notebook, self._profile)
         return None
 
