@@ -30,7 +30,7 @@ from tests.faults.daemon import BOUND_SECONDS, Daemon, running
 from cellblock import CellblockError, Notebook
 from cellblock._protocol import Session
 
-from . import report
+from . import census, report
 
 _FIRST_UID: Final = 61_000
 _USERS: Final = 8
@@ -57,6 +57,7 @@ def main() -> int:
     more += [f"--allow-uid={_FIRST_UID + number}" for number in range(_USERS)]
     daemon = Daemon(options.bin_dir, options.python, profiles=_PROFILES, options=more)
     with running(daemon, wrong):
+        daemon.is_emptied = False
         (daemon.home / "run").chmod(0o711)
         for kind in options.kind or _KINDS:
             quiet, loud = _measured(daemon, kind, options.samples, wrong)
@@ -88,10 +89,22 @@ def _measured(daemon: Daemon, kind: str, samples: int, wrong: list[str]) -> tupl
         notebook = client.open("good", "bad")
         notebook.execute("1", timeout=BOUND_SECONDS).wait()
         for turn in range(_TURNS):
+            _settle(daemon)
             _sample(notebook, samples // _TURNS, quiet, wrong)
             with _bad(daemon.socket, kind, turn):
                 _sample(notebook, samples // _TURNS, loud, wrong)
     return quiet, loud
+
+
+def _settle(daemon: Daemon) -> None:
+    """Waits until what the turn before has left is done."""
+    until = time.monotonic() + BOUND_SECONDS
+    used = census.processor_seconds(daemon.pid)
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        before, used = used, census.processor_seconds(daemon.pid)
+        if used - before < 0.02:
+            break
 
 
 def _sample(notebook: Notebook, count: int, into: list[float], wrong: list[str]) -> None:
@@ -138,7 +151,11 @@ def _become(number: int, act: Act, path: Path, ready: Event, turn: int) -> None:
     os.setresgid(_GROUP, _GROUP, _GROUP)
     uid = _FIRST_UID + number % _USERS
     os.setresuid(uid, uid, uid)
-    act(path, ready, random.Random(f"{number}/{turn}"))
+    try:
+        act(path, ready, random.Random(f"{number}/{turn}"))
+    finally:
+        # Nobody waits for one that has failed.
+        ready.set()
 
 
 # What they do; each says when it has begun, and goes on until it is killed.
@@ -211,10 +228,10 @@ def _killed(path: Path, ready: Event, choice: random.Random) -> None:
 
 
 def _many(path: Path, ready: Event, choice: random.Random) -> None:
-    """Has as many connections as one user may."""
+    """Has as many connections as one user may, and tries to have more."""
     held = []
     for _ in range(125):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, CellblockError):
             held.append(_greeted(path))
     ready.set()
     time.sleep(3600)

@@ -68,6 +68,8 @@ class Daemon:
         self._log = (self.home / "log").open("ab")
         self._guard = threading.Lock()
         self.kills = 0
+        self.is_emptied = True
+        """Whether all notebooks are closed before the end."""
         self._process = self._launch()
         self.state = self.home / "state"
         if self._disk is not None:
@@ -152,8 +154,11 @@ class Daemon:
         log = self.log()
         wrong += [line for line in log.splitlines() if "panicked" in line]
         run = self.home / "run"
-        # Its log is there for whoever comes next.
-        wrong += [f"a file is left: {path}" for path in run.rglob("*") if path.is_socket()]
+        # Its log is there for whoever comes next; who leaves notebooks open leaves what they have in there.
+        left_open = [] if self.is_emptied else list((run / "workers").glob("*.sock"))
+        wrong += [
+            f"a file is left: {path}" for path in run.rglob("*") if path.is_socket() and path not in left_open
+        ]
         self._log.close()
         for process in left():
             process.kill()
