@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use crate::builtin;
 use crate::checkpoints::CheckpointPolicy;
 use crate::error::{Fault, ProfileError};
+use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::reader::{self, Layer};
 use crate::step::{Barrier, Need};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 15] = [
+pub(crate) const KEYS: [&str; 16] = [
     "version",
     "base",
     "description",
@@ -32,6 +33,7 @@ pub(crate) const KEYS: [&str; 15] = [
     "preload",
     "spares",
     "checkpoints",
+    "lifecycle",
 ];
 
 /// The keys of `[[mounts]]`.
@@ -70,6 +72,8 @@ pub struct Profile {
     pub spares: u32,
     /// When and how variables are saved.
     pub checkpoints: CheckpointPolicy,
+    /// When its workers are evicted.
+    pub lifecycle: Lifecycle,
 }
 
 /// How a worker's interpreter comes to be.
@@ -182,6 +186,7 @@ impl Profile {
         self.warm_start = layer.warm_start.unwrap_or(self.warm_start);
         self.spares = layer.spares.unwrap_or(self.spares);
         self.checkpoints.apply(layer.checkpoints);
+        self.lifecycle.apply(layer.lifecycle);
         if let Some(preload) = layer.preload {
             self.preload = preload;
         }

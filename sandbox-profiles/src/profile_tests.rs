@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoints::{CheckpointPolicy, Checkpointing, Keep, Serializer};
+use crate::lifecycle::{Evictable, Lifecycle};
 use crate::limits::LIMITS;
 
 fn alone(text: &str) -> Result<Profile, ProfileError> {
@@ -181,12 +182,16 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
                 [limits]\nwall_ms = 7\n[environment]\nA = '1'\nB = '1'\n[barriers]\nlandlock = 'required'\n";
     let team = &format!(
         "warm_start = 'zygote'\npreload = ['numpy', 'a.b?']\nspares = 3\n{team}\
-         [checkpoints]\nwhen = 'wait'\nkeep_last = 5\nkeep_daily = 0\nserializer = 'dill'\n"
+         [checkpoints]\nwhen = 'wait'\nkeep_last = 5\nkeep_daily = 0\nserializer = 'dill'\n\
+         [lifecycle]\nevict = 'any'\nidle_seconds = 60\n"
     );
     let mine = "version = 1\nbase = 'team'\npass_environment = ['LANG']\n[[mounts]]\nsource = '/srv/c'\n\
                 target = '/data'\n[limits]\nprocesses = 9\n[environment]\nB = '2'\n\
                 [barriers]\nlandlock = 'best_effort'\ncgroup = 'required'\n";
-    let mine = &format!("spares = 1\n{mine}[checkpoints]\nkeep_last = 6\nmax_bytes = 1048576\nseconds = 9\n");
+    let mine = &format!(
+        "spares = 1\n{mine}[checkpoints]\nkeep_last = 6\nmax_bytes = 1048576\nseconds = 9\n\
+         [lifecycle]\nidle_seconds = 7\n"
+    );
     let profile = among(&[("team", team), ("mine", mine)], "mine").unwrap();
     let limits = Limits { wall_ms: 7, processes: 9, ..Limits::default() };
     assert_eq!(
@@ -210,6 +215,7 @@ fn a_profile_takes_from_its_base_what_it_does_not_say_itself() {
                 Preload { module: "a.b".to_owned(), optional: true },
             ],
             spares: 1,
+            lifecycle: Lifecycle { idle_seconds: 7, evict: Evictable::Any },
             checkpoints: CheckpointPolicy {
                 when: Checkpointing::Wait,
                 serializer: Serializer::Dill,
@@ -232,6 +238,9 @@ fn what_is_said_of_a_warm_start_is_checked() {
         ("checkpoints.keep_last = 0", "it can be 1 to 10000"),
         ("checkpoints.max_bytes = -1", "it can be 1048576 to"),
         ("checkpoints.keep = 3", "keep_last, keep_daily"),
+        ("lifecycle.evict = 'always'", "\"never\", \"whole\" or \"any\""),
+        ("lifecycle.idle_seconds = -1", "it can be 0 to 31536000"),
+        ("lifecycle.idle = 3", "idle_seconds, evict"),
         ("warm_start = 'fork'", "\"zygote\" or \"exec\""),
         ("preload = ['../x']", "no name of a module"),
         ("preload = ['a..b']", "no name of a module"),

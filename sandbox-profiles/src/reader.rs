@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::checkpoints::{CHECKPOINT_KEYS, CheckpointLayer};
 use crate::document::{Document, Value};
 use crate::error::{Fault, quoted};
+use crate::lifecycle::{LIFECYCLE_KEYS, LifecycleLayer};
 use crate::limits::{LIMITS, LimitKey};
 use crate::profile::{KEYS, MOUNT_KEYS, Mount, Network, Preload, WarmStart, is_profile_name};
 use crate::step::{Barrier, Need};
@@ -19,6 +20,9 @@ const MOST_SPARES: u32 = 64;
 
 /// A day.
 const MOST_SECONDS: u64 = 86_400;
+
+/// A year: longer is for ever.
+const MOST_IDLE_SECONDS: u64 = 365 * 24 * 3600;
 
 /// Each is a file that is read at every checkpoint.
 const MOST_KEPT: u64 = 10_000;
@@ -46,6 +50,7 @@ pub(crate) struct Layer {
     pub(crate) barriers: BTreeMap<Barrier, Need>,
     pub(crate) warm_start: Option<WarmStart>,
     pub(crate) checkpoints: CheckpointLayer,
+    pub(crate) lifecycle: LifecycleLayer,
     pub(crate) preload: Option<Vec<Preload>>,
     pub(crate) spares: Option<u32>,
 }
@@ -73,6 +78,7 @@ impl Document<'_> {
                 "barriers" => self.barriers(value, &mut layer),
                 "warm_start" => layer.warm_start = self.checked("warm_start", value, words::warm_start),
                 "checkpoints" => layer.checkpoints = self.checkpoints(value),
+                "lifecycle" => layer.lifecycle = self.lifecycle(value),
                 "preload" => layer.preload = self.preload(value),
                 "spares" => layer.spares = self.spares(value),
                 _ => self.unknown(key, "a profile", &KEYS),
@@ -239,6 +245,21 @@ impl Document<'_> {
                     layer.max_bytes = self.whole("checkpoints.max_bytes", value, LEAST_BYTES..=MOST_BYTES);
                 }
                 _ => self.unknown(key, "[checkpoints]", &CHECKPOINT_KEYS),
+            }
+        }
+        layer
+    }
+
+    fn lifecycle(&mut self, value: &Value) -> LifecycleLayer {
+        let mut layer = LifecycleLayer::default();
+        let Some(table) = self.table("lifecycle", value) else { return layer };
+        for (key, value) in table.iter() {
+            match key.get_ref().as_ref() {
+                "idle_seconds" => {
+                    layer.idle_seconds = self.whole("lifecycle.idle_seconds", value, 0..=MOST_IDLE_SECONDS);
+                }
+                "evict" => layer.evict = self.checked("lifecycle.evict", value, words::evict),
+                _ => self.unknown(key, "[lifecycle]", &LIFECYCLE_KEYS),
             }
         }
         layer

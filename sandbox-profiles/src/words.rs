@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::checkpoints::{Checkpointing, Serializer};
 use crate::error::quoted;
+use crate::lifecycle::Evictable;
 use crate::profile::{Network, Preload, WarmStart};
 use crate::step::Need;
 
@@ -59,6 +60,15 @@ pub(crate) fn serializer(text: &str) -> Result<Serializer, String> {
         "cellblock" => Ok(Serializer::Cellblock),
         "dill" => Ok(Serializer::Dill),
         other => Err(format!("is {}; it can be \"cellblock\" or \"dill\"", quoted(other))),
+    }
+}
+
+pub(crate) fn evict(text: &str) -> Result<Evictable, String> {
+    match text {
+        "never" => Ok(Evictable::Never),
+        "whole" => Ok(Evictable::Whole),
+        "any" => Ok(Evictable::Any),
+        other => Err(format!("is {}; it can be \"never\", \"whole\" or \"any\"", quoted(other))),
     }
 }
 

@@ -20,12 +20,13 @@ use tokio::task::JoinSet;
 use crate::anchor::AnchorError;
 use crate::build::{self, build};
 use crate::daemon::{Daemon, Key};
-use crate::launch::Launched;
+use crate::launch::{Launched, Life};
 use crate::link::{self, Arrival, LinkError, LinkReader, LinkWriter};
 use crate::log::chain;
 use crate::metrics::StartKind;
 use crate::notebook::Survivor;
 use crate::prepare;
+use crate::profiles;
 use crate::registry;
 use crate::shims::Since;
 
@@ -128,8 +129,11 @@ async fn resume(daemon: &Daemon, worker: &WorkerId) -> Result<Survivor, AdoptErr
         true => None,
         false => Some(daemon.slots.claim(state.slot).ok_or(AdoptError::Slot)?),
     };
+    let profile = profiles::load(daemon.profiles.as_deref(), &state.profile);
+    // One that cannot be read is told of when it is needed: at the next start of a worker.
+    let life = profile.as_ref().map(Life::of).unwrap_or_default();
     let launched =
-        Launched { worker: worker.clone(), reader, writer, slot, zygote: None, kind: StartKind::Exec };
+        Launched { worker: worker.clone(), reader, writer, slot, zygote: None, kind: StartKind::Exec, life };
     Ok(Survivor { launched, arrivals, state: *state })
 }
 

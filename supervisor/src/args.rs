@@ -158,6 +158,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_workers: Option<u32>,
 
+    /// Evict idle workers while less than this part of the machine's memory is available, in percent; 0 for never
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(..=90))]
+    pub(crate) min_available: u8,
+
+    /// Evict idle workers while tasks wait for memory for more than this part of the time, in percent; 0 for never
+    ///
+    /// As the kernel says in /proc/pressure/memory, of the last ten seconds; where it does not, only
+    /// --min-available counts.
+    #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) max_stalled: u8,
+
     /// Be the daemon of one program: end, with all workers, when standard input ends
     ///
     /// Prints the line `ready SOCKET` when it listens.

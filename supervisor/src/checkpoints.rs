@@ -66,7 +66,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: Key, ask: Ask, responde
 }
 
 /// One of a few at a time: each may read gigabytes. Nobody waits here for a client that does not read.
-async fn run(daemon: &Daemon, notebook: &Key, order: StoreOrder) -> Result<StoreReply, Refusal> {
+async fn run(daemon: &Arc<Daemon>, notebook: &Key, order: StoreOrder) -> Result<StoreReply, Refusal> {
     let _permit = files::permit(daemon, notebook).await;
     store::run(daemon, notebook, &order, None).await.map_err(|error| error.for_client())
 }
@@ -75,7 +75,7 @@ fn unexpected() -> Refusal {
     StoreError::Reply.for_client()
 }
 
-async fn list(daemon: &Daemon, notebook: &Key) -> Result<Reply, Refusal> {
+async fn list(daemon: &Arc<Daemon>, notebook: &Key) -> Result<Reply, Refusal> {
     match run(daemon, notebook, StoreOrder::List).await? {
         StoreReply::Listed { checkpoints, used_bytes, damage } => {
             Ok(Reply::Checkpoints { checkpoints, used_bytes, damage })
@@ -84,21 +84,21 @@ async fn list(daemon: &Daemon, notebook: &Key) -> Result<Reply, Refusal> {
     }
 }
 
-async fn content(daemon: &Daemon, notebook: &Key, checkpoint: Option<u64>) -> Result<Reply, Refusal> {
+async fn content(daemon: &Arc<Daemon>, notebook: &Key, checkpoint: Option<u64>) -> Result<Reply, Refusal> {
     match run(daemon, notebook, StoreOrder::Content { checkpoint }).await? {
         StoreReply::Content(content) => Ok(Reply::CheckpointContent(content)),
         _ => Err(unexpected()),
     }
 }
 
-async fn verify(daemon: &Daemon, notebook: &Key, checkpoint: Option<u64>) -> Result<Reply, Refusal> {
+async fn verify(daemon: &Arc<Daemon>, notebook: &Key, checkpoint: Option<u64>) -> Result<Reply, Refusal> {
     match run(daemon, notebook, StoreOrder::Verify { checkpoint }).await? {
         StoreReply::Verified { checkpoints } => Ok(Reply::Verified { checkpoints }),
         _ => Err(unexpected()),
     }
 }
 
-async fn collect(daemon: &Daemon, notebook: &Key, keep: Option<Keep>) -> Result<Reply, Refusal> {
+async fn collect(daemon: &Arc<Daemon>, notebook: &Key, keep: Option<Keep>) -> Result<Reply, Refusal> {
     let keep = match keep {
         Some(keep) => keep,
         None => policy(daemon, &opened(daemon, notebook)?)?.keep,
@@ -125,7 +125,7 @@ pub(crate) async fn newest(daemon: Arc<Daemon>, notebook: Key, responder: Respon
 }
 
 /// Sees that it can be had before anything is ended for it.
-async fn restore(daemon: &Daemon, notebook: &Key, checkpoint: Option<u64>, responder: Responder) {
+async fn restore(daemon: &Arc<Daemon>, notebook: &Key, checkpoint: Option<u64>, responder: Responder) {
     let found = async {
         let entry = opened(daemon, notebook)?;
         saves(&policy(daemon, &entry)?)?;
@@ -162,7 +162,7 @@ async fn fork(
         let message = format!("there is a notebook {:?} already: choose another name", to.as_str());
         (ErrorCode::BadRequest, message)
     };
-    if daemon.notebooks.get(&to).is_some() {
+    if registry::find(daemon, &to).is_some() {
         return Err(taken());
     }
     // Whoever makes the folder has the name.
@@ -186,7 +186,7 @@ async fn fork(
 
 /// A checkpoint of one notebook becomes another's.
 async fn copy(
-    daemon: &Daemon,
+    daemon: &Arc<Daemon>,
     from: &Key,
     checkpoint: Option<u64>,
     to: &Key,
@@ -204,7 +204,7 @@ async fn copy(
     exported.and(imported).map(drop).map_err(|error| error.for_client())
 }
 
-async fn export(daemon: &Daemon, notebook: &Key, checkpoint: Option<u64>, responder: Responder) {
+async fn export(daemon: &Arc<Daemon>, notebook: &Key, checkpoint: Option<u64>, responder: Responder) {
     let (client, request) = responder.into_parts();
     let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
     let pipe = pipe.and_then(|(read, write)| Ok((pipe::Receiver::from_owned_fd(read)?, write)));
@@ -250,7 +250,7 @@ async fn send_parts(mut read: pipe::Receiver, client: &Client, request: u32) {
 
 /// One part of a file that is imported. They are put together beside the checkpoints.
 pub(crate) async fn import(
-    daemon: &Daemon,
+    daemon: &Arc<Daemon>,
     notebook: &Key,
     offset: u64,
     last: bool,
@@ -344,12 +344,12 @@ pub(crate) fn listen(
     });
 }
 
-fn opened(daemon: &Daemon, notebook: &Key) -> Result<Entry, Refusal> {
+fn opened(daemon: &Arc<Daemon>, notebook: &Key) -> Result<Entry, Refusal> {
     let unknown = || {
         let message = format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
         (ErrorCode::UnknownNotebook, message)
     };
-    daemon.notebooks.get(notebook).ok_or_else(unknown)
+    registry::find(daemon, notebook).ok_or_else(unknown)
 }
 
 fn policy(daemon: &Daemon, entry: &Entry) -> Result<CheckpointPolicy, Refusal> {

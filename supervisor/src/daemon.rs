@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cellblock_proto::checkpoint::NotebookEvent;
 use cellblock_proto::id::{NotebookId, TenantId};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::anchor::Anchor;
@@ -24,6 +24,7 @@ use crate::runners::Runners;
 use crate::runtime_dir::RuntimeDir;
 use crate::slots::Slots;
 use crate::tenants::{Held, Tenants};
+use crate::vitals::Vitals;
 use crate::warm::Warm;
 
 /// The daemon, as its tasks see it.
@@ -71,6 +72,8 @@ pub(crate) struct Daemon {
     pub(crate) file_threads: Arc<Semaphore>,
     /// What happens, for whoever listens.
     pub(crate) events: broadcast::Sender<NotebookEvent>,
+    /// A worker has nothing to do any more.
+    pub(crate) idle: Notify,
     /// Open notebooks.
     pub(crate) notebooks: Notebooks,
     /// What is counted.
@@ -120,6 +123,8 @@ pub(crate) struct Entry {
     pub(crate) inbox: mpsc::Sender<Message>,
     /// That it is open, as its tenant has it counted.
     pub(crate) _open: Arc<Held>,
+    /// What can be seen of its worker.
+    pub(crate) vitals: Vitals,
 }
 
 /// The open notebooks by name.

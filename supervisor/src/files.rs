@@ -27,6 +27,7 @@ use crate::daemon::{Daemon, Key};
 use crate::log::chain;
 use crate::notebook::{LiveWorker, Message};
 use crate::outbox::{Payload, Responder};
+use crate::registry;
 use crate::{quota, workspace};
 
 use self::tree::Tree;
@@ -151,7 +152,7 @@ async fn worker(daemon: &Arc<Daemon>, notebook: &Key) -> Result<Option<LiveWorke
         return Ok(None);
     }
     let closed = || (ErrorCode::UnknownNotebook, format!("notebook {:?} was closed", notebook.as_str()));
-    let entry = daemon.notebooks.get(notebook).ok_or_else(closed)?;
+    let entry = registry::find(daemon, notebook).ok_or_else(closed)?;
     let (reply, answer) = oneshot::channel();
     entry.inbox.send(Message::Worker { reply }).await.map_err(|_| closed())?;
     let ended = "the worker ended before its files could be reached: ask again".to_owned();

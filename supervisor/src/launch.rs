@@ -13,8 +13,8 @@ use cellblock_proto::id::WorkerId;
 use cellblock_proto::shim::{Checkpoints, Claim, Command, StartFailure, StartSpec, ZygoteSpec};
 use cellblock_proto::store::StoreOrder;
 use sandbox_profiles::{
-    Barrier, CheckpointPolicy, Checkpointing, Host, Profile, Step, Workspace, plan, spare_plan, unplanned,
-    zygote_plan,
+    Barrier, CheckpointPolicy, Checkpointing, Host, Lifecycle, Profile, Step, Workspace, plan, spare_plan,
+    unplanned, zygote_plan,
 };
 use tokio::net::UnixStream;
 
@@ -74,6 +74,25 @@ pub(crate) struct Launched {
     pub(crate) zygote: Option<PathBuf>,
     /// How it comes to be, for those who count.
     pub(crate) kind: StartKind,
+    /// What its profile says of its life.
+    pub(crate) life: Life,
+}
+
+/// What a notebook has to know of its worker's profile.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Life {
+    /// When it is evicted.
+    pub(crate) lifecycle: Lifecycle,
+    /// Whether there are checkpoints.
+    pub(crate) saves: bool,
+}
+
+impl Life {
+    /// As a profile says.
+    pub(crate) fn of(profile: &Profile) -> Self {
+        let saves = profile.checkpoints.when != Checkpointing::None;
+        Life { lifecycle: profile.lifecycle, saves }
+    }
 }
 
 /// What is to be started.
@@ -275,7 +294,9 @@ async fn claim(daemon: &Daemon, spare: Spare, order: &Order) -> Result<Launched,
         return Err(ClaimError::Gone(zygote));
     }
     tracing::info!(%worker, slot = number, "spare claimed");
-    Ok(Launched { worker, reader, writer, slot, zygote: Some(zygote), kind: StartKind::Spare })
+    let life = Life::of(&order.profile);
+    let kind = StartKind::Spare;
+    Ok(Launched { worker, reader, writer, slot, zygote: Some(zygote), kind, life })
 }
 
 /// Has the anchor start a shim and gives it its orders.
@@ -289,6 +310,7 @@ pub(crate) async fn start(
 ) -> Result<Launched, LaunchError> {
     let slot = daemon.slots.lease().ok_or(LaunchError::NoSlot)?;
     let worker = worker_id(&order.notebook, daemon.runtime.worker_name_bytes())?;
+    let life = Life::of(&order.profile);
     let mut spec = spec(daemon, order, &worker, slot.slot())?;
     match beginning {
         Beginning::Exec(why) => spec.no_zygote = why,
@@ -302,7 +324,7 @@ pub(crate) async fn start(
     let zygote = spec.zygote.clone();
     let (reader, writer) = send(daemon, &worker, Command::Start(Box::new(spec))).await?;
     let kind = if zygote.is_some() { StartKind::Zygote } else { StartKind::Exec };
-    Ok(Launched { worker, reader, writer, slot: Some(slot), zygote, kind })
+    Ok(Launched { worker, reader, writer, slot: Some(slot), zygote, kind, life })
 }
 
 /// Starts a zygote; gives where it listens. It ends when what it gives is dropped.
@@ -316,7 +338,8 @@ pub(crate) async fn zygote(daemon: &Daemon, order: Order) -> Result<(Launched, P
     let socket = start.control_socket.clone();
     let command = Command::Zygote(Box::new(ZygoteSpec { start, socket: socket.clone() }));
     let (reader, writer) = send(daemon, &worker, command).await?;
-    Ok((Launched { worker, reader, writer, slot: None, zygote: None, kind: StartKind::Exec }, socket))
+    let (kind, life) = (StartKind::Exec, Life::default());
+    Ok((Launched { worker, reader, writer, slot: None, zygote: None, kind, life }, socket))
 }
 
 async fn send(

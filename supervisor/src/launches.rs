@@ -166,21 +166,18 @@ impl Launches {
     ///
     /// # Cancel safety
     /// Safe: what has not been looked at is told again.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the figures of the daemon and what evicts use it next")
-    )]
     pub(crate) async fn shortage(&self) {
         self.0.short.notified().await;
     }
 
     /// Whose worker would have to end for somebody to be served; `None` when nobody waits for that.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the figures of the daemon and what evicts use it next")
-    )]
     pub(crate) fn short(&self) -> Option<Short> {
         self.lock().short()
+    }
+
+    /// How many wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().line.len()
     }
 
     /// How many workers live; how many may, if there is a cap.

@@ -2,31 +2,41 @@
 //! returns what follows. The notebook's task performs it; nothing here waits, reads or writes.
 //!
 //! ```text
-//!            Submit, Wanted          Ready               Restart
-//!    None ──────────────────▶ Starting ────▶ Up ────────────────────▶ Ending
-//!     ▲                          │ StartFailed│ WorkerEnded, ShimLost    │ the same, EndOverdue
-//!     └──────────────────────────┴────────────┴──────────────────────────┘
+//!            Submit, Wanted          Ready          Restart, SavedNow
+//!    None ──────────────────▶ Starting ────▶ Up ──────────────────────▶ Ending
+//!     ▲        WarmFailed, and a │ ▲         │  Evict: saved first;     │
+//!     │        warm one's death: └─┘ cold    │  what comes keeps it     │
+//!     │                          │           │                          │
+//!     │                          │StartFailed│ WorkerEnded, ShimLost    │ the same, Time
+//!     └──────────────────────────┴───────────┴──────────────────────────┘
 //! ```
+//!
+//! Timers: a warm start has [`START_PATIENCE`], an end [`END_PATIENCE`]; [`Machine::deadline`] is the next, and
+//! there is none but in these two states.
 //!
 //! An Execution is held here until there is a worker, then by the shim, whose queue decides the
 //! order. Invariant: whatever the shim said `Accepted` to is concluded exactly once; whatever it
-//! did not is concluded or refused exactly once.
+//! did not is concluded or refused exactly once; each `Start` is followed by one `Gone`.
 
 mod adoption;
 mod ending;
+mod evicting;
 mod leave;
 mod saving;
+mod worker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use cellblock_proto::client::{ErrorCode, WorkerState};
 use cellblock_proto::execution::{Death, ExecuteOptions, NameInfo, Outcome, Output, Variables};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::Command;
+use tokio::time::Instant;
 
+use self::evicting::Leaving;
 use crate::decision::{Action, Input};
-use crate::loss;
 use crate::outbox::Payload;
 use crate::runners::Turn;
 
@@ -42,12 +52,28 @@ const MAX_ENDED: usize = 1000;
 /// Workers an Execution is given to before it counts as what ends them.
 const MAX_ATTEMPTS: u32 = 3;
 
+/// How long a worker that comes from a zygote may take; it takes milliseconds, and Python can be executed.
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a worker has to end when it is told to.
+pub(crate) const END_PATIENCE: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     None,
-    Starting { launched: bool },
+    /// `warm_by` is there while a zygote's fork is waited for.
+    Starting {
+        launched: bool,
+        warm_by: Option<Instant>,
+    },
     Up,
-    Ending { reason: String, launched: bool },
+    /// `by` is there when it has been told to.
+    Ending {
+        reason: String,
+        launched: bool,
+        evicted: bool,
+        by: Option<Instant>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +99,9 @@ struct Job {
     notice: Option<Output>,
     accepted: bool,
     attempts: u32,
+    /// Since when it waits for a worker; how long it has.
+    waits_since: Option<Instant>,
+    worker_ms: Option<u64>,
 }
 
 /// One notebook's Executions and worker.
@@ -96,6 +125,16 @@ pub(crate) struct Machine {
     turn: Turn,
     leave: Option<ExecutionId>,
     adopting: bool,
+    /// It is to be saved and ended.
+    leaving: Option<Leaving>,
+    /// The last worker was evicted, and there has been none since.
+    evicted: bool,
+    /// Whether the last checkpoint had all there was; unknown after a restart of the daemon.
+    whole: Option<bool>,
+    /// Something has ended since the last checkpoint that must not be saved.
+    unsavable: bool,
+    /// Executions whose checkpoints are being taken.
+    pending: HashSet<ExecutionId>,
 }
 
 impl Machine {
@@ -115,6 +154,11 @@ impl Machine {
             turn,
             leave: None,
             adopting: false,
+            leaving: None,
+            evicted: false,
+            whole: Some(true),
+            unsavable: false,
+            pending: HashSet::new(),
         }
     }
 
@@ -174,23 +218,42 @@ impl Machine {
         self.names.iter()
     }
 
+    /// When [`Input::Time`] is to be said, if nothing else happens first.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Starting { warm_by, .. } => *warm_by,
+            Phase::Ending { by, .. } => *by,
+            Phase::None | Phase::Up => None,
+        }
+    }
+
     /// Decides.
-    pub(crate) fn on(&mut self, input: Input) -> Vec<Action> {
+    pub(crate) fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         let out = &mut actions;
         match input {
-            Input::Submit { execution, options, code } => self.submit(execution, options, code, out),
+            Input::Submit { execution, options, code } => self.submit(execution, options, code, now, out),
             Input::Wanted => self.want_worker(out),
-            Input::Launched => self.launched(out),
+            Input::Launched { warm } => self.launched(warm, now, out),
+            Input::WarmFailed { why } => self.warm_failed(why, out),
             Input::Ready => {
                 if matches!(self.phase, Phase::Starting { .. }) {
                     self.phase = Phase::Up;
+                    self.evicted = false;
+                    self.note_waits(now);
                     self.send_held(out);
                 }
             }
             Input::Restored { execution, names, told } => self.restored(&execution, names, told),
-            Input::Saved { execution } => self.saved(execution.as_str()),
-            Input::NotSaved { reason } => self.not_saved(&reason),
+            Input::Saved { execution, whole } => {
+                self.pending.remove(&execution);
+                self.whole = Some(whole);
+                self.saved(execution.as_str());
+            }
+            Input::NotSaved { execution, reason } => {
+                self.pending.remove(&execution);
+                self.not_saved(&reason);
+            }
             Input::StartFailed { code, message } => self.start_failed(code, &message, out),
             Input::Accepted { execution, position } => self.accepted(execution, position, out),
             // Told again by a shim that had not heard that it is taken.
@@ -216,20 +279,18 @@ impl Machine {
             }
             Input::WorkerEnded { death, lost } => {
                 let lost = lost.into_iter().map(|info| info.name).collect();
-                self.worker_gone(&death, lost, out);
+                self.worker_gone(&death, lost, false, out);
             }
-            Input::ShimLost => self.worker_gone(&Death::ShimLost, self.lost_names(), out),
+            Input::ShimLost => self.worker_gone(&Death::ShimLost, self.lost_names(), false, out),
             Input::Leave => {}
             Input::Interrupt => self.interrupt(out),
             Input::Cancel { execution } => self.cancel(&execution, out),
-            Input::Restart { reason } => self.restart(reason, out),
-            Input::EndOverdue => {
-                if let Phase::Ending { reason, .. } = self.phase.clone() {
-                    out.push(Action::Kill);
-                    self.worker_gone(&Death::Ended { reason }, Vec::new(), out);
-                }
-            }
+            Input::Restart { reason } => self.restart(reason, now, out),
+            Input::Evict { reason, rule } => self.evict(reason, rule, out),
+            Input::SavedNow { checkpoint } => self.saved_now(&checkpoint, now, out),
+            Input::Time => self.time(now, out),
         }
+        self.settle_eviction(now, out);
         self.settle_leave(out);
         actions
     }
@@ -239,6 +300,7 @@ impl Machine {
         execution: ExecutionId,
         options: ExecuteOptions,
         code: Payload,
+        now: Instant,
         out: &mut Vec<Action>,
     ) {
         let bytes = self.code_bytes();
@@ -253,9 +315,13 @@ impl Machine {
         let job = self.ensure(&execution);
         job.options = Some(options);
         job.code = Some(code);
-        match self.phase {
-            Phase::Up => self.send_held(out),
-            _ => self.want_worker(out),
+        if self.takes_work(out) {
+            self.send_held(out);
+        } else {
+            if let Some(job) = self.jobs.get_mut(&execution) {
+                job.waits_since = Some(now);
+            }
+            self.want_worker(out);
         }
     }
 
@@ -270,39 +336,14 @@ impl Machine {
             notice: None,
             accepted: false,
             attempts: 0,
+            waits_since: None,
+            worker_ms: None,
         })
     }
 
     fn remove(&mut self, execution: &ExecutionId) -> Option<Job> {
         self.order.retain(|id| id != execution);
         self.jobs.remove(execution)
-    }
-
-    fn want_worker(&mut self, out: &mut Vec<Action>) {
-        if self.phase == Phase::None && !self.adopting {
-            self.phase = Phase::Starting { launched: false };
-            out.push(Action::Start);
-        }
-    }
-
-    fn launched(&mut self, out: &mut Vec<Action>) {
-        match &mut self.phase {
-            Phase::Starting { launched } => *launched = true,
-            Phase::Ending { reason, launched } if !*launched => {
-                *launched = true;
-                out.push(Action::End { reason: reason.clone() });
-            }
-            _ => {}
-        }
-    }
-
-    /// The start that was made is no more, and another is made in its place; whether one is still wanted.
-    pub(crate) fn relaunch(&mut self) -> bool {
-        let is_starting = matches!(self.phase, Phase::Starting { .. });
-        if is_starting {
-            self.phase = Phase::Starting { launched: false };
-        }
-        is_starting
     }
 
     fn send_held(&mut self, out: &mut Vec<Action>) {
@@ -345,7 +386,8 @@ impl Machine {
         }
         if outcome.variables == Variables::Kept {
             self.names.apply(&outcome.names);
-            self.changed(execution, outcome.checkpoint.as_ref());
+            let has_begun = outcome.execution_count > 0 || outcome.wall_us > 0;
+            self.changed(execution, outcome.checkpoint.as_ref(), has_begun);
         }
         self.ensure(execution);
         self.take_notice_back(execution);
@@ -382,95 +424,9 @@ impl Machine {
         }
     }
 
-    fn restart(&mut self, reason: String, out: &mut Vec<Action>) {
-        // The variables go because somebody wants it: nobody needs to be told.
-        self.notice = None;
-        self.unsaved.clear();
-        self.telling.clear();
-        for execution in self.held() {
-            self.end_unrun(&execution, reason.clone(), out);
-        }
-        match self.phase {
-            Phase::None => out.push(Action::Gone),
-            Phase::Starting { launched } => {
-                if launched {
-                    out.push(Action::End { reason: reason.clone() });
-                }
-                self.phase = Phase::Ending { reason, launched };
-            }
-            Phase::Up => {
-                out.push(Action::End { reason: reason.clone() });
-                self.phase = Phase::Ending { reason, launched: true };
-            }
-            Phase::Ending { .. } => {}
-        }
-    }
-
     fn held(&self) -> Vec<ExecutionId> {
         let held = |id: &&ExecutionId| self.jobs.get(id).is_some_and(|job| job.stage == Stage::Held);
         self.order.iter().filter(held).cloned().collect()
-    }
-
-    fn start_failed(&mut self, code: ErrorCode, message: &str, out: &mut Vec<Action>) {
-        let ending = matches!(self.phase, Phase::Ending { .. });
-        self.phase = Phase::None;
-        out.push(Action::Gone);
-        if ending {
-            self.start_if_held(out);
-            return;
-        }
-        for execution in self.order.clone() {
-            if self.jobs.get(&execution).is_some_and(|job| job.accepted) {
-                let reason = format!("no new worker could be started: {message}");
-                self.end_unrun(&execution, reason, out);
-            } else {
-                self.remove(&execution);
-                out.push(Action::Refuse { execution, code, message: message.to_owned() });
-            }
-        }
-    }
-
-    fn worker_gone(&mut self, death: &Death, mut lost: Vec<String>, out: &mut Vec<Action>) {
-        let ending = match &self.phase {
-            Phase::None => return,
-            Phase::Starting { .. } => {
-                let (code, message) = loss::before_ready(death);
-                return self.start_failed(code, &message, out);
-            }
-            Phase::Ending { reason, .. } => Some(reason.clone()),
-            Phase::Up => None,
-        };
-        lost.sort();
-        self.phase = Phase::None;
-        self.names = KnownNames::default();
-        for execution in self.order.clone() {
-            let Some(job) = self.jobs.get_mut(&execution) else { continue };
-            match (job.stage, &ending) {
-                (Stage::Held, _) => {}
-                (Stage::Running, _) => self.end_by_death(&execution, death, &lost, out),
-                (Stage::Sent | Stage::Accepted, Some(reason)) => {
-                    self.end_unrun(&execution, reason.clone(), out);
-                }
-                (Stage::Sent | Stage::Accepted, None) => {
-                    if job.code.is_some() && job.attempts < MAX_ATTEMPTS {
-                        job.stage = Stage::Held;
-                        self.take_notice_back(&execution);
-                    } else {
-                        self.end_by_death(&execution, death, &lost, out);
-                    }
-                }
-            }
-        }
-        self.notice =
-            if ending.is_some() { None } else { Some(loss::notice(death, lost, self.notice.take())) };
-        out.push(Action::Gone);
-        self.start_if_held(out);
-    }
-
-    fn start_if_held(&mut self, out: &mut Vec<Action>) {
-        if !self.held().is_empty() {
-            self.want_worker(out);
-        }
     }
 }
 

@@ -1,7 +1,11 @@
+#[path = "machine/evicting_tests.rs"]
+mod evicting;
 #[path = "machine/life_tests.rs"]
 mod life;
 
 use super::*;
+use crate::decision::{Evict, WorkerEnd};
+use crate::loss;
 use crate::runners::Runners;
 use cellblock_proto::execution::{End, NameChanges};
 use proptest::prelude::*;
@@ -14,7 +18,20 @@ fn id(text: &str) -> ExecutionId {
 
 fn submit(machine: &mut Machine, name: &str) -> Vec<Action> {
     let code = Payload::new(name.as_bytes().to_vec());
-    machine.on(Input::Submit { execution: id(name), options: ExecuteOptions::default(), code })
+    machine.hears(Input::Submit { execution: id(name), options: ExecuteOptions::default(), code })
+}
+
+impl Machine {
+    /// Now.
+    fn hears(&mut self, input: Input) -> Vec<Action> {
+        self.on(input, Instant::now())
+    }
+
+    /// When it is time.
+    fn is_late(&mut self) -> Vec<Action> {
+        let now = self.deadline().unwrap_or_else(Instant::now);
+        self.on(Input::Time, now)
+    }
 }
 
 /// A notebook with nobody beside it.
@@ -28,9 +45,9 @@ fn of(runners: &Runners) -> Machine {
 
 fn up() -> Machine {
     let mut machine = alone();
-    machine.on(Input::Wanted);
-    machine.on(Input::Launched);
-    machine.on(Input::Ready);
+    machine.hears(Input::Wanted);
+    machine.hears(Input::Launched { warm: false });
+    machine.hears(Input::Ready);
     machine
 }
 
@@ -61,9 +78,9 @@ fn finished(name: &str, end: End, added: &[&str]) -> Input {
 
 fn run(machine: &mut Machine, name: &str, added: &[&str]) {
     submit(machine, name);
-    machine.on(Input::Accepted { execution: id(name), position: 0 });
-    machine.on(Input::Started { execution: id(name) });
-    machine.on(finished(name, End::Ok, added));
+    machine.hears(Input::Accepted { execution: id(name), position: 0 });
+    machine.hears(Input::Started { execution: id(name) });
+    machine.hears(finished(name, End::Ok, added));
 }
 
 #[test]
@@ -72,8 +89,8 @@ fn first_execution_starts_a_worker_and_all_held_ones_go_when_it_is_ready() {
     assert_eq!(submit(&mut machine, "a"), [Action::Start]);
     assert_eq!(submit(&mut machine, "b"), []);
     assert_eq!(machine.state(), WorkerState::Starting);
-    machine.on(Input::Launched);
-    assert_eq!(sent(&machine.on(Input::Ready)), [("a".to_owned(), None), ("b".to_owned(), None)]);
+    machine.hears(Input::Launched { warm: false });
+    assert_eq!(sent(&machine.hears(Input::Ready)), [("a".to_owned(), None), ("b".to_owned(), None)]);
 }
 
 #[test]
@@ -81,9 +98,9 @@ fn failed_start_refuses_what_waited_with_its_reason() {
     let mut machine = alone();
     submit(&mut machine, "a");
     let message = "mount /proc: EPERM".to_owned();
-    let actions = machine.on(Input::StartFailed { code: ErrorCode::Sandbox, message: message.clone() });
+    let actions = machine.hears(Input::StartFailed { code: ErrorCode::Sandbox, message: message.clone() });
     let refuse = Action::Refuse { execution: id("a"), code: ErrorCode::Sandbox, message };
-    assert_eq!(actions, [Action::Gone, refuse]);
+    assert_eq!(actions, [Action::Gone { end: WorkerEnd::NotStarted }, Action::Absent, refuse]);
     assert!(!machine.knows(&id("a")), "it can be sent again");
 }
 
@@ -92,10 +109,10 @@ fn execution_after_a_death_is_told_the_names_lost_and_the_cause() {
     let mut machine = up();
     run(&mut machine, "a", &["x", "df"]);
     let lost = machine.names().cloned().collect();
-    machine.on(Input::WorkerEnded { death: Death::Signalled { signal: 11 }, lost });
+    machine.hears(Input::WorkerEnded { death: Death::Signalled { signal: 11 }, lost });
     assert_eq!(submit(&mut machine, "b"), [Action::Start]);
-    machine.on(Input::Launched);
-    let actions = machine.on(Input::Ready);
+    machine.hears(Input::Launched { warm: false });
+    let actions = machine.hears(Input::Ready);
     let [(_, Some(Output::Notice { text, names, .. }))] = &sent(&actions)[..] else { panic!("{actions:?}") };
     assert_eq!(names, &["df", "x"]);
     assert!(text.contains("SIGSEGV") && text.ends_with("df, x"), "{text}");
@@ -106,11 +123,11 @@ fn execution_after_a_death_is_told_the_names_lost_and_the_cause() {
 fn notice_goes_to_the_next_execution_when_its_own_never_begins() {
     let mut machine = up();
     run(&mut machine, "a", &["x"]);
-    machine.on(Input::ShimLost);
+    machine.hears(Input::ShimLost);
     submit(&mut machine, "b");
-    machine.on(Input::Ready);
-    machine.on(Input::Accepted { execution: id("b"), position: 0 });
-    machine.on(finished("b", End::Cancelled { reason: String::new() }, &[]));
+    machine.hears(Input::Ready);
+    machine.hears(Input::Accepted { execution: id("b"), position: 0 });
+    machine.hears(finished("b", End::Cancelled { reason: String::new() }, &[]));
     assert!(sent(&submit(&mut machine, "c"))[0].1.is_some());
 }
 
@@ -119,13 +136,13 @@ fn lost_shim_ends_what_ran_and_runs_what_waited_in_a_new_worker() {
     let mut machine = up();
     for name in ["a", "b"] {
         submit(&mut machine, name);
-        machine.on(Input::Accepted { execution: id(name), position: 0 });
+        machine.hears(Input::Accepted { execution: id(name), position: 0 });
     }
-    machine.on(Input::Started { execution: id("a") });
-    let actions = machine.on(Input::ShimLost);
+    machine.hears(Input::Started { execution: id("a") });
+    let actions = machine.hears(Input::ShimLost);
     assert_eq!(ends(&actions), [("a".to_owned(), End::WorkerDied(Death::ShimLost))]);
     assert_eq!(actions.last(), Some(&Action::Start));
-    assert_eq!(sent(&machine.on(Input::Ready))[0].0, "b");
+    assert_eq!(sent(&machine.hears(Input::Ready))[0].0, "b");
 }
 
 #[test]
@@ -134,8 +151,8 @@ fn execution_that_takes_every_worker_down_before_it_starts_ends_too() {
     submit(&mut machine, "a");
     let mut last = Vec::new();
     for _ in 0..MAX_ATTEMPTS {
-        last = machine.on(Input::ShimLost);
-        machine.on(Input::Ready);
+        last = machine.hears(Input::ShimLost);
+        machine.hears(Input::Ready);
     }
     assert_eq!(ends(&last), [("a".to_owned(), End::WorkerDied(Death::ShimLost))]);
     assert_eq!(machine.state(), WorkerState::None);
@@ -147,25 +164,29 @@ fn restart_by_a_client_loses_variables_without_a_notice() {
     run(&mut machine, "a", &["x"]);
     let reason = "restarted".to_owned();
     assert_eq!(
-        machine.on(Input::Restart { reason: reason.clone() }),
+        machine.hears(Input::Restart { reason: reason.clone() }),
         [Action::End { reason: reason.clone() }]
     );
     assert_eq!(submit(&mut machine, "b"), [], "held until the old worker is gone");
     let lost = machine.names().cloned().collect();
-    let actions = machine.on(Input::WorkerEnded { death: Death::Ended { reason }, lost });
-    assert_eq!(actions, [Action::Gone, Action::Start]);
-    assert_eq!(sent(&machine.on(Input::Ready)), [("b".to_owned(), None)]);
+    let actions = machine.hears(Input::WorkerEnded { death: Death::Ended { reason }, lost });
+    let end = WorkerEnd::Ended { reason: "restarted".to_owned() };
+    assert_eq!(actions, [Action::Gone { end }, Action::Absent, Action::Start]);
+    assert_eq!(sent(&machine.hears(Input::Ready)), [("b".to_owned(), None)]);
 }
 
 #[test]
 fn restart_during_a_start_ends_the_worker_as_soon_as_it_can_be_told() {
     let mut machine = alone();
     submit(&mut machine, "a");
-    let actions = machine.on(Input::Restart { reason: "restarted".to_owned() });
+    let actions = machine.hears(Input::Restart { reason: "restarted".to_owned() });
     assert_eq!(ends(&actions), [("a".to_owned(), End::Cancelled { reason: "restarted".to_owned() })]);
-    assert_eq!(machine.on(Input::Launched), [Action::End { reason: "restarted".to_owned() }]);
-    assert_eq!(machine.on(Input::Ready), []);
-    assert_eq!(machine.on(Input::EndOverdue), [Action::Kill, Action::Gone]);
+    assert_eq!(
+        machine.hears(Input::Launched { warm: false }),
+        [Action::End { reason: "restarted".to_owned() }]
+    );
+    assert_eq!(machine.hears(Input::Ready), []);
+    assert_eq!(machine.is_late(), [Action::Kill, Action::Gone { end: WorkerEnd::Overdue }, Action::Absent]);
 }
 
 #[test]
@@ -203,15 +224,15 @@ fn leaves(actions: &[Action]) -> Vec<(String, &'static str)> {
 
 fn up_of(runners: &Runners) -> Machine {
     let mut machine = of(runners);
-    for input in [Input::Wanted, Input::Launched, Input::Ready] {
-        machine.on(input);
+    for input in [Input::Wanted, Input::Launched { warm: false }, Input::Ready] {
+        machine.hears(input);
     }
     machine
 }
 
 fn begin(machine: &mut Machine, name: &str) {
-    machine.on(Input::Accepted { execution: id(name), position: 0 });
-    machine.on(Input::Started { execution: id(name) });
+    machine.hears(Input::Accepted { execution: id(name), position: 0 });
+    machine.hears(Input::Started { execution: id(name) });
 }
 
 #[test]
@@ -220,7 +241,7 @@ fn first_execution_is_sent_with_leave_and_the_next_gets_it_at_the_end_of_the_fir
     assert_eq!(leaves(&submit(&mut machine, "a")), [("a".to_owned(), "begins")]);
     assert_eq!(leaves(&submit(&mut machine, "b")), [("b".to_owned(), "waits")]);
     begin(&mut machine, "a");
-    assert_eq!(leaves(&machine.on(finished("a", End::Ok, &[]))), [("b".to_owned(), "leave")]);
+    assert_eq!(leaves(&machine.hears(finished("a", End::Ok, &[]))), [("b".to_owned(), "leave")]);
 }
 
 #[test]
@@ -232,11 +253,11 @@ fn notebooks_take_turns_and_one_that_waits_says_so() {
     begin(&mut first, "a");
     assert_eq!(leaves(&submit(&mut second, "c")), [("c".to_owned(), "waits")]);
     assert_eq!(second.state(), WorkerState::Waiting);
-    assert_eq!(leaves(&first.on(finished("a", End::Ok, &[]))), [], "its next one overtook who waits");
-    assert_eq!(leaves(&second.on(Input::Leave)), [("c".to_owned(), "leave")]);
+    assert_eq!(leaves(&first.hears(finished("a", End::Ok, &[]))), [], "its next one overtook who waits");
+    assert_eq!(leaves(&second.hears(Input::Leave)), [("c".to_owned(), "leave")]);
     assert_eq!(first.state(), WorkerState::Waiting);
-    second.on(finished("c", End::Ok, &[]));
-    assert_eq!(leaves(&first.on(Input::Leave)), [("b".to_owned(), "leave")]);
+    second.hears(finished("c", End::Ok, &[]));
+    assert_eq!(leaves(&first.hears(Input::Leave)), [("b".to_owned(), "leave")]);
 }
 
 #[test]
@@ -246,8 +267,8 @@ fn leave_of_a_worker_that_is_gone_goes_to_who_waits() {
     submit(&mut first, "a");
     begin(&mut first, "a");
     submit(&mut second, "b");
-    first.on(Input::ShimLost);
-    assert_eq!(leaves(&second.on(Input::Leave)), [("b".to_owned(), "leave")]);
+    first.hears(Input::ShimLost);
+    assert_eq!(leaves(&second.hears(Input::Leave)), [("b".to_owned(), "leave")]);
     drop(second);
     assert_eq!(runners.counts(), (0, 0), "a notebook that is closed took its leave along");
 }
@@ -258,8 +279,8 @@ fn interrupt_of_what_waits_for_leave_cancels_it() {
     let (mut first, mut second) = (up_of(&runners), up_of(&runners));
     submit(&mut first, "a");
     submit(&mut second, "b");
-    assert_eq!(first.on(Input::Interrupt), [send(Command::Interrupt)]);
-    assert_eq!(second.on(Input::Interrupt), [send(Command::Cancel { execution: id("b") })]);
+    assert_eq!(first.hears(Input::Interrupt), [send(Command::Interrupt)]);
+    assert_eq!(second.hears(Input::Interrupt), [send(Command::Cancel { execution: id("b") })]);
 }
 
 #[test]
@@ -273,11 +294,11 @@ fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
     submit(&mut machine, "a");
     run(&mut machine, "a", &["x"]);
     for _ in 0..2 {
-        machine.on(Input::ShimLost);
-        machine.on(Input::Wanted);
-        machine.on(Input::Launched);
-        machine.on(restored());
-        machine.on(Input::Ready);
+        machine.hears(Input::ShimLost);
+        machine.hears(Input::Wanted);
+        machine.hears(Input::Launched { warm: false });
+        machine.hears(restored());
+        machine.hears(Input::Ready);
     }
     let actions = submit(&mut machine, "b");
     let told = |actions: &[Action]| {
@@ -288,12 +309,12 @@ fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
     };
     let text = told(&actions).unwrap();
     assert!(text.contains("checkpoint 4") && text.ends_with("lost, by execution a"), "{text}");
-    machine.on(Input::Started { execution: id("b") });
-    machine.on(Input::ShimLost);
-    machine.on(Input::Wanted);
-    machine.on(Input::Launched);
-    machine.on(restored());
-    machine.on(Input::Ready);
+    machine.hears(Input::Started { execution: id("b") });
+    machine.hears(Input::ShimLost);
+    machine.hears(Input::Wanted);
+    machine.hears(Input::Launched { warm: false });
+    machine.hears(restored());
+    machine.hears(Input::Ready);
     // Once it has been told it is not told again.
     assert!(!told(&submit(&mut machine, "c")).unwrap_or_default().contains("by execution a"));
 }
@@ -324,11 +345,11 @@ fn what_an_ended_shim_repeats_is_no_news_where_the_next_worker_has_it_back() {
     for (has, is_told) in [(&["x", "y"][..], false), (&["y"][..], true)] {
         let mut machine = alone();
         machine.adopt();
-        machine.on(finished("old", End::Ok, &["x"]));
+        machine.hears(finished("old", End::Ok, &["x"]));
         let info = NameInfo { name: "x".to_owned(), kind: "int".to_owned(), bytes: None };
-        machine.on(Input::WorkerEnded { death: Death::Signalled { signal: 9 }, lost: vec![info] });
+        machine.hears(Input::WorkerEnded { death: Death::Signalled { signal: 9 }, lost: vec![info] });
         machine.adopt();
-        machine.resumed(&living(has));
+        machine.resumed(&living(has), Instant::now());
         machine.adopted();
         let notice = sent(&submit(&mut machine, "b")).remove(0).1;
         assert_eq!(notice.is_some(), is_told, "{notice:?}");
@@ -339,12 +360,12 @@ fn what_an_ended_shim_repeats_is_no_news_where_the_next_worker_has_it_back() {
 fn what_an_ended_shim_repeats_is_not_told_as_lost_since_a_checkpoint() {
     let mut machine = alone();
     machine.adopt();
-    machine.on(finished("old", End::Ok, &["x"]));
-    machine.on(Input::WorkerEnded { death: Death::Signalled { signal: 9 }, lost: Vec::new() });
+    machine.hears(finished("old", End::Ok, &["x"]));
+    machine.hears(Input::WorkerEnded { death: Death::Signalled { signal: 9 }, lost: Vec::new() });
     machine.adopted();
     submit(&mut machine, "b");
-    machine.on(Input::Launched);
+    machine.hears(Input::Launched { warm: false });
     let told = crate::loss::Restoration { checkpoint: 4, ..Default::default() };
-    machine.on(Input::Restored { execution: "other".to_owned(), names: Vec::new(), told });
-    assert_eq!(sent(&machine.on(Input::Ready)), [("b".to_owned(), None)]);
+    machine.hears(Input::Restored { execution: "other".to_owned(), names: Vec::new(), told });
+    assert_eq!(sent(&machine.hears(Input::Ready)), [("b".to_owned(), None)]);
 }

@@ -7,6 +7,7 @@
 
 mod caps;
 mod events;
+mod evicting;
 mod kept;
 mod parts;
 mod requests;
@@ -30,15 +31,17 @@ use tokio::time::Instant;
 
 use crate::daemon::{Daemon, Key};
 use crate::decision::Input;
-use crate::launch::{Begin, LaunchError, Launched};
+use crate::launch::{Begin, LaunchError, Launched, Life};
 use crate::launches::{self, Launch, Lease, Place};
 use crate::link::LinkError;
 use crate::log::chain;
 use crate::machine::Machine;
 use crate::outbox::{Payload, Responder};
 use crate::records::Records;
-use crate::workspace;
+use crate::vitals::Vitals;
+use crate::workspace::{self, Settings};
 use caps::Uses;
+use evicting::Released;
 use parts::{Asked, Closing, Live, Retired, Woken};
 pub(crate) use parts::{LiveWorker, Message, Survivor, WorkerReply};
 use waits::{fill, flush, joined, until};
@@ -46,9 +49,6 @@ use watch::Watch;
 
 /// Messages that may wait; a connection that sends more waits with them.
 pub(crate) const INBOX: usize = 64;
-
-/// How long a worker has to end when it is told to.
-const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long `Taken` may wait for more to come.
 const TAKEN_DELAY: Duration = Duration::from_millis(50);
@@ -61,9 +61,6 @@ const RETIRED_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the readers of a closed notebook have to take their Outcomes.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a worker that comes from a zygote may take; it takes milliseconds, and Python can be executed.
-const WARM_PATIENCE: Duration = Duration::from_secs(15);
 
 /// One notebook.
 #[derive(Debug)]
@@ -97,12 +94,19 @@ pub(crate) struct Notebook {
     visitors: Vec<WorkerReply>,
     /// Who waits for the worker's end.
     restarts: Vec<Responder>,
+    /// The same, if it can be had back.
+    evictions: Vec<Released>,
+    /// What can be seen of the worker from outside.
+    vitals: Vitals,
+    life: Life,
+    pinned: bool,
+    idle_since: Option<Instant>,
+    not_before: Option<Instant>,
     closing: Option<Closing>,
     /// A client that is attached reads slowly: the shim is not read from.
     is_blocked: bool,
     /// Woken by readers' sockets, and when there is leave to run.
     wake: Arc<Notify>,
-    end_by: Option<Instant>,
     say_at: Option<Instant>,
     /// Until when clients of what is to end without them may come back.
     desert_at: Option<Instant>,
@@ -117,7 +121,14 @@ pub(crate) struct Notebook {
 
 impl Notebook {
     /// A notebook without a worker.
-    pub(crate) fn new(daemon: Arc<Daemon>, id: Key, profile: String, inbox: mpsc::Receiver<Message>) -> Self {
+    pub(crate) fn new(
+        daemon: Arc<Daemon>,
+        id: Key,
+        settings: Settings,
+        inbox: mpsc::Receiver<Message>,
+        vitals: Vitals,
+    ) -> Self {
+        let Settings { profile, pinned } = settings;
         let wake = Arc::new(Notify::new());
         let turn = daemon.runners.turn(id.tenant.as_str(), &profile, Arc::clone(&wake));
         let uses = Uses::new(&daemon, &id);
@@ -142,10 +153,15 @@ impl Notebook {
             questions: Vec::new(),
             visitors: Vec::new(),
             restarts: Vec::new(),
+            evictions: Vec::new(),
+            vitals,
+            life: Life::default(),
+            pinned,
+            idle_since: None,
+            not_before: None,
             closing: None,
             is_blocked: false,
             wake,
-            end_by: None,
             say_at: None,
             desert_at: None,
             begin: Begin::Saved,
@@ -186,12 +202,12 @@ impl Notebook {
         // would wait for a stranger's client. What comes is bounded by what its shim retains.
         let reads = !self.is_blocked || self.machine.state() == WorkerState::Ending;
         let is_idle = self.machine.state() == WorkerState::None;
-        let warm_by = self.warm_by();
+        let decides = self.machine.deadline();
         let (reader, writer) = match &mut self.live {
             Some(live) => (Some(&mut live.reader).filter(|_| reads), Some(&mut live.writer)),
             None => (None, None),
         };
-        let deadline = [self.end_by, self.say_at, self.desert_at, warm_by]
+        let deadline = [decides, self.say_at, self.desert_at]
             .into_iter()
             .flatten()
             .chain(self.retired.iter().map(|retired| retired.until))
@@ -208,16 +224,11 @@ impl Notebook {
         }
     }
 
-    /// Until when a worker that comes from a zygote may take to be up.
-    fn warm_by(&self) -> Option<Instant> {
-        let is_starting = self.machine.state() == WorkerState::Starting;
-        self.live.as_ref().filter(|_| is_starting)?.warm_by
-    }
-
     fn settle(&mut self) {
         let now = Instant::now();
         self.settle_start();
         self.settle_uses();
+        self.settle_vitals(now);
         self.is_blocked = self.records.deliver(&self.wake);
         self.end_deserted();
         self.say_at = None;
@@ -267,13 +278,8 @@ impl Notebook {
             self.desert_at = None;
             self.records.desert_unread();
         }
-        if due(self.warm_by()) {
-            self.start_cold(&format!("it was not up after {} s", WARM_PATIENCE.as_secs()));
-        }
-        if due(self.end_by) {
-            self.end_by = None;
-            tracing::warn!("the worker did not end when told to; killing its shim");
-            self.decide(Input::EndOverdue);
+        if due(self.machine.deadline()) {
+            self.decide(Input::Time);
         }
     }
 
@@ -282,8 +288,10 @@ impl Notebook {
         match result {
             Ok(launched) => {
                 self.watch.launched(launched.kind);
+                let warm = launched.zygote.is_some();
+                self.life = launched.life;
                 self.live = Some(Live::new(launched));
-                self.decide(Input::Launched);
+                self.decide(Input::Launched { warm });
             }
             Err(error) => {
                 let (code, message) = error.for_client();
@@ -311,9 +319,6 @@ impl Notebook {
             self.live = None;
             return;
         }
-        if self.start_cold(&chain(error)) {
-            return;
-        }
         if let Some(live) = self.live.take() {
             tracing::warn!(worker = %live.worker, error = chain(error), "shim lost");
             self.watch.died(&Death::ShimLost);
@@ -325,7 +330,7 @@ impl Notebook {
 
     fn decide(&mut self, input: Input) {
         let before = self.machine.state();
-        let actions = self.machine.on(input);
+        let actions = self.machine.on(input, Instant::now());
         self.perform(actions);
         let after = self.machine.state();
         self.watch.state(before, after);
@@ -364,6 +369,7 @@ impl Notebook {
         } else {
             Ok(())
         };
+        workspace::forget(&self.daemon.state, &self.id);
         self.daemon.notebooks.lock().remove(&self.id);
         tracing::info!(delete, "notebook closed");
         self.watch.closed(delete);

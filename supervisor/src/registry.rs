@@ -5,12 +5,14 @@ use std::sync::Arc;
 use cellblock_proto::client::{ErrorCode, NotebookInfo};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use crate::daemon::{Daemon, Entry, Key};
 use crate::log::chain;
 use crate::notebook::{INBOX, Message, Notebook, Survivor};
 use crate::tenants::{Counted, Held};
+use crate::vitals::Vitals;
+use crate::workspace::Settings;
 use crate::{profiles, workspace};
 use cellblock_proto::id::TenantId;
 
@@ -27,7 +29,7 @@ pub(crate) async fn open(
     profile: Option<String>,
 ) -> Result<NotebookInfo, Refusal> {
     let began = Instant::now();
-    let entry = match daemon.notebooks.get(&notebook) {
+    let entry = match find(daemon, &notebook) {
         Some(entry) => entry,
         None => create(daemon, notebook.clone(), profile.as_deref()).await?,
     };
@@ -51,23 +53,48 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> R
     let profile = profile.unwrap_or_else(|| tenant.default_profile()).to_owned();
     let open =
         Held::take(&tenant, Counted::Notebooks, 1).map_err(|met| (ErrorCode::Busy, tenant.explain(met)))?;
+    let settings = Settings { profile, pinned: false };
     let (folder, state, owner) = (daemon.profiles.clone(), daemon.state.clone(), daemon.anchor.first_uid());
-    let (name, id) = (profile.clone(), notebook.clone());
+    let (told, id) = (settings.clone(), notebook.clone());
     let checked = tokio::task::spawn_blocking(move || {
-        profiles::load(folder.as_deref(), &name).map_err(|error| (ErrorCode::BadProfile, chain(&error)))?;
-        workspace::open(&state, &id, owner).map_err(|error| (ErrorCode::Storage, chain(&error)))
+        profiles::load(folder.as_deref(), &told.profile)
+            .map_err(|error| (ErrorCode::BadProfile, chain(&error)))?;
+        let opened = workspace::open(&state, &id, owner);
+        let kept = opened.and_then(|_| workspace::remember(&state, &id, &told));
+        kept.map_err(|error| (ErrorCode::Storage, chain(&error)))
     });
     checked.await.unwrap_or_else(|error| Err((ErrorCode::Internal, error.to_string())))?;
+    tracing::info!(tenant = %notebook.tenant, %notebook, profile = settings.profile, "notebook opened");
+    Ok(insert(daemon, notebook, settings, open))
+}
+
+/// A notebook that is open: also one that was when the daemon before us ended.
+pub(crate) fn find(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Entry> {
+    daemon.notebooks.get(notebook).or_else(|| {
+        let settings = workspace::recall(&daemon.state, notebook)?;
+        tracing::info!(tenant = %notebook.tenant, %notebook, profile = settings.profile, "notebook is open still");
+        // It was counted when it was opened: no cap keeps it out now.
+        let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
+        Some(insert(daemon, notebook.clone(), settings, open))
+    })
+}
+
+fn insert(daemon: &Arc<Daemon>, notebook: Key, settings: Settings, open: Held) -> Entry {
     let mut notebooks = daemon.notebooks.lock();
     // Somebody else may have opened it meanwhile.
     let entry = notebooks.entry(notebook.clone()).or_insert_with(|| {
-        tracing::info!(tenant = %notebook.tenant, %notebook, profile, "notebook opened");
         let (sender, inbox) = mpsc::channel(INBOX);
-        let task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);
-        tokio::spawn(task.run().instrument(info_span!("notebook", tenant = %notebook.tenant, %notebook)));
-        Entry { profile, inbox: sender, _open: Arc::new(open) }
+        let (vitals, span) = (Vitals::default(), span(&notebook));
+        let profile = settings.profile.clone();
+        let task = Notebook::new(Arc::clone(daemon), notebook, settings, inbox, vitals.clone());
+        tokio::spawn(task.run().instrument(span));
+        Entry { profile, inbox: sender, vitals, _open: Arc::new(open) }
     });
-    Ok(entry.clone())
+    entry.clone()
+}
+
+fn span(notebook: &Key) -> Span {
+    info_span!("notebook", tenant = %notebook.tenant, %notebook)
 }
 
 /// Makes a notebook of what outlived the daemon before us.
@@ -79,12 +106,17 @@ pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: Key, survivors: Vec<Survivor
         daemon.runners.set_most(&profile, loaded.max_running);
     }
     let (sender, inbox) = mpsc::channel(INBOX);
-    let span = info_span!("notebook", tenant = %notebook.tenant, %notebook);
-    let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), profile.clone(), inbox);
+    let span = span(&notebook);
+    let vitals = Vitals::default();
+    // It was open when it was left; at least what its shim says of it is known.
+    let settings = workspace::recall(&daemon.state, &notebook);
+    let settings = settings.unwrap_or_else(|| Settings { profile: profile.clone(), pinned: false });
+    let settings = Settings { profile: profile.clone(), ..settings };
+    let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), settings, inbox, vitals.clone());
     span.in_scope(|| task.adopt(survivors));
     tokio::spawn(task.run().instrument(span));
     let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
-    daemon.notebooks.lock().insert(notebook, Entry { profile, inbox: sender, _open: Arc::new(open) });
+    daemon.notebooks.lock().insert(notebook, Entry { profile, inbox: sender, vitals, _open: Arc::new(open) });
 }
 
 /// All open notebooks of a tenant, or of all, sorted by name.

@@ -9,7 +9,7 @@ use anyhow::Context;
 use cellblock_proto::client::ErrorCode;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::anchor::Anchor;
@@ -32,7 +32,9 @@ use crate::slots::Slots;
 use crate::systemd::{self, Given, Heart};
 use crate::tenants::{Served, Tenants, TenantsError};
 use crate::warm::{self, Warm};
-use crate::{adopt, connection, files, groups, host, overview, process, reconcile, removal, workspace};
+use crate::{
+    adopt, connection, evict, files, groups, host, overview, pressure, process, reconcile, removal, workspace,
+};
 
 /// The Python of an operator who names none.
 const DEFAULT_PYTHON: &str = "python3";
@@ -75,6 +77,11 @@ pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<()> 
     adopt::adopt(&daemon).await.context("failed to take over the workers that live")?;
     warm::begin(&daemon);
     reconcile::begin(&daemon);
+    let limits = pressure::Limits {
+        available_percent: args.min_available.into(),
+        stalled_percent: args.max_stalled.into(),
+    };
+    tokio::spawn(evict::run(Arc::clone(&daemon), limits));
     let listener = daemon.runtime.bind(group)?;
     tracing::info!(socket = %daemon.runtime.socket().display(), state = %daemon.state.display(), "listening");
     if args.private || args.print_ready {
@@ -197,6 +204,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         system: host::system(),
         file_threads: Arc::new(Semaphore::new(files::MAX_THREADS)),
         events: broadcast::Sender::new(checkpoints::EVENTS),
+        idle: Notify::new(),
         notebooks: Notebooks::default(),
         metrics,
         audit,

@@ -8,13 +8,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 
+use cellblock_proto::codec::Codec;
 use cellblock_proto::id::TenantId;
 use rustix::fs::{Mode, OFlags, openat};
+use serde::{Deserialize, Serialize};
 
 use crate::daemon::{Daemon, Key};
 use crate::notebook::LiveWorker;
 use crate::process::ProcessError;
 use crate::removal;
+
+/// More than settings ever have.
+const SETTINGS_BYTES: u64 = 64 << 10;
 
 /// More than the kernel says of any process.
 const STATUS_BYTES: u64 = 64 << 10;
@@ -144,6 +149,44 @@ pub(crate) fn checkpoints(
 /// Where what is kept of a notebook's Executions is: cellblockd's alone.
 pub(crate) fn outputs(state: &Path, notebook: &Key) -> PathBuf {
     folder(state, notebook).join("outputs")
+}
+
+/// What is to be known of a notebook while nobody has opened it since the daemon was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// The profile it was opened with.
+    pub(crate) profile: String,
+    /// Whether its worker is not evicted.
+    #[serde(default)]
+    pub(crate) pinned: bool,
+}
+
+/// Keeps them, until [`forget`].
+///
+/// # Errors
+/// What the disk says, with the path.
+pub(crate) fn remember(state: &Path, notebook: &Key, settings: &Settings) -> Result<(), WorkspaceError> {
+    let path = settings_path(state, notebook);
+    let next = path.with_extension("new");
+    let text = Codec::Json.encode(settings).unwrap_or_default();
+    fs::write(&next, text).and_then(|()| fs::rename(&next, &path)).map_err(failed("write", &path))
+}
+
+/// Those of a notebook that was not closed.
+pub(crate) fn recall(state: &Path, notebook: &Key) -> Option<Settings> {
+    let mut text = Vec::new();
+    File::open(settings_path(state, notebook)).ok()?.take(SETTINGS_BYTES).read_to_end(&mut text).ok()?;
+    Codec::Json.decode(&text).ok()
+}
+
+/// It is closed.
+pub(crate) fn forget(state: &Path, notebook: &Key) {
+    // Not there is as good as removed.
+    let _ = fs::remove_file(settings_path(state, notebook));
+}
+
+fn settings_path(state: &Path, notebook: &Key) -> PathBuf {
+    folder(state, notebook).join("notebook.json")
 }
 
 /// Makes the folder of a new notebook; whether there was none.

@@ -68,6 +68,14 @@ impl Notebook {
         }
     }
 
+    /// One that is open already.
+    ///
+    /// # Panics
+    /// When that is no legal name.
+    pub fn known(client: Client, name: &str) -> Self {
+        Notebook { client, id: name.parse().expect("a legal name") }
+    }
+
     /// Sends code under the next id.
     pub fn start(&mut self, code: &str) -> Sent {
         self.start_with(code, ExecuteOptions::default())

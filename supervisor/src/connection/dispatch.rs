@@ -181,8 +181,14 @@ impl Connection {
                 });
             }
             Request::Tenants => responder.answer(&Reply::Tenants { tenants: tenants(&self.daemon) }, None),
-            Request::Pin { .. } | Request::Evict { .. } | Request::Drain { .. } => {
+            Request::Drain { .. } => {
                 responder.refuse(ErrorCode::Unsupported, "this build does not do that yet")
+            }
+            Request::Pin { notebook, pinned } => {
+                self.ask(notebook, responder, |responder| Message::Pin { pinned, responder }).await;
+            }
+            Request::Evict { notebook } => {
+                self.ask(notebook, responder, |responder| Message::Release { responder }).await;
             }
             Request::ListFiles { notebook, path } => {
                 self.look_into(notebook, What::List { path }, responder);
@@ -211,7 +217,7 @@ impl Connection {
         message: impl FnOnce(Responder) -> Message,
     ) {
         let key = self.key(notebook);
-        match self.daemon.notebooks.get(&key) {
+        match registry::find(&self.daemon, &key) {
             // A notebook that is closed meanwhile drops the message, and that answers it.
             Some(entry) => drop(entry.inbox.send(message(responder)).await),
             None => refuse_unknown(&key, responder),
@@ -221,7 +227,7 @@ impl Connection {
     /// Nobody waits for it here: files may be slow, and what comes next may be an interrupt.
     fn look_into(&self, notebook: NotebookId, what: What, responder: Responder) {
         let notebook = self.key(notebook);
-        if self.daemon.notebooks.get(&notebook).is_none() {
+        if registry::find(&self.daemon, &notebook).is_none() {
             return refuse_unknown(&notebook, responder);
         }
         self.files.put(&self.daemon, notebook, what, responder);
@@ -236,7 +242,7 @@ impl Connection {
     /// Also removes the files of a notebook that is not open.
     async fn delete(&self, notebook: NotebookId, responder: Responder) {
         let key = self.key(notebook.clone());
-        if self.daemon.notebooks.get(&key).is_none()
+        if registry::find(&self.daemon, &key).is_none()
             && crate::workspace::exists(&self.daemon.state, &key)
             && let Err((code, message)) = registry::open(&self.daemon, key, None).await
         {

@@ -39,9 +39,8 @@ impl Machine {
         payload: Payload,
         out: &mut Vec<Action>,
     ) {
-        if self.remove(execution).is_none() {
-            return;
-        }
+        let Some(job) = self.remove(execution) else { return };
+        let outcome = Outcome { worker_ms: job.worker_ms, ..outcome };
         self.ended_count += 1;
         self.ended.push_back(execution.clone());
         self.remembered.insert(execution.clone());

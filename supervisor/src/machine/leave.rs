@@ -16,7 +16,7 @@ impl Machine {
         self.order.iter().find(|id| self.is_with_shim(id))
     }
 
-    fn is_with_shim(&self, execution: &ExecutionId) -> bool {
+    pub(super) fn is_with_shim(&self, execution: &ExecutionId) -> bool {
         self.jobs.get(execution).is_some_and(|job| job.stage != Stage::Held)
     }
 

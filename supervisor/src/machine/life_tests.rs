@@ -1,5 +1,7 @@
-//! Whatever happens to several notebooks that share the leaves to run: every Execution ends, once, and
-//! no more cells run than may.
+//! Whatever happens to several notebooks that share the leaves to run: every Execution ends, once, every worker that
+//! was started ends, once and for one reason, no more cells run than may, and no timer is left.
+
+use cellblock_proto::execution::Checkpoint;
 
 use super::*;
 
@@ -13,6 +15,10 @@ struct World {
     cancelled: HashSet<ExecutionId>,
     alive: bool,
     starting: bool,
+    warm: bool,
+    saving: bool,
+    started: u32,
+    gone: u32,
     accepted: HashSet<ExecutionId>,
     ended: HashMap<ExecutionId, u32>,
 }
@@ -24,6 +30,15 @@ impl World {
                 Action::Start => {
                     assert!(!self.alive && !self.starting, "two workers at once");
                     self.starting = true;
+                    self.started += 1;
+                }
+                Action::StartCold { .. } => {
+                    assert!(self.warm && self.starting, "only what was warm is begun again");
+                    self.warm = false;
+                }
+                Action::Save => {
+                    assert!(self.alive && !self.saving && self.running.is_none(), "saved while it runs");
+                    self.saving = true;
                 }
                 Action::Send { command: Command::Execute { execution, leave, .. }, .. } => {
                     if leave {
@@ -43,14 +58,21 @@ impl World {
                 Action::Conclude { execution, .. } | Action::Refuse { execution, .. } => {
                     *self.ended.entry(execution).or_default() += 1;
                 }
-                Action::Gone => {
+                Action::Gone { .. } => {
                     *self = World {
                         accepted: std::mem::take(&mut self.accepted),
                         ended: std::mem::take(&mut self.ended),
+                        started: self.started,
+                        gone: self.gone + 1,
                         ..World::default()
                     };
                 }
-                Action::Send { .. } | Action::End { .. } | Action::Kill | Action::Forget { .. } => {}
+                Action::Send { .. }
+                | Action::End { .. }
+                | Action::Kill
+                | Action::Forget { .. }
+                | Action::Absent
+                | Action::Stays { .. } => {}
             }
         }
     }
@@ -59,7 +81,8 @@ impl World {
         match choice {
             0 if self.starting => {
                 (self.starting, self.alive) = (false, true);
-                vec![Input::Launched, Input::Ready]
+                let first = (!self.warm).then_some(Input::Launched { warm: false });
+                first.into_iter().chain([Input::Ready]).collect()
             }
             1 if self.starting => {
                 vec![Input::StartFailed { code: ErrorCode::Sandbox, message: "no".to_owned() }]
@@ -95,7 +118,24 @@ impl World {
             }
             6 if self.alive || self.starting => vec![Input::ShimLost],
             7 => vec![Input::Restart { reason: "restarted".to_owned() }],
-            8 => vec![Input::EndOverdue],
+            8 => vec![Input::Time],
+            17 if self.starting && !self.warm => {
+                self.warm = true;
+                vec![Input::Launched { warm: true }]
+            }
+            18 if self.starting && self.warm => vec![Input::WarmFailed { why: "no".to_owned() }],
+            19 | 20 => {
+                let rule = Evict { saves: true, with_losses: false, firmly: choice == 20 };
+                vec![Input::Evict { reason: "room".to_owned(), rule }]
+            }
+            21 | 22 if self.saving => {
+                self.saving = false;
+                let checkpoint = match choice {
+                    21 => Checkpoint::Saved { id: 1, written_bytes: 0, pause_us: 0 },
+                    _ => Checkpoint::Failed { reason: "full".to_owned() },
+                };
+                vec![Input::SavedNow { checkpoint }]
+            }
             9 => vec![Input::Wanted],
             10 => vec![Input::Interrupt],
             11 if self.alive => {
@@ -134,7 +174,11 @@ impl Notebooks {
     fn on(&mut self, at: usize, inputs: Vec<Input>) {
         let (machine, world) = &mut self.all[at];
         for input in inputs {
-            let actions = machine.on(input);
+            // Late enough for whatever there is.
+            let actions = match input {
+                Input::Time => machine.is_late(),
+                other => machine.hears(other),
+            };
             world.perform(actions);
         }
         self.check();
@@ -157,13 +201,19 @@ impl Notebooks {
     fn check(&self) {
         let running = self.all.iter().filter(|(_, world)| world.may_run()).count();
         assert!(running <= self.most, "{running} run where {} may", self.most);
+        for (machine, world) in &self.all {
+            let has_worker = machine.state() != WorkerState::None;
+            assert_eq!(world.started, world.gone + u32::from(has_worker), "a worker ends once");
+            let may_wait = matches!(machine.state(), WorkerState::Starting | WorkerState::Ending);
+            assert!(may_wait || machine.deadline().is_none(), "a timer is left");
+        }
     }
 }
 
 proptest! {
     #[test]
     fn every_execution_ends_exactly_once_and_no_more_run_than_may(
-        choices in proptest::collection::vec((0u8..17, 0usize..3, 0usize..20), 0..300),
+        choices in proptest::collection::vec((0u8..27, 0usize..3, 0usize..20), 0..300),
         most in 1usize..3,
     ) {
         let mut notebooks = Notebooks::new(3, most);
@@ -175,18 +225,18 @@ proptest! {
                     }
                 }
                 13 => notebooks.on(at, vec![Input::Leave]),
-                14.. => notebooks.submit(at),
+                14..17 | 23.. => notebooks.submit(at),
                 _ => notebooks.happens(at, choice),
             }
         }
         // Whatever state they are in, they come to rest: the old worker goes, new ones run everything.
-        for choice in [8, 0, 6] {
+        for choice in [21, 8, 0, 8, 6] {
             (0..3).for_each(|at| notebooks.happens(at, choice));
         }
         for _ in 0..notebooks.submitted.len() + 10 {
             for at in 0..3 {
                 notebooks.on(at, vec![Input::Leave]);
-                for choice in [0, 2, 11, 3, 4] {
+                for choice in [0, 2, 11, 3, 4, 21] {
                     notebooks.happens(at, choice);
                 }
             }

@@ -13,6 +13,8 @@ impl Machine {
     /// The new worker has what was saved of the one before it, or has not.
     pub(super) fn restored(&mut self, execution: &str, names: Vec<NameInfo>, mut told: Restoration) {
         self.saved(execution);
+        self.whole = Some(told.losses.is_empty() && told.failed.is_none());
+        self.unsavable = false;
         // A worker that has died before anybody was told takes no word along.
         self.telling.extend(std::mem::take(&mut self.unsaved));
         told.since = self.telling.clone();
@@ -22,15 +24,28 @@ impl Machine {
     }
 
     /// An Execution has ended; what it changed is not saved unless it says so.
-    pub(super) fn changed(&mut self, execution: &ExecutionId, checkpoint: Option<&Checkpoint>) {
+    pub(super) fn changed(
+        &mut self,
+        execution: &ExecutionId,
+        checkpoint: Option<&Checkpoint>,
+        has_begun: bool,
+    ) {
+        if checkpoint == Some(&Checkpoint::Pending) {
+            self.pending.insert(execution.clone());
+        }
         if self.adopting {
             // Said before, by a shim that may be long gone: whatever has been saved since, nobody knows. What lives
             // says itself what of it is not saved.
             return;
         }
         self.unsaved.push_back(execution.clone());
+        // What must not be saved must not be saved with what comes after it either, unless that asks for it.
+        self.unsavable = checkpoint.is_none() && (has_begun || self.unsavable);
         match checkpoint {
-            Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) => self.unsaved.clear(),
+            Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) => {
+                self.whole = Some(matches!(checkpoint, Some(Checkpoint::Saved { .. })));
+                self.unsaved.clear();
+            }
             _ if self.unsaved.len() > MOST_UNSAVED => drop(self.unsaved.pop_front()),
             _ => {}
         }

@@ -9,8 +9,9 @@ use cellblock_proto::shim::{Command, EventBody, StartFailure};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Asked, CLOSE_PATIENCE, END_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
-use crate::decision::{Action, Input};
+use super::evicting::Released;
+use super::{Asked, CLOSE_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
+use crate::decision::{Action, Input, WorkerEnd};
 use crate::launch::{self, Begin, Cold};
 use crate::launches::{Full, Launch, Lease};
 use crate::link::Arrival;
@@ -65,7 +66,9 @@ impl Notebook {
             }
             EventBody::Saved(checkpoint) => {
                 self.watch.checkpoint(&checkpoint);
-                if let Some(Asked::Question(responder)) = self.asked.remove(&request) {
+                let asked = self.asked.remove(&request);
+                self.decide(Input::SavedNow { checkpoint: checkpoint.clone() });
+                if let Some(Asked::Question(responder)) = asked {
                     responder.answer(&Reply::Checkpoint(checkpoint), None);
                 }
             }
@@ -75,14 +78,15 @@ impl Notebook {
                 self.watch.checkpoint(&checkpoint);
                 self.publish(&execution, &checkpoint);
                 match checkpoint {
-                    Checkpoint::Failed { reason } => self.decide(Input::NotSaved { reason }),
-                    Checkpoint::Saved { .. } | Checkpoint::Partial { .. } => {
-                        self.decide(Input::Saved { execution });
-                    }
+                    Checkpoint::Failed { reason } => self.decide(Input::NotSaved { execution, reason }),
+                    Checkpoint::Saved { .. } => self.decide(Input::Saved { execution, whole: true }),
+                    Checkpoint::Partial { .. } => self.decide(Input::Saved { execution, whole: false }),
                     Checkpoint::Pending => {}
                 }
             }
-            EventBody::StartFailed { failure: StartFailure::Warm { why } } if self.start_cold(&why) => {}
+            EventBody::StartFailed { failure: StartFailure::Warm { why } } => {
+                self.decide(Input::WarmFailed { why });
+            }
             EventBody::StartFailed { failure } => {
                 let (code, message) = launch::describe(failure);
                 tracing::warn!(?code, reason = message, "worker did not start");
@@ -116,7 +120,6 @@ impl Notebook {
                 let is_waiting = self.machine.waiting().any(|waiting| *waiting == id);
                 self.records.give_back(&id, is_waiting);
             }
-            EventBody::WorkerEnded { .. } if self.start_cold("it ended before it was ready") => {}
             EventBody::WorkerEnded { death, lost } => {
                 log_death(&death, lost.len());
                 self.watch.died(&death);
@@ -138,6 +141,10 @@ impl Notebook {
         match self.asked.remove(&request) {
             Some(Asked::Question(responder)) => responder.refuse(ErrorCode::BadRequest, reason),
             Some(Asked::Execute(execution)) => self.decide(Input::Refused { execution, reason }),
+            Some(Asked::Save) => {
+                let checkpoint = Checkpoint::Failed { reason };
+                self.decide(Input::SavedNow { checkpoint });
+            }
             Some(Asked::Input(execution)) => tracing::warn!(%execution, reason, "input came too late"),
             None => tracing::warn!(request, reason, "the shim refused something nobody asked"),
         }
@@ -171,21 +178,14 @@ impl Notebook {
         self.launching = Some(tokio::spawn(start.in_current_span()));
     }
 
-    /// A fork failed before any of the user's code ran: once more, with a fresh interpreter. Whether that was
-    /// so, and there is still somebody who wants one.
-    pub(super) fn start_cold(&mut self, why: &str) -> bool {
-        let Some(zygote) = self.live.as_ref().and_then(|live| live.zygote.clone()) else { return false };
-        if !self.machine.relaunch() {
-            return false;
-        }
+    /// No user's code has run in what was being started: once more, with a fresh interpreter.
+    fn start_cold(&mut self, why: String) {
+        let Some(Live { worker, zygote: Some(zygote), .. }) = self.live.take() else { return };
         tracing::warn!(why, "no fork: Python is executed");
-        if let Some(live) = self.live.take() {
-            self.kill(live.worker);
-        }
-        let (daemon, cold) = (Arc::clone(&self.daemon), Some(Cold { zygote, why: why.to_owned() }));
+        self.kill(worker);
+        let (daemon, cold) = (Arc::clone(&self.daemon), Some(Cold { zygote, why }));
         let start = launch::notebook_worker(daemon, self.id.clone(), self.profile.clone(), cold, self.begin);
         self.launching = Some(tokio::spawn(start.in_current_span()));
-        true
     }
 
     /// A right to start that is not needed any more goes to the next in line, once what was begun with it is over.
@@ -211,11 +211,12 @@ impl Notebook {
                     self.place = Some(self.daemon.launches.place(self.id.tenant.as_str()));
                 }
                 Action::Send { command, payload } => self.send(&command, &payload),
-                Action::End { reason } => {
-                    self.end_by = Some(Instant::now() + END_PATIENCE);
-                    self.send(&Command::End { reason }, &Payload::default());
-                }
+                Action::StartCold { why } => self.start_cold(why),
+                Action::Save => self.ask(&Command::Save, &[], Asked::Save),
+                Action::Stays { reason } => self.stays(&reason),
+                Action::End { reason } => self.send(&Command::End { reason }, &Payload::default()),
                 Action::Kill => {
+                    tracing::warn!("the worker did not end when told to; killing its shim");
                     if let Some(live) = self.live.take() {
                         self.kill(live.worker);
                     }
@@ -243,7 +244,8 @@ impl Notebook {
                         reader.refuse(ErrorCode::UnknownExecution, "it ended too long ago", None);
                     }
                 }
-                Action::Gone => self.gone(),
+                Action::Gone { end } => self.gone(&end),
+                Action::Absent => self.absent(),
             }
         }
     }
@@ -269,10 +271,13 @@ impl Notebook {
         }
     }
 
-    fn gone(&mut self) {
+    fn gone(&mut self, end: &WorkerEnd) {
+        tracing::debug!(?end, "no worker any more");
+        if let WorkerEnd::Evicted { reason } = end {
+            self.was_evicted(reason);
+        }
         self.ready = None;
         self.lease = None;
-        self.end_by = None;
         self.records.rest();
         // Its last events may not have reached anybody yet; its ids are free now.
         if let Some(Live { worker, writer, taken, slot, .. }) = self.live.take() {
@@ -281,7 +286,7 @@ impl Notebook {
         }
         let asked = std::mem::take(&mut self.asked).into_values().filter_map(|asked| match asked {
             Asked::Question(responder) => Some(responder),
-            Asked::Execute(_) | Asked::Input(_) => None,
+            Asked::Execute(_) | Asked::Input(_) | Asked::Save => None,
         });
         let waiting = std::mem::take(&mut self.questions).into_iter().map(|(_, _, responder)| responder);
         for responder in asked.chain(waiting) {
@@ -289,9 +294,13 @@ impl Notebook {
         }
         // Who is not answered is told that the worker has ended.
         self.visitors.clear();
+    }
+
+    fn absent(&mut self) {
         for responder in std::mem::take(&mut self.restarts) {
             responder.done();
         }
+        self.evictions.drain(..).for_each(Released::gone);
         self.gone_for();
         self.close_soon();
     }

@@ -23,12 +23,13 @@ impl Notebook {
             }
             self.machine.adopt();
             self.lease = Some(self.daemon.launches.claim(self.id.tenant.as_str()));
+            self.life = survivor.launched.life;
             self.live = Some(Live::new(survivor.launched));
             self.ready = survivor.state.ready.clone();
             for arrival in survivor.arrivals {
                 self.arrived(arrival, true);
             }
-            let actions = self.machine.resumed(&survivor.state);
+            let actions = self.machine.resumed(&survivor.state, Instant::now());
             self.perform(actions);
         }
         let actions = self.machine.adopted();

@@ -10,7 +10,7 @@ use cellblock_proto::shim::{Command, ShimState};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::WARM_PATIENCE;
+use crate::evict::Answer;
 use crate::launch::{LaunchError, Launched};
 use crate::launches::{Full, Launch, Lease};
 use crate::link::{Arrival, LinkError, LinkReader, LinkWriter};
@@ -35,6 +35,12 @@ pub(crate) enum Message {
     Query { query: Query, code: Payload, responder: Responder },
     /// End the worker.
     Restart { responder: Responder },
+    /// Save the variables and end the worker, for its owner.
+    Release { responder: Responder },
+    /// The same, to make room.
+    Evict { reason: String, answer: Answer },
+    /// Keep the worker, or let it be evicted.
+    Pin { pinned: bool, responder: Responder },
     /// Save the variables.
     Save { responder: Responder },
     /// End the worker, and start one at this checkpoint.
@@ -75,8 +81,6 @@ pub(super) struct Live {
     pub(super) slot: Option<SlotLease>,
     /// See [`Launched`].
     pub(super) zygote: Option<PathBuf>,
-    /// When it has to be up, if it came from there.
-    pub(super) warm_by: Option<Instant>,
 }
 
 /// A shim whose worker has ended, kept until its last events are read.
@@ -92,6 +96,8 @@ pub(super) struct Retired {
 #[derive(Debug)]
 pub(super) enum Asked {
     Question(Responder),
+    /// For whoever evicts.
+    Save,
     Execute(ExecutionId),
     Input(ExecutionId),
 }
@@ -128,8 +134,7 @@ pub(super) enum Woken {
 impl Live {
     pub(super) fn new(launched: Launched) -> Self {
         let Launched { worker, reader, writer, slot, zygote, .. } = launched;
-        let warm_by = zygote.as_ref().map(|_| Instant::now() + WARM_PATIENCE);
-        Live { worker, reader, writer, taken: Taken::default(), slot, zygote, warm_by }
+        Live { worker, reader, writer, taken: Taken::default(), slot, zygote }
     }
 
     pub(super) fn say(&mut self) {

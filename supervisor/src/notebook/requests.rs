@@ -8,11 +8,12 @@ use cellblock_proto::shim::Command;
 use sandbox_profiles::ids;
 use tokio::time::Instant;
 
-use super::{Asked, CLOSE_PATIENCE, Closing, END_PATIENCE, LiveWorker, Message, Notebook};
+use super::{Asked, CLOSE_PATIENCE, Closing, LiveWorker, Message, Notebook};
 use crate::decision::Input;
 use crate::delivery::Attachment;
 use crate::launch::Begin;
 use crate::log;
+use crate::machine::END_PATIENCE;
 use crate::outbox::{Payload, Responder};
 
 impl Notebook {
@@ -48,6 +49,9 @@ impl Notebook {
                 self.begin = Begin::Anew;
                 self.decide(Input::Restart { reason: "the worker was restarted".to_owned() });
             }
+            Message::Release { responder } => self.release(responder),
+            Message::Evict { reason, answer } => self.evict(reason, answer),
+            Message::Pin { pinned, responder } => self.pin(pinned, responder),
             Message::Save { responder } => self.save(responder),
             Message::Restore { checkpoint, responder } => self.travel(checkpoint, responder),
             Message::Clear { responder } => self.clear(responder),
@@ -175,7 +179,7 @@ impl Notebook {
     }
 
     /// The line for lists.
-    fn info(&self) -> NotebookInfo {
+    pub(super) fn info(&self) -> NotebookInfo {
         NotebookInfo {
             notebook: self.id.notebook.clone(),
             profile: self.profile.clone(),
@@ -183,11 +187,13 @@ impl Notebook {
             queued: u32::try_from(self.machine.waiting().count()).unwrap_or(u32::MAX),
             executions: self.machine.ended_count(),
             tenant: Some(self.id.tenant.clone()),
-            pinned: false,
-            evicted: false,
-            idle_ms: None,
+            pinned: self.pinned,
+            evicted: self.machine.is_evicted(),
+            idle_ms: self
+                .idle_since
+                .map(|since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
             memory_bytes: None,
-            saved_whole: false,
+            saved_whole: self.machine.is_saved_whole(),
             running_ms: self.watch.running_ms(),
             cpu_ms: None,
         }

@@ -35,6 +35,7 @@ async fn take_over(daemon: &Arc<Daemon>, ours: std::os::unix::net::UnixStream, s
         slot: daemon.slots.claim(3),
         zygote: None,
         kind: crate::metrics::StartKind::Exec,
+        life: Default::default(),
     };
     registry::adopt(
         daemon,

@@ -11,6 +11,7 @@ mod checkpoints;
 mod cli;
 mod concurrency;
 mod endings;
+mod eviction;
 mod files;
 mod files_hostile;
 mod hostile;

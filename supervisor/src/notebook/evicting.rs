@@ -1,0 +1,120 @@
+//! A notebook whose worker may have to make room.
+
+use std::time::Duration;
+
+use cellblock_proto::checkpoint::NotebookEvent;
+use cellblock_proto::client::{ErrorCode, Reply};
+use sandbox_profiles::Evictable;
+use tokio::time::Instant;
+
+use super::Notebook;
+use crate::daemon::Key;
+use crate::decision::{Evict, Input};
+use crate::evict::Answer;
+use crate::log::chain;
+use crate::outbox::Responder;
+use crate::vitals::Signs;
+use crate::workspace;
+
+/// How long one that stays is left alone.
+const STAYS_FOR: Duration = Duration::from_secs(60);
+
+/// Who waits for the worker to be gone, or to stay.
+#[derive(Debug)]
+pub(super) enum Released {
+    Client(Responder),
+    Evictor(Answer),
+}
+
+impl Released {
+    pub(super) fn gone(self) {
+        match self {
+            Released::Client(responder) => responder.done(),
+            // Whoever asked may be tired of waiting.
+            Released::Evictor(answer) => drop(answer.send(Ok(()))),
+        }
+    }
+
+    fn stays(self, reason: &str) {
+        let message = format!("the worker was not evicted: {reason}");
+        match self {
+            Released::Client(responder) => responder.refuse(ErrorCode::Busy, message),
+            Released::Evictor(answer) => drop(answer.send(Err(message))),
+        }
+    }
+}
+
+impl Notebook {
+    /// Tells what can be seen from outside.
+    pub(super) fn settle_vitals(&mut self, now: Instant) {
+        // Questions and those who wait for it want it too.
+        let is_idle = self.machine.is_idle() && self.asked.is_empty() && self.closing.is_none();
+        self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(now));
+        if !is_idle {
+            self.not_before = None;
+        }
+        let would_lose = self.machine.would_lose();
+        let limit = self.life.lifecycle.idle_seconds;
+        let is_new = self.vitals.set(Signs {
+            idle_since: self.idle_since,
+            idle_limit: (limit > 0).then(|| Duration::from_secs(limit)),
+            is_evictable: Signs::may_go(self.life.lifecycle.evict, self.pinned, would_lose),
+            would_lose,
+            not_before: self.not_before,
+        });
+        if is_new && is_idle {
+            self.daemon.idle.notify_one();
+        }
+    }
+
+    /// Its owner wants its memory back.
+    pub(super) fn release(&mut self, responder: Responder) {
+        self.evictions.push(Released::Client(responder));
+        self.leave("its owner wants it", self.life.lifecycle.evict == Evictable::Any);
+    }
+
+    /// Somebody else's worker needs the room.
+    pub(super) fn evict(&mut self, reason: String, answer: Answer) {
+        self.evictions.push(Released::Evictor(answer));
+        // It may have become busy, or pinned, since it was looked at.
+        if !self.vitals.get().is_evictable {
+            return self.stays("it may not be any more");
+        }
+        self.leave(&reason, self.life.lifecycle.evict == Evictable::Any);
+    }
+
+    fn leave(&mut self, reason: &str, with_losses: bool) {
+        let rule = Evict { saves: self.life.saves, with_losses, firmly: false };
+        self.decide(Input::Evict { reason: reason.to_owned(), rule });
+    }
+
+    /// It is not evicted after all.
+    pub(super) fn stays(&mut self, reason: &str) {
+        tracing::debug!(reason, "the worker stays");
+        self.not_before = Some(Instant::now() + STAYS_FOR);
+        for who in self.evictions.drain(..) {
+            who.stays(reason);
+        }
+    }
+
+    /// It has been evicted.
+    pub(super) fn was_evicted(&self, reason: &str) {
+        tracing::info!(reason, "worker evicted");
+        let Key { tenant, notebook } = self.id.clone();
+        let event = NotebookEvent::Evicted { notebook, tenant, reason: reason.to_owned() };
+        // Nobody need listen.
+        let _ = self.daemon.events.send(event);
+    }
+
+    pub(super) fn pin(&mut self, pinned: bool, responder: Responder) {
+        let settings = workspace::Settings { profile: self.profile.clone(), pinned };
+        match workspace::remember(&self.daemon.state, &self.id, &settings) {
+            Ok(()) => {
+                tracing::info!(pinned, "pinned");
+                self.pinned = pinned;
+                responder.answer(&Reply::Notebook(self.info()), None);
+            }
+            Err(error) => responder.refuse(ErrorCode::Storage, chain(&error)),
+        }
+    }
+}
