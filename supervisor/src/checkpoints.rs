@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cellblock_proto::checkpoint::{Checkpoint, Keep, NotebookEvent};
 use cellblock_proto::client::{ErrorCode, Reply};
-use cellblock_proto::id::{NotebookId, TenantId};
+use cellblock_proto::id::NotebookId;
 use cellblock_proto::store::{StoreOrder, StoreReply};
 use rustix::pipe::PipeFlags;
 use sandbox_profiles::{CheckpointPolicy, Checkpointing};
@@ -304,16 +304,12 @@ fn append(staged: &PathBuf, offset: u64, part: &[u8]) -> io::Result<()> {
 /// Tells a client what happens, until it goes.
 pub(crate) fn listen(
     mut events: broadcast::Receiver<NotebookEvent>,
-    tenant: Option<TenantId>,
     notebook: Option<NotebookId>,
     responder: Responder,
 ) {
     let (client, request) = responder.into_parts();
     let is_meant = move |event: &NotebookEvent| match event.whose() {
-        Some((whose, which)) => {
-            tenant.as_ref().is_none_or(|tenant| tenant == whose)
-                && notebook.as_ref().is_none_or(|notebook| notebook == which)
-        }
+        Some((_, which)) => notebook.as_ref().is_none_or(|notebook| notebook == which),
         None => true,
     };
     tokio::spawn(async move {

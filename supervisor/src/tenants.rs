@@ -16,17 +16,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use cellblock_proto::checkpoint::NotebookEvent;
 use cellblock_proto::id::TenantId;
 use cellblock_proto::operations::{TenantInfo, TenantLimits};
 use sandbox_profiles::{Fault, Faults};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
 
 use self::uses::Uses;
 pub(crate) use self::uses::{Counted, Held, Met};
 use crate::daemon::Daemon;
-use crate::{files, places, profiles};
+use crate::{checkpoints, files, places, profiles};
 
 /// A page or two of text; more is a mistake.
 const MAX_BYTES: u64 = 1 << 20;
@@ -93,6 +94,8 @@ pub(crate) struct Tenant {
     pub(crate) limits: TenantLimits,
     /// How many threads may be at work in its notebooks' folders.
     pub(crate) file_threads: Arc<Semaphore>,
+    /// What happens in its notebooks; there from the first listener on.
+    events: OnceLock<broadcast::Sender<NotebookEvent>>,
     profiles: Option<Vec<String>>,
     uses: Uses,
     total: Arc<Total>,
@@ -137,9 +140,18 @@ impl Tenants {
             let limits = limits.over(if operator { TenantLimits::default() } else { defaults });
             let profiles = profiles.or_else(|| default_profiles.clone().filter(|_| !operator));
             let (uses, total) = (Uses::default(), Arc::clone(&total));
-            let file_threads = threads();
-            let tenant =
-                Tenant { id: id.clone(), uids, operator, limits, file_threads, profiles, uses, total };
+            let (file_threads, events) = (threads(), OnceLock::new());
+            let tenant = Tenant {
+                id: id.clone(),
+                uids,
+                operator,
+                limits,
+                file_threads,
+                events,
+                profiles,
+                uses,
+                total,
+            };
             known.insert(id, Arc::new(tenant));
         }
         let allowed = served.uids.iter().copied().collect();
@@ -178,6 +190,7 @@ impl Tenants {
             limits: if operator { TenantLimits::default() } else { self.defaults },
             profiles: self.default_profiles.clone().filter(|_| !operator),
             file_threads: threads(),
+            events: OnceLock::new(),
             uses: Uses::default(),
             total: Arc::clone(&self.total),
         });
@@ -257,6 +270,16 @@ impl Tenant {
             }
         }
         Ok(())
+    }
+
+    /// Tells from now on what happens in its notebooks.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<NotebookEvent> {
+        self.events.get_or_init(|| broadcast::Sender::new(checkpoints::EVENTS)).subscribe()
+    }
+
+    /// Who tells it, if anybody listens.
+    pub(crate) fn listeners(&self) -> Option<&broadcast::Sender<NotebookEvent>> {
+        self.events.get().filter(|events| events.receiver_count() > 0)
     }
 
     /// How much of that it uses.

@@ -47,9 +47,9 @@ class Peer:
         """Sends bytes, whatever they are."""
         self._socket.sendall(data)
 
-    def refuse(self, code: str, message: str = "because") -> None:
+    def refuse(self, code: str, message: str = "because", hint: object = None) -> None:
         """Answers with an error."""
-        self.reply({"error": {"code": code, "message": message}}, last=True)
+        self.reply({"error": {"code": code, "message": message, "hint": hint}}, last=True)
 
     def accept(self, execution: str) -> None:
         """Says `accepted`."""
@@ -91,6 +91,8 @@ class FakeDaemon:
         self.path = self._folder / "socket"
         self._handler = handler
         self._hello = HELLO if hello is None else hello
+        self.tenants: list[str | None] = []
+        """As whom each connection has said hello."""
         self.requests: list[tuple[int, str, Any]] = []
         """(connection, name, content) of everything asked but hello."""
         self.start()
@@ -143,6 +145,7 @@ class FakeDaemon:
 
     def _handle(self, peer: Peer, name: str, content: Any, payload: bytes) -> None:
         if name == "hello":
+            self.tenants.append(content["tenant"])
             peer.reply({"hello": self._hello}, last=True)
             return
         self.requests.append((peer.number, name, content))

@@ -252,6 +252,32 @@ def test_a_refusal_is_its_exception_and_the_connection_lives(
         client.open("n")
 
 
+def test_what_is_busy_says_when_to_try_again() -> None:
+    def refuse(peer: Peer, name: str, content: Any, payload: bytes) -> None:
+        peer.refuse("busy", hint={"retry_ms": 1500, "position": 3} if name == "execute" else None)
+
+    with FakeDaemon(refuse) as daemon, Client.connect(daemon.path) as client:
+        notebook = client.open("n")
+        with pytest.raises(cellblock.Busy) as caught:
+            notebook.execute("…").wait()
+        assert (caught.value.retry_seconds, caught.value.position) == (1.5, 3)
+        with pytest.raises(cellblock.Busy) as caught:
+            notebook.interrupt()
+        assert (caught.value.retry_seconds, caught.value.position) == (None, None)
+
+
+def test_every_connection_is_as_the_tenant_that_was_asked_for() -> None:
+    with FakeDaemon(echo) as daemon:
+        for tenant in ("lab", None):
+            daemon.tenants.clear()
+            with Client.connect(daemon.path, tenant=tenant) as client:
+                first, second = client.open("a").execute("1"), client.open("b").execute("2")
+                assert texts(first) == ["1"]
+                assert texts(second) == ["2"]
+            assert len(daemon.tenants) > 1
+            assert set(daemon.tenants) == {tenant}
+
+
 def test_too_large_a_code_never_leaves_the_client() -> None:
     hello = {"version": 1, "codec": "json", "server": "x", "meta_bytes": 4096, "payload_bytes": 100}
     with FakeDaemon(echo, hello=hello) as daemon, Client.connect(daemon.path) as client:

@@ -14,7 +14,7 @@ use crate::tenants::{Counted, Held, Tenant, Whose};
 /// What a notebook has taken.
 #[derive(Debug)]
 pub(super) struct Uses {
-    tenant: Arc<Tenant>,
+    pub(super) tenant: Arc<Tenant>,
     queued: Held,
     buffered: Held,
     /// When whoever is refused now is to try again, where that is not until a cell has ended.

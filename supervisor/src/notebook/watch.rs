@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::daemon::{Daemon, Key};
 use crate::loss::Restoration;
 use crate::metrics::{Standing, StartKind, end_name};
+use crate::tenants::Tenant;
 
 /// The eyes on one notebook.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Watch {
     key: Key,
     /// Names, as labels that cost no allocation each time.
     tenant: Arc<str>,
+    /// Whose it is.
+    owner: Arc<Tenant>,
     profile: Arc<str>,
     standing: Standing,
     /// Since when a worker is being started, and how.
@@ -38,6 +41,7 @@ impl Watch {
             daemon: Arc::clone(daemon),
             key: key.clone(),
             tenant: key.tenant.as_str().into(),
+            owner: daemon.tenants.named(&key.tenant),
             profile: profile.into(),
             standing: daemon.metrics.notebook(),
             starting: None,
@@ -53,9 +57,15 @@ impl Watch {
 
     /// Nothing is made for nobody: most of the time nobody listens.
     pub(super) fn tell(&self, event: impl FnOnce() -> NotebookEvent) {
-        if self.daemon.events.receiver_count() > 0 {
-            let _ = self.daemon.events.send(event());
+        let (own, all) = (self.owner.listeners(), &self.daemon.events);
+        if own.is_none() && all.receiver_count() == 0 {
+            return;
         }
+        let event = event();
+        if let Some(own) = own {
+            let _ = own.send(event.clone());
+        }
+        let _ = all.send(event);
     }
 
     /// The worker's state has changed, perhaps.

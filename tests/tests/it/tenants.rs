@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use cellblock_proto::checkpoint::NotebookEvent;
+use cellblock_proto::checkpoint::{Checkpointing, NotebookEvent};
 use cellblock_proto::client::{ErrorCode, Reply, Request};
 use cellblock_proto::execution::{End, ExecuteOptions};
 use cellblock_proto::id::{ExecutionId, NotebookId};
@@ -344,6 +344,10 @@ fn caps_are_refused_by_name_with_a_hint_and_hold_nobody_else_up(setup: Setup) {
     assert!(stuck.message.contains("max_buffered_bytes") && stuck.hint.is_some(), "{stuck:?}");
     third_client.tell(&Request::Interrupt { notebook: anns.id.clone() });
     assert_eq!(anns.finish(loud).outcome.end, End::Interrupted);
+    wait::until("there is room again", || {
+        let listed = Request::Query { notebook: "c".parse().unwrap(), query: Query::Variables };
+        third_client.ask(&listed).ok()
+    });
     anns.run("3").ok();
     drop(folder);
 }
@@ -388,12 +392,14 @@ fn thousand_wait_in_their_order_and_any_of_them_can_be_cancelled(setup: Setup) {
     let mut first = daemon.notebook("a");
     let mut runs = first.start(&format!("ran = []\n{UNTIL_GO}"));
     first.until_stdout(&mut runs, "up");
+    // Saving is not what is tried here.
+    let options = ExecuteOptions { checkpoint: Some(Checkpointing::None), ..ExecuteOptions::default() };
     // A connection may have 256 requests under way.
     let mut connections: Vec<Notebook> = (0..5).map(|_| daemon.notebook("a")).collect();
     let mut waiting: Vec<(usize, Sent)> = Vec::new();
     for number in 0..999 {
         let at = number / 200;
-        waiting.push((at, connections[at].start(&format!("ran.append({number})"))));
+        waiting.push((at, connections[at].start_with(&format!("ran.append({number})"), options.clone())));
         // What is sent on the next connection comes after all of this.
         if number % 200 == 199 || number == 998 {
             for (_, sent) in waiting.iter_mut().filter(|(of, _)| *of == at) {
