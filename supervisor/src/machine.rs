@@ -46,8 +46,9 @@ const MAX_WAITING: usize = 1000;
 /// Their code together, in bytes.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
-/// Ended Executions that are remembered, so that sending one again does not run it again.
-const MAX_ENDED: usize = 1000;
+/// Ended Executions that are remembered here, so that a shim's telling them again counts for nothing. Many more are in
+/// the notebook's journal, so that sending one again does not run it again.
+const MAX_ENDED: usize = 200;
 
 /// Workers an Execution is given to before it counts as what ends them.
 const MAX_ATTEMPTS: u32 = 3;

@@ -57,6 +57,8 @@ pub(crate) struct Records {
     given_back: BTreeSet<ExecutionId>,
     /// Ended ones, oldest first: the order of eviction.
     ended: VecDeque<ExecutionId>,
+    /// One may have become such that it need not be in memory.
+    has_idle: bool,
     /// Those with readers, so that nobody looks through a thousand ended ones.
     read: BTreeSet<ExecutionId>,
     bytes: usize,
@@ -119,6 +121,11 @@ impl Records {
         self.journal.has_ended(execution)
     }
 
+    /// Whether it was accepted and has not ended.
+    pub(crate) fn is_accepted(&self, execution: &ExecutionId) -> bool {
+        self.journal.knows(execution) && !self.journal.has_ended(execution)
+    }
+
     /// Those that a daemon before us had accepted and whose end nobody has told.
     pub(crate) fn open_ones(&self) -> Vec<ExecutionId> {
         self.journal.open_ones().iter().map(|open| open.execution.clone()).collect()
@@ -151,6 +158,7 @@ impl Records {
             self.bytes += record.bytes;
             self.map.insert(execution.clone(), record);
             self.ended.push_back(execution.clone());
+            self.has_idle = true;
         }
         self.map.get_mut(execution)
     }
@@ -229,6 +237,7 @@ impl Records {
         self.bytes = self.bytes + record.bytes - before;
         record.ended = Some(Ended { outputs, outcome, payload, written: false, saved });
         self.ended.push_back(execution.clone());
+        self.has_idle = true;
         if let (true, Some(folder)) = (self.journal.take_turned(), &self.folder) {
             self.shelf.clear(folder, &self.journal);
         }
@@ -255,13 +264,14 @@ impl Records {
     /// Gives readers what there is and room for; whether reading from the shim has to wait for one of them.
     pub(crate) fn deliver(&mut self, wake: &Arc<tokio::sync::Notify>) -> bool {
         let mut blocked = false;
-        let (map, deserted) = (&mut self.map, &mut self.deserted);
+        let (map, deserted, has_idle) = (&mut self.map, &mut self.deserted, &mut self.has_idle);
         self.read.retain(|execution| {
             let Some(record) = map.get_mut(execution) else { return false };
             blocked |= crate::delivery::deliver(execution, record, wake) && record.ended.is_none();
             if record.attached.is_empty() && record.interrupt && record.ended.is_none() {
                 deserted.push(execution.clone());
             }
+            *has_idle |= record.attached.is_empty();
             !record.attached.is_empty()
         });
         self.evict();
@@ -331,7 +341,7 @@ impl Records {
     }
 
     fn evict(&mut self) {
-        if self.ended.len() > MAX_ENDED {
+        if std::mem::take(&mut self.has_idle) && self.ended.len() > MAX_ENDED {
             self.release(MAX_ENDED);
         }
         while self.bytes > MAX_BYTES && self.release_one() {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cellblock_proto::client::{ErrorCode, Reply, WorkerState};
-use cellblock_proto::execution::{Checkpoint, Death};
+use cellblock_proto::execution::{Checkpoint, Death, End, Variables};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::{Command, EventBody, StartFailure};
 use tokio::time::Instant;
@@ -16,8 +16,8 @@ use crate::launch::{self, Begin, Cold};
 use crate::launches::{Full, Launch, Lease};
 use crate::link::Arrival;
 use crate::log;
-use crate::loss::Restoration;
-use crate::metrics::{checkpoint_name, death_name, end_name};
+use crate::loss::{self, Restoration};
+use crate::metrics::{checkpoint_name, death_name};
 use crate::outbox::Payload;
 use crate::records::Hold;
 
@@ -227,10 +227,13 @@ impl Notebook {
                 }
                 Action::Conclude { execution, outputs, outcome, payload } => {
                     self.settled(&execution);
-                    log::execution(&execution)
-                        .in_scope(|| tracing::info!(end = end_name(&outcome.end), "execution ended"));
-                    self.watch.ended(&execution, &outcome);
-                    self.records.end(&execution, outputs, *outcome, payload);
+                    self.conclude(&execution, outputs, *outcome, payload);
+                }
+                Action::Refuse { execution, message, .. } if self.records.is_accepted(&execution) => {
+                    // What was accepted has an Outcome, whatever comes between.
+                    self.settled(&execution);
+                    let outcome = loss::unmeasured(End::Cancelled { reason: message }, Variables::Kept);
+                    self.conclude(&execution, None, outcome, Payload::default());
                 }
                 Action::Refuse { execution, code, message } => {
                     self.settled(&execution);

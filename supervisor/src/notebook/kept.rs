@@ -1,14 +1,16 @@
 //! What a notebook has of Executions of before: of daemons before us, and of clients that have gone.
 
-use cellblock_proto::execution::{Death, End, Variables};
+use cellblock_proto::execution::{Death, End, Outcome, Variables};
+use cellblock_proto::id::ExecutionId;
 use tokio::time::Instant;
 
 use super::{DESERT_PATIENCE, Live, Notebook, Survivor};
 use crate::decision::Input;
-use crate::loss;
+use crate::metrics::end_name;
 use crate::outbox::Payload;
 use crate::records::Records;
 use crate::workspace;
+use crate::{log, loss};
 
 impl Notebook {
     /// Takes over what outlived the daemon before us, oldest first.
@@ -60,9 +62,23 @@ impl Notebook {
                 tracing::warn!(%execution, "execution lost together with its shim");
                 let variables = Variables::Lost { names: Vec::new() };
                 let outcome = loss::unmeasured(End::WorkerDied(Death::ShimLost), variables);
-                self.records.end(&execution, None, outcome, Payload::default());
+                self.conclude(&execution, None, outcome, Payload::default());
             }
         }
+    }
+
+    /// The one end of an Execution: told, counted, kept.
+    pub(super) fn conclude(
+        &mut self,
+        execution: &ExecutionId,
+        outputs: Option<u64>,
+        outcome: Outcome,
+        payload: Payload,
+    ) {
+        log::execution(execution)
+            .in_scope(|| tracing::info!(end = end_name(&outcome.end), "execution ended"));
+        self.watch.ended(execution, &outcome);
+        self.records.end(execution, outputs, outcome, payload);
     }
 
     /// Ends what was to end with its client.
