@@ -25,6 +25,7 @@ use crate::link::{self, Arrival, LinkError, LinkReader, LinkWriter};
 use crate::log::chain;
 use crate::metrics::StartKind;
 use crate::notebook::Survivor;
+use crate::outdated;
 use crate::prepare;
 use crate::profiles;
 use crate::registry;
@@ -96,12 +97,17 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
     }
     // Whoever runs is counted before anybody else gets leave to.
     let _hold = daemon.runners.hold();
+    let mut outdated = Vec::new();
     for (notebook, mut survivors) in survivors {
         // What has ended comes before what lives.
         survivors.sort_by_key(|survivor| !has_ended(&survivor.arrivals));
         tracing::info!(tenant = %notebook.tenant, %notebook, shims = survivors.len(), "notebook taken over");
+        if survivors.iter().any(Survivor::is_outdated) {
+            outdated.push(notebook.clone());
+        }
         registry::adopt(daemon, notebook, survivors);
     }
+    outdated::drain(daemon, outdated);
     Ok(())
 }
 

@@ -41,6 +41,7 @@ mod notebook;
 #[cfg(test)]
 mod notebook_tests;
 mod outbox;
+mod outdated;
 mod overview;
 mod pace;
 mod places;

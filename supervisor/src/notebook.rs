@@ -10,6 +10,7 @@ mod events;
 mod evicting;
 mod kept;
 mod parts;
+mod replacing;
 mod requests;
 mod travel;
 mod waits;

@@ -26,7 +26,8 @@ impl Notebook {
             self.machine.adopt();
             self.lease = Some(self.daemon.launches.claim(self.id.tenant.as_str()));
             self.life = survivor.launched.life;
-            self.live = Some(Live::new(survivor.launched));
+            let outdated = survivor.is_outdated().then(|| survivor.state.build.clone());
+            self.live = Some(Live { outdated, ..Live::new(survivor.launched) });
             self.ready = survivor.state.ready.clone();
             for arrival in survivor.arrivals {
                 self.arrived(arrival, true);

@@ -10,6 +10,7 @@ use cellblock_proto::shim::{Command, ShimState};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::build::build;
 use crate::evict::Answer;
 use crate::launch::{LaunchError, Launched};
 use crate::launches::{Full, Launch, Lease};
@@ -39,6 +40,8 @@ pub(crate) enum Message {
     Release { responder: Responder },
     /// The same, to make room.
     Evict { reason: String, answer: Answer },
+    /// The same, if the worker is of another build.
+    Replace { answer: Answer },
     /// Keep the worker, or let it be evicted.
     Pin { pinned: bool, responder: Responder },
     /// Save the variables.
@@ -81,6 +84,8 @@ pub(super) struct Live {
     pub(super) slot: Option<SlotLease>,
     /// See [`Launched`].
     pub(super) zygote: Option<PathBuf>,
+    /// Its build, when that is not ours.
+    pub(super) outdated: Option<String>,
 }
 
 /// A shim whose worker has ended, kept until its last events are read.
@@ -113,6 +118,13 @@ pub(crate) struct Survivor {
     pub(crate) state: ShimState,
 }
 
+impl Survivor {
+    /// Whether it is of another build than we are.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.state.build != build()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) delete: bool,
@@ -134,7 +146,7 @@ pub(super) enum Woken {
 impl Live {
     pub(super) fn new(launched: Launched) -> Self {
         let Launched { worker, reader, writer, slot, zygote, .. } = launched;
-        Live { worker, reader, writer, taken: Taken::default(), slot, zygote }
+        Live { worker, reader, writer, taken: Taken::default(), slot, zygote, outdated: None }
     }
 
     pub(super) fn say(&mut self) {

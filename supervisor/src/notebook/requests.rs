@@ -51,6 +51,7 @@ impl Notebook {
             }
             Message::Release { responder } => self.release(responder),
             Message::Evict { reason, answer } => self.evict(reason, answer),
+            Message::Replace { answer } => self.replace(answer),
             Message::Pin { pinned, responder } => self.pin(pinned, responder),
             Message::Save { responder } => self.save(responder),
             Message::Restore { checkpoint, responder } => self.travel(checkpoint, responder),

@@ -12,11 +12,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 as_root_and_user!(
     daemon_of_another_build_takes_over_what_runs_and_what_waits,
+    workers_of_another_build_are_drained_one_by_one_and_lose_nothing,
     anchor_told_to_end_has_everything_saved_and_leaves_nothing,
 );
 in_one_mode!(
     shim_of_another_language_ends_in_order_and_its_variables_come_back,
     anchor_told_to_end_twice_hurries,
+    worker_of_another_build_stays_where_its_variables_would_be_lost,
 );
 
 /// More than the shims' outbox gives at once.
@@ -47,6 +49,73 @@ fn daemon_of_another_build_takes_over_what_runs_and_what_waits(setup: Setup) {
     let again = notebook.attach(&second.execution, 0);
     assert_eq!(notebook.finish(again).ok().stdout(), "[1, 2, 3]\n");
     assert_eq!(notebook.run("print(keep)").ok().stdout(), "[1, 2, 3]\n");
+}
+
+fn workers_of_another_build_are_drained_one_by_one_and_lose_nothing(setup: Setup) {
+    let mut daemon = Daemon::start(setup.lasting());
+    let names = ["idle-1", "idle-2", "idle-3", "idle-4"];
+    let mut before = Vec::new();
+    for name in names {
+        let mut notebook = daemon.notebook(name);
+        notebook.run(&format!("keep = ['{name}']; alias = keep")).ok();
+        before.push(notebook.status().worker_pid);
+    }
+    let mut busy = daemon.notebook("busy");
+    busy.run("import os, time; keep = [1]").ok();
+    let pid = busy.status().worker_pid;
+    let mut first = busy
+        .start("print('up', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nkeep.append(2)");
+    let mut second = busy.start("keep.append(3); print(os.getpid(), keep)");
+    busy.until_stdout(&mut first, "up");
+    busy.until_accepted(&mut second);
+    let workspace = daemon.workspace("busy");
+    daemon.kill_hard();
+    daemon.restart_as("another", None);
+    // While it runs: what is sent now waits for the next worker.
+    wait::until("the idle ones are drained", || {
+        names.iter().all(|name| daemon.notebook(name).status().worker_pid.is_none()).then_some(())
+    });
+    let mut busy = daemon.notebook("busy");
+    let third = busy.start("keep.append(4); print(keep)");
+    fs::write(workspace.join("go"), "").unwrap();
+    for sent in [&first, &second] {
+        let again = busy.attach(&sent.execution, 0);
+        busy.finish(again).ok();
+    }
+    let ran = busy.finish(third).ok();
+    assert_eq!((ran.stdout(), ran.lost()), ("[1, 2, 3, 4]\n".to_owned(), None), "{}", daemon.log());
+    let now = busy.status().worker_pid;
+    assert!(now.is_some() && now != pid);
+    for (name, pid) in names.iter().zip(before) {
+        let mut notebook = daemon.notebook(name);
+        let ran = notebook.run("print(keep, alias is keep)").ok();
+        assert_eq!((ran.stdout(), ran.lost()), (format!("['{name}'] True\n"), None));
+        assert_ne!(notebook.status().worker_pid, pid);
+    }
+    wait::until("a word of the end", || {
+        daemon.log().contains("no worker of another build is left").then_some(())
+    });
+    assert_eq!(daemon.log().matches("worker evicted").count(), 5, "a line for each: {}", daemon.log());
+    // The next of that build finds nothing to drain.
+    daemon.kill_hard();
+    daemon.restart_as("another", None);
+    assert_eq!(daemon.notebook("busy").status().worker_pid, now);
+    assert_eq!(daemon.notebook("busy").run("print(keep)").ok().stdout(), "[1, 2, 3, 4]\n");
+    assert_eq!(daemon.notebook("busy").status().worker_pid, now);
+}
+
+fn worker_of_another_build_stays_where_its_variables_would_be_lost(setup: Setup) {
+    let unsaved = "version = 1\nbase = 'default'\ncheckpoints.when = 'none'\n";
+    let mut daemon = Daemon::start(setup.lasting().profile("default", unsaved));
+    let mut notebook = daemon.notebook("a");
+    notebook.run("keep = 5").ok();
+    let worker = notebook.status().worker_pid;
+    daemon.kill_hard();
+    daemon.restart_as("another", None);
+    wait::until("a word of it", || daemon.log().contains("stays for now").then_some(()));
+    let mut notebook = daemon.notebook("a");
+    assert_eq!(notebook.run("print(keep)").ok().stdout(), "5\n");
+    assert_eq!(notebook.status().worker_pid, worker);
 }
 
 fn shim_of_another_language_ends_in_order_and_its_variables_come_back(setup: Setup) {
