@@ -20,7 +20,8 @@ pub struct Hint {
 pub struct Overview {
     /// The daemon.
     pub daemon: DaemonInfo,
-    /// All notebooks, sorted by tenant and name.
+    /// The notebooks of all tenants, sorted by tenant and name. Of very many those that have a worker, or something that
+    /// waits for one, before others; `DaemonInfo::notebooks` says how many there are.
     pub notebooks: Vec<NotebookInfo>,
 }
 
@@ -45,6 +46,9 @@ pub struct DaemonInfo {
     pub max_running: u32,
     /// Notebooks that wait for leave to run.
     pub waiting: u32,
+    /// Open notebooks.
+    #[serde(default)]
+    pub notebooks: u32,
     /// Connections.
     pub connections: u32,
     /// Memory of the daemon itself, resident, in bytes.

@@ -15,6 +15,9 @@ use crate::daemon::{Daemon, Entry};
 use crate::metrics::Moment;
 use crate::notebook::Message;
 
+/// Notebooks that are shown: as many as fit into a frame, with the longest names.
+const MOST: usize = 1_500;
+
 /// All metrics, in the text format of OpenMetrics.
 pub(crate) fn metrics(daemon: &Daemon) -> String {
     let (running, _, waiting) = daemon.runners.figures();
@@ -32,9 +35,24 @@ pub(crate) async fn overview(daemon: &Arc<Daemon>) -> Overview {
             found.extend(answer.await.ok());
         }
     }
+    let count = found.len();
+    choose(&mut found, MOST);
     let looked = tokio::task::spawn_blocking(move || found.into_iter().map(with_usage).collect::<Vec<_>>());
     let notebooks = looked.await.unwrap_or_default();
-    Overview { daemon: info(daemon, &notebooks), notebooks }
+    Overview { daemon: info(daemon, count, &notebooks), notebooks }
+}
+
+/// Keeps at most so many: those with something going on before others. Their order stays.
+fn choose(found: &mut Vec<(NotebookInfo, Option<u32>)>, most: usize) {
+    let is_active = |(info, worker): &(NotebookInfo, Option<u32>)| worker.is_some() || info.queued > 0;
+    let active = found.iter().filter(|found| is_active(found)).count();
+    let (mut active, mut others) = (active.min(most), most.saturating_sub(active));
+    found.retain(|found| {
+        let room = if is_active(found) { &mut active } else { &mut others };
+        let stays = *room > 0;
+        *room -= usize::from(stays);
+        stays
+    });
 }
 
 fn with_usage((info, worker): (NotebookInfo, Option<u32>)) -> NotebookInfo {
@@ -46,7 +64,7 @@ fn with_usage((info, worker): (NotebookInfo, Option<u32>)) -> NotebookInfo {
     }
 }
 
-fn info(daemon: &Daemon, notebooks: &[NotebookInfo]) -> DaemonInfo {
+fn info(daemon: &Daemon, open: usize, notebooks: &[NotebookInfo]) -> DaemonInfo {
     let (running, max_running, waiting) = daemon.runners.figures();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     DaemonInfo {
@@ -59,6 +77,7 @@ fn info(daemon: &Daemon, notebooks: &[NotebookInfo]) -> DaemonInfo {
         running: count(running),
         max_running: count(max_running),
         waiting: count(waiting),
+        notebooks: count(open),
         connections: u32::try_from(daemon.metrics.connections()).unwrap_or(0),
         memory_bytes: resident_bytes(),
         available_bytes: available_bytes(),
@@ -77,4 +96,49 @@ fn available_bytes() -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kilobytes = line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kilobytes.unwrap_or(0) << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cellblock_proto::client::WorkerState;
+    use cellblock_proto::codec::Codec;
+
+    fn notebook(number: usize, worker: Option<u32>) -> (NotebookInfo, Option<u32>) {
+        let long = |mark: char| format!("{mark}{}", "n".repeat(63));
+        let info = NotebookInfo {
+            notebook: format!("{}{number}", &long('n')[..58]).parse().unwrap(),
+            profile: long('p'),
+            state: WorkerState::Starting,
+            queued: 0,
+            executions: u64::MAX,
+            tenant: Some(long('t').parse().unwrap()),
+            pinned: false,
+            evicted: false,
+            idle_ms: Some(u64::MAX),
+            memory_bytes: Some(u64::MAX),
+            saved_whole: false,
+            running_ms: Some(u64::MAX),
+            cpu_ms: Some(u64::MAX),
+        };
+        (info, worker)
+    }
+
+    #[test]
+    fn of_too_many_notebooks_those_with_a_worker_are_shown_and_a_frame_holds_them() {
+        let all = || (0..10_000).map(|number| notebook(number, (number % 100 == 0).then_some(7)));
+        let mut found: Vec<_> = all().collect();
+        choose(&mut found, MOST);
+        assert_eq!(found.len(), MOST);
+        assert_eq!(found.iter().filter(|(_, worker)| worker.is_some()).count(), 100);
+        assert!(found.is_sorted_by_key(|(info, _)| {
+            info.notebook.as_str().trim_start_matches('n').parse::<u32>().unwrap()
+        }));
+        let notebooks = found.into_iter().map(|(info, _)| info).collect();
+        let bytes = Codec::Json.encode(&Overview { daemon: DaemonInfo::default(), notebooks }).unwrap().len();
+        assert!(bytes < 1 << 20, "{bytes}");
+        let mut found: Vec<_> = all().collect();
+        choose(&mut found, 50);
+        assert!(found.len() == 50 && found.iter().all(|(_, worker)| worker.is_some()));
+    }
 }

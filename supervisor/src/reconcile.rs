@@ -89,6 +89,7 @@ async fn look(daemon: &Arc<Daemon>, second_look: Duration, walks: bool) {
         for worker in sockets {
             if !listed.contains(&worker) && !daemon.anchor.shims().has(&worker) {
                 tracing::info!(%worker, "removing the socket of a shim that is no more");
+                daemon.metrics.reconciled("socket");
                 daemon.runtime.remove_worker_socket(worker.as_str());
             }
         }
@@ -127,6 +128,7 @@ async fn end_again_unknown(daemon: &Daemon, before: BTreeSet<WorkerId>) {
     let Ok(listed) = daemon.anchor.list().await else { return };
     for worker in unknown(daemon, listed.into_iter().collect()).intersection(&before) {
         tracing::warn!(%worker, "ending a shim that belongs to nothing");
+        daemon.metrics.reconciled("shim");
         if let Err(error) = daemon.anchor.kill(worker.clone()).await {
             tracing::warn!(%worker, error = chain(&error), "could not end it");
         }
@@ -219,6 +221,7 @@ async fn end_again_strays(daemon: &Arc<Daemon>, before: BTreeMap<i32, Stray>) {
             continue;
         }
         tracing::warn!(pid = number, ?kind, "ending a process of ours that belongs to nothing");
+        daemon.metrics.reconciled("process");
         // An anchor ends its shims in order, and removes its cgroups.
         let signal = if kind == Stray::Anchor { Signal::TERM } else { Signal::KILL };
         if let Err(error) = rustix::process::pidfd_send_signal(&process, signal) {
@@ -233,7 +236,7 @@ async fn remove_payloads(daemon: &Arc<Daemon>) {
     let removal = tokio::task::spawn_blocking(move || {
         let entries = fs::read_dir(daemon.runtime.payloads()).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()).filter(|path| *path != daemon.payload) {
-            remove(&path, "removing the unpacked code of another build, which no worker sees");
+            remove(&daemon, &path, "removing the unpacked code of another build, which no worker sees");
         }
     });
     let _ = removal.await;
@@ -249,7 +252,7 @@ fn remove_files(daemon: &Daemon) {
         entries.filter(|entry| is_trash(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
     });
     for path in unfinished.chain(trash).filter(|path| is_left_over(path)) {
-        remove(&path, "removing what was begun and never finished");
+        remove(daemon, &path, "removing what was begun and never finished");
     }
 }
 
@@ -263,11 +266,14 @@ fn is_left_over(path: &Path) -> bool {
     written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age >= LEFT_OVER))
 }
 
-fn remove(path: &Path, why: &str) {
+fn remove(daemon: &Daemon, path: &Path, why: &str) {
     let is_folder = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
     let removed = if is_folder { removal::remove_tree(path) } else { fs::remove_file(path) };
     match removed {
-        Ok(()) => tracing::info!(path = %path.display(), "{why}"),
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "{why}");
+            daemon.metrics.reconciled("files");
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "could not remove what belongs to nothing")

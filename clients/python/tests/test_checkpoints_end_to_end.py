@@ -30,7 +30,7 @@ def runs(notebook: Notebook, code: str, checkpoint: cellblock._requests.Checkpoi
 def test_a_pending_checkpoint_is_told_as_an_event_with_what_is_left_out(
     client: Client, notebook: Notebook
 ) -> None:
-    with client.events(notebook.name) as events:
+    with client.events(notebook.name) as events, client.events(all_tenants=True) as all_events:
         code = "import threading; x = 1; lk = threading.Lock()"
         outcome = notebook.execute(code, checkpoint="background").result(SECONDS).outcome
         assert outcome.checkpoint is not None
@@ -38,6 +38,14 @@ def test_a_pending_checkpoint_is_told_as_an_event_with_what_is_left_out(
         while not isinstance(event := events.wait(SECONDS), CheckpointEvent):
             assert isinstance(event, NotebookEvent)
         assert (event.notebook, event.checkpoint.state) == (notebook.name, "partial")
+        told: list[tuple[str, str | None]] = []
+        while ("ended", "ok") not in told:
+            other = all_events.wait(SECONDS)
+            assert isinstance(other, NotebookEvent | CheckpointEvent)
+            if isinstance(other, NotebookEvent) and other.notebook == notebook.name:
+                told.append((other.kind, other.detail))
+        kinds = [kind for kind, _ in told]
+        assert kinds.index("worker") < kinds.index("started") < kinds.index("ended"), told
         [left_out] = event.checkpoint.left_out
         assert (left_out.path, left_out.kind, left_out.reason) == LOCK
     assert event.checkpoint.id is not None

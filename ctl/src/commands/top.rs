@@ -19,7 +19,8 @@ use screen::Screen;
 ///
 /// For operators: those of all tenants. Ctrl-C ends it. RUNNING is how long the cell that runs has been
 /// running; MEMORY and CPU are those of the notebook's worker, as the kernel counts them for its sandbox, or
-/// summed over its processes where it has no cgroup.
+/// summed over its processes where it has no cgroup. Of more than 1,500 notebooks those with a worker are shown
+/// first.
 ///
 /// Example: cellctl top --sort cpu
 #[derive(Args, Debug)]
@@ -88,19 +89,20 @@ fn page(overview: &Overview, sort: Sort, most: usize) -> String {
         ["TENANT", "NOTEBOOK", "STATE", "PROFILE", "RUNNING", "QUEUE", "MEMORY", "CPU", "EXECUTIONS", "IDLE"];
     let mut rows = vec![names.map(str::to_owned).to_vec()];
     rows.extend(notebooks.iter().take(most).map(|info| row(info)));
-    format!("{}\n\n{}", head(&overview.daemon, overview.notebooks.len()), table(&rows))
+    format!("{}\n\n{}", head(&overview.daemon), table(&rows))
 }
 
-fn head(daemon: &DaemonInfo, notebooks: usize) -> String {
+fn head(daemon: &DaemonInfo) -> String {
     let of = |count: u32, most: u32| match most {
         0 => count.to_string(),
         most => format!("{count} of {most}"),
     };
     let draining = if daemon.draining { ", draining" } else { "" };
     format!(
-        "up {}{draining}; notebooks: {notebooks}, workers: {}, running: {}, waiting: {}, connections: {}\n\
+        "up {}{draining}; notebooks: {}, workers: {}, running: {}, waiting: {}, connections: {}\n\
          memory of cellblockd: {}, available on this machine: {}",
         time(daemon.uptime_ms),
+        daemon.notebooks,
         of(daemon.workers, daemon.max_workers),
         of(daemon.running, daemon.max_running),
         daemon.waiting,

@@ -87,6 +87,7 @@ fn overview() -> Overview {
             running: 2,
             max_running: 8,
             waiting: 1,
+            notebooks: 7,
             connections: 3,
             memory_bytes: 24 << 20,
             available_bytes: 8 << 30,

@@ -42,6 +42,7 @@ class DaemonInfo:
     running: int
     max_running: int
     waiting: int
+    notebooks: int
     connections: int
     memory_bytes: int
     available_bytes: int
@@ -122,6 +123,7 @@ def parse_overview(fields: Fields) -> Overview:
             running=daemon.integer("running"),
             max_running=daemon.integer("max_running"),
             waiting=daemon.integer("waiting"),
+            notebooks=daemon.optional_integer("notebooks") or 0,
             connections=daemon.integer("connections"),
             memory_bytes=daemon.integer("memory_bytes"),
             available_bytes=daemon.integer("available_bytes"),

@@ -21,6 +21,7 @@ fn notebook(name: &str, state: WorkerState, memory_bytes: Option<u64>) -> Notebo
 fn overview() -> Overview {
     let daemon = DaemonInfo {
         uptime_ms: 3_600_000 * 5,
+        notebooks: 3,
         workers: 2,
         running: 1,
         max_running: 8,
