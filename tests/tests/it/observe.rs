@@ -24,9 +24,11 @@ as_root_and_user!(
 /// In code, output, an exception, names of variables and of files.
 const MARK: &str = "xyzzy";
 
-const CELLS: [&str; 6] = [
+const CELLS: [&str; 7] = [
     "xyzzy_variable = 1\nprint('xyzzy')",
     "import threading; xyzzy_lock = {'xyzzy_key': threading.Lock()}",
+    "class xyzzy_b:\n    a = 1\n    def __setstate__(self, state): raise ValueError('xyzzy')\n\
+     xyzzy_c = xyzzy_b(); xyzzy_c.d = 1",
     "raise ValueError('xyzzy')",
     "class xyzzy(Exception): pass\nraise xyzzy('xyzzy')",
     "open('xyzzy.txt', 'w').write('xyzzy'); import sys; sys.stderr.write('xyzzy'); 'xyzzy'",
@@ -46,7 +48,7 @@ fn log_and_audit_log_have_nothing_of_what_cells_say(setup: Setup) {
     let uid = setup.who.uid();
     let _ = std::os::unix::fs::chown(folder.path(), Some(uid), Some(uid));
     let path = folder.path().join("audit.jsonl");
-    let setup = debug(setup).profile("saving", "version = 1\n[checkpoints]\nwhen = 'wait'\n");
+    let setup = debug(setup).profile("saving", "version = 1\n[checkpoints]\nwhen = 'background'\n");
     let setup = setup.argument("--audit-log").argument(path.as_os_str());
     let daemon = Daemon::start(setup);
     let mut notebook = daemon.notebook_under("a", "saving");
@@ -63,10 +65,8 @@ fn log_and_audit_log_have_nothing_of_what_cells_say(setup: Setup) {
     daemon.client().tell(&Request::Delete { notebook: id });
     let log = daemon.log();
     assert_eq!(log.lines().find(|line| line.contains(MARK)), None);
-    assert!(
-        lines(&log).iter().any(|line| line["message"] == "checkpoint" || line["message"] == "started"),
-        "{log}"
-    );
+    let said = |message: &str| lines(&log).iter().any(|line| line["message"] == message);
+    assert!(said("checkpoint") && said("variables loaded") && said("worker ended"), "{log}");
     let audit = std::fs::read_to_string(&path).unwrap();
     assert!(!audit.contains(MARK), "{audit}");
     let deeds: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -75,6 +75,7 @@ fn log_and_audit_log_have_nothing_of_what_cells_say(setup: Setup) {
         actions,
         [
             "open",
+            "execute",
             "execute",
             "execute",
             "execute",
