@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use cellblock_proto::checkpoint::{Checkpointing, NotebookEvent};
 use cellblock_proto::client::{ErrorCode, Reply, Request};
@@ -12,8 +14,8 @@ use cellblock_proto::query::Query;
 use cellblock_tests::client::{Client, Refused};
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::notebook::{Notebook, Sent};
-use cellblock_tests::setup::{Setup, skip, we_are_root};
-use cellblock_tests::{in_one_mode, wait};
+use cellblock_tests::setup::{Setup, Who, skip, we_are_root};
+use cellblock_tests::{binaries, in_one_mode, wait};
 
 in_one_mode!(
     two_tenants_have_notebooks_of_their_own_under_one_name,
@@ -24,6 +26,7 @@ in_one_mode!(
     tenant_with_many_that_wait_holds_anothers_first_cell_up_by_one,
     thousand_wait_in_their_order_and_any_of_them_can_be_cancelled,
     when_all_workers_are_at_work_it_is_said_how_many_may_be,
+    cellctl_shows_operators_all_tenants_and_acts_as_one,
 );
 
 /// Two ordinary users, and two more.
@@ -447,4 +450,32 @@ fn when_all_workers_are_at_work_it_is_said_how_many_may_be(setup: Setup) {
     let sent = second.start("2");
     first.client.tell(&Request::Close { notebook: first.id.clone() });
     second.finish(sent).ok();
+}
+
+fn cellctl_shows_operators_all_tenants_and_acts_as_one(setup: Setup) {
+    let Some(daemon) = open_to_all(setup.argument("--serve-group")) else { return };
+    notebook(&daemon, ANN, "hers").run("x = 6").ok();
+    let cellctl = |uid: u32, arguments: &[&str]| {
+        let mut command = Command::new(binaries::folder(Who::User).join("cellctl"));
+        command.args(arguments).arg("--socket").arg(daemon.socket()).uid(uid).gid(uid);
+        let ended = command.env_clear().current_dir("/").output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (ended.status.success(), text(ended.stdout), text(ended.stderr))
+    };
+    let (_, listed, _) = cellctl(0, &["tenants"]);
+    let line = listed.lines().find(|line| line.starts_with("uid-52011")).unwrap();
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(cells[1..6], ["52011", "0", "1", "1/1000", "0/10000"], "{listed}");
+    let (_, all, _) = cellctl(0, &["ls", "--all-tenants"]);
+    assert!(all.lines().any(|line| line.starts_with("uid-52011  hers ")), "{all}");
+    let (_, own, _) = cellctl(0, &["ls"]);
+    assert!(!own.contains("hers"), "{own}");
+    let acted = cellctl(0, &["exec", "--tenant", "uid-52011", "hers", "-c", "print(x * 7)"]);
+    assert_eq!((acted.0, acted.1.as_str()), (true, "42\n"), "{acted:?}");
+    // Nobody else does.
+    for arguments in [&["tenants"][..], &["ls", "--all-tenants"], &["ls", "--tenant", "operator"]] {
+        let (done, stdout, stderr) = cellctl(BOB, arguments);
+        assert!(!done && stdout.is_empty() && !stderr.contains("hers"), "{arguments:?}: {stdout}{stderr}");
+        assert!(stderr.contains("operators"), "{arguments:?}: {stderr}");
+    }
 }
