@@ -15,21 +15,26 @@
 //! What is deliberately absent: a background thread. To interrupt a running cell, connect a second
 //! time; that is also what works from another process.
 
+mod error;
+
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cellblock_proto::client::{
-    DoctorLine, ErrorCode, Hello, NotebookInfo, NotebookStatus, ProfileInfo, Reply, Request, WarmInfo,
+    DoctorLine, Hello, NotebookInfo, NotebookStatus, ProfileInfo, Reply, Request, WarmInfo,
 };
-use cellblock_proto::codec::{Codec, CodecError};
+use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::ExecuteOptions;
-use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
+use cellblock_proto::frame::{Frame, FrameReader, Kind, Limits};
 use cellblock_proto::id::{ExecutionId, NotebookId, TenantId};
-use cellblock_proto::operations::{Hint, Overview, TenantInfo};
+use cellblock_proto::operations::{Overview, TenantInfo};
 use cellblock_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use sandbox_profiles::Step;
+
+pub use self::error::ClientError;
+pub(crate) use self::error::unexpected;
 
 /// One read from the socket; large enough that a big output takes few system calls.
 const READ_BYTES: usize = 256 << 10;
@@ -417,89 +422,4 @@ impl Hangup {
     pub fn hang_up(&self) {
         let _ = self.0.shutdown(Shutdown::Both);
     }
-}
-
-/// Why a request has no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// Nobody listens there, or we may not.
-    #[error("cannot connect to cellblockd at `{}`", socket.display())]
-    Connect {
-        /// Where.
-        socket: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The connection ended in the middle.
-    #[error("lost the connection to cellblockd")]
-    Lost(#[source] io::Error),
-    /// cellblockd said no.
-    #[error("{message}")]
-    Refused {
-        /// For programs.
-        code: ErrorCode,
-        /// For people.
-        message: String,
-        /// When to try again, where it may be done later.
-        hint: Option<Hint>,
-    },
-    /// What came is not the protocol.
-    #[error("cellblockd sent something that is no frame")]
-    Frame(#[from] FrameError),
-    /// A frame came whose message is unknown.
-    #[error("cellblockd sent a frame without a known message")]
-    Message(#[from] CodecError),
-    /// A reply that does not fit the request.
-    #[error("cellblockd answered with `{found}`, which does not fit the request")]
-    Unexpected {
-        /// The reply's name.
-        found: String,
-    },
-}
-
-impl ClientError {
-    pub(crate) fn is_forbidden(&self) -> bool {
-        matches!(self, ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
-    }
-
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            ClientError::Connect { .. } if self.is_forbidden() => {
-                Some("the socket belongs to another group; become a member, or use --private".into())
-            }
-            ClientError::Connect { .. } => {
-                Some("start cellblockd, or name the right socket with --socket".into())
-            }
-            ClientError::Lost(_) => Some(
-                "the worker and its variables outlive a daemon that is restarted: run the command \
-                 again; what ran is not run twice when it is sent under the same execution id"
-                    .into(),
-            ),
-            ClientError::Refused { code: ErrorCode::Busy, hint: Some(hint), .. } => {
-                let before = hint.position.filter(|before| *before > 0);
-                let before = before.map_or(String::new(), |before| format!(", {before} are before it"));
-                Some(format!("try again in {} s{before}", hint.retry_ms.div_ceil(1000)))
-            }
-            ClientError::Refused { code: ErrorCode::Busy, .. } => {
-                Some("try again in a moment; `cellctl ls` shows what is running".into())
-            }
-            ClientError::Refused { code: ErrorCode::Sandbox, .. } => {
-                Some("`cellctl doctor` shows what this host can enforce, and why not".into())
-            }
-            ClientError::Refused { code: ErrorCode::Version, .. }
-            | ClientError::Frame(_)
-            | ClientError::Message(_) => {
-                Some("cellctl and cellblockd are of different versions; install both from one build".into())
-            }
-            _ => None,
-        }
-    }
-}
-
-pub(crate) fn unexpected(reply: &Reply) -> ClientError {
-    let shown = format!("{reply:?}");
-    let name: String = shown.chars().take_while(|c| c.is_alphanumeric()).collect();
-    ClientError::Unexpected { found: name }
 }
