@@ -126,6 +126,7 @@ pub(crate) struct Metrics {
     checkpoint_bytes: Counter,
     restores: Family<ByResult, Counter>,
     restore_seconds: Histogram,
+    evictions: Counter,
     store_failures: Counter,
     adopted: Counter,
     reconciled: Family<ByKind, Counter>,
@@ -174,6 +175,7 @@ impl Metrics {
             checkpoint_bytes: Counter::default(),
             restores: Family::default(),
             restore_seconds: quick(),
+            evictions: Counter::default(),
             store_failures: Counter::default(),
             adopted: Counter::default(),
             reconciled: Family::default(),
@@ -217,6 +219,7 @@ impl Metrics {
         to.register("restores", "New workers that have loaded variables", self.restores.clone());
         let help = "Time until a new worker had its variables, its start included";
         to.register_with_unit("restore", help, seconds(), self.restore_seconds.clone());
+        to.register("evictions", "Workers saved and ended because nobody used them", self.evictions.clone());
         to.register("store_failures", "Store processes that failed", self.store_failures.clone());
         to.register("shims_adopted", "Shims taken over at the start", self.adopted.clone());
         to.register("reconciled", "Things removed that belonged to nothing", self.reconciled.clone());
@@ -339,6 +342,11 @@ impl Metrics {
     pub(crate) fn restored(&self, result: &'static str, took: Duration) {
         self.restores.get_or_create(&ByResult { result }).inc();
         self.restore_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A worker was saved and ended to make room.
+    pub(crate) fn evicted(&self) {
+        self.evictions.inc();
     }
 
     /// A store process has failed.

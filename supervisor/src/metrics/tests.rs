@@ -37,6 +37,7 @@ fn all() -> Metrics {
     metrics.end_took(Duration::from_millis(2));
     metrics.checkpoint(&Checkpoint::Saved { id: 1, written_bytes: 100, pause_us: 700 });
     metrics.restored("whole", Duration::from_millis(8));
+    metrics.evicted();
     metrics.store_failed();
     metrics.adopted();
     metrics.reconciled("socket");

@@ -102,8 +102,8 @@ impl Notebook {
         tracing::info!(reason, "worker evicted");
         let Key { tenant, notebook } = self.id.clone();
         let event = NotebookEvent::Evicted { notebook, tenant, reason: reason.to_owned() };
-        // Nobody need listen.
-        let _ = self.daemon.events.send(event);
+        self.daemon.metrics.evicted();
+        self.watch.tell(|| event);
     }
 
     pub(super) fn pin(&mut self, pinned: bool, responder: Responder) {
