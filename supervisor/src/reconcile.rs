@@ -53,10 +53,10 @@ const MARK: &str = "CELLBLOCK_ANCHOR_SOCKET";
 /// Reconciles until the daemon ends.
 pub(crate) fn begin(daemon: &Arc<Daemon>) {
     let daemon = Arc::clone(daemon);
-    let (every, rounds_per_walk) = pace();
+    let (first, every, rounds_per_walk) = pace();
     tokio::spawn(async move {
         let mut ending = daemon.ending.subscribe();
-        tokio::time::sleep(every.min(FIRST)).await;
+        tokio::time::sleep(first).await;
         for round in 0_u32.. {
             tokio::select! {
                 () = look(&daemon, every.min(SECOND_LOOK), round % rounds_per_walk == 0) => {}
@@ -70,14 +70,15 @@ pub(crate) fn begin(daemon: &Arc<Daemon>) {
     });
 }
 
-/// How often; tests are in a hurry.
-fn pace() -> (Duration, u32) {
+/// When, and how often; tests are in a hurry, or want none.
+fn pace() -> (Duration, Duration, u32) {
     #[cfg(debug_assertions)]
     if let Some(every) = std::env::var("CELLBLOCK_TEST_RECONCILE_MS").ok().and_then(|text| text.parse().ok())
     {
-        return (Duration::from_millis(every), 1);
+        let every = Duration::from_millis(every);
+        return (every, every, 1);
     }
-    (EVERY, ROUNDS_PER_WALK)
+    (FIRST, EVERY, ROUNDS_PER_WALK)
 }
 
 /// One round.

@@ -24,6 +24,8 @@ in_one_mode!(
 /// A round each so many milliseconds.
 const OFTEN: &str = "20";
 
+const NEVER: &str = "3600000";
+
 fn often(setup: Setup) -> Setup {
     setup.switch("CELLBLOCK_TEST_RECONCILE_MS", OFTEN)
 }
@@ -76,8 +78,9 @@ fn litter(daemon: &Daemon, is_old: bool) -> Vec<PathBuf> {
 }
 
 fn what_is_left_over_goes_and_what_another_daemon_has_stays(setup: Setup) {
-    // Two daemons that differ in their folders alone; one looks all the time, the other never again.
-    let (mut one, other) = (Daemon::start(often(setup.clone()).lasting()), Daemon::start(setup.lasting()));
+    // Two daemons that differ in their folders alone; one looks all the time, the other never.
+    let other = setup.clone().switch("CELLBLOCK_TEST_RECONCILE_MS", NEVER);
+    let (mut one, other) = (Daemon::start(often(setup).lasting()), Daemon::start(other.lasting()));
     let (mut ours, mut theirs) = (one.notebook("a"), other.notebook("a"));
     for notebook in [&mut ours, &mut theirs] {
         notebook.run("keep = [1]\nimport time").ok();
