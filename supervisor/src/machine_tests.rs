@@ -319,6 +319,17 @@ fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
     assert!(!told(&submit(&mut machine, "c")).unwrap_or_default().contains("by execution a"));
 }
 
+#[test]
+fn after_a_restart_leave_is_for_the_first_that_the_shim_has_whichever_that_is() {
+    let mut machine = alone();
+    machine.adopt();
+    machine.on(Input::Accepted { execution: "b".parse().unwrap(), position: 1 }, Instant::now());
+    let queue = vec!["a".parse().unwrap(), "b".parse().unwrap()];
+    let leave = vec!["b".parse().unwrap()];
+    machine.resumed(&cellblock_proto::shim::ShimState { queue, leave, ..living(&[]) }, Instant::now());
+    assert_eq!(leaves(&machine.adopted()), [("a".to_owned(), "leave")]);
+}
+
 fn living(names: &[&str]) -> cellblock_proto::shim::ShimState {
     let info = |name: &&str| NameInfo { name: (*name).to_owned(), kind: "int".to_owned(), bytes: None };
     cellblock_proto::shim::ShimState {

@@ -6,7 +6,7 @@ use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::ShimState;
 use tokio::time::Instant;
 
-use super::{Machine, Phase};
+use super::{Machine, Phase, Stage};
 use crate::decision::{Action, Input};
 
 impl Machine {
@@ -52,8 +52,12 @@ impl Machine {
         for (position, execution) in (0..).zip(&state.queue) {
             actions.extend(self.on(Input::Accepted { execution: execution.clone(), position }, now));
         }
-        if let Some(next) = state.leave.first().filter(|_| state.running.is_none()) {
-            self.has_leave(next);
+        self.stand_as(&state.queue);
+        // Only the first that waits can use it: counted for another, the first would wait for ever.
+        let first =
+            state.queue.first().filter(|first| state.running.is_none() && state.leave.contains(first));
+        if let Some(first) = first {
+            self.has_leave(first);
         }
         actions
     }
@@ -68,5 +72,16 @@ impl Machine {
         }
         self.settle_leave(&mut actions);
         actions
+    }
+
+    /// In the order in which the shim has them: leave is for the first of it.
+    fn stand_as(&mut self, queue: &[ExecutionId]) {
+        let place = |id: &ExecutionId| match self.jobs.get(id) {
+            Some(job) if job.stage == Stage::Held => usize::MAX,
+            _ => queue.iter().position(|waiting| waiting == id).map_or(0, |at| at + 1),
+        };
+        let mut order: Vec<ExecutionId> = self.order.iter().cloned().collect();
+        order.sort_by_key(place);
+        self.order = order.into();
     }
 }
