@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Status(commands::status::Status),
     Interrupt(commands::interrupt::Interrupt),
     Restart(commands::restart::Restart),
+    Evict(commands::evict::Evict),
+    Pin(commands::evict::Pin),
     Rm(commands::rm::Rm),
     /// List, fetch, store and remove files of a notebook's workspace
     ///
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     Profile(commands::profile::ProfileArgs),
     Warm(commands::warm::Warm),
     Tenants(commands::tenants::Tenants),
+    Drain(commands::drain::Drain),
     Selftest(commands::selftest::Selftest),
     Bench(commands::bench::Bench),
     Completions(commands::completions::Completions),

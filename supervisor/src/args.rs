@@ -169,6 +169,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u8).range(..=100))]
     pub(crate) max_stalled: u8,
 
+    /// How long cells that run have when the daemon is drained, in seconds [default: 30, but 0 with --private]
+    ///
+    /// SIGTERM and SIGINT drain it, and so does `cellctl drain`: new Executions are refused, and what is being saved
+    /// is finished. A second signal hurries. What still runs then goes on without it, for the next daemon; the exit
+    /// code is 75. SIGHUP hands over at once, whatever runs.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub(crate) drain_seconds: Option<u32>,
+
     /// Be the daemon of one program: end, with all workers, when standard input ends
     ///
     /// Prints the line `ready SOCKET` when it listens.

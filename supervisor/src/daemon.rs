@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::anchor::Anchor;
 use crate::audit::Audit;
+use crate::drain::Draining;
 use crate::host::System;
 use crate::interpreter::Search;
 use crate::launches::Launches;
@@ -82,6 +83,8 @@ pub(crate) struct Daemon {
     pub(crate) audit: Audit,
     /// Since when it is up.
     pub(crate) since: Instant,
+    /// Whether nothing new is begun any more.
+    pub(crate) draining: Draining,
     /// Becomes true when the daemon is to end.
     pub(crate) ending: watch::Sender<bool>,
 }

@@ -185,6 +185,11 @@ impl Machine {
         self.order.iter().find(|id| self.jobs.get(id).is_some_and(|job| job.stage == Stage::Running))
     }
 
+    /// Whether something runs, or may have begun.
+    pub(crate) fn may_run(&self) -> bool {
+        self.leave.is_some()
+    }
+
     /// What waits, in order.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &ExecutionId> {
         self.order.iter().filter(|id| self.jobs.get(id).is_some_and(|job| job.stage != Stage::Running))

@@ -22,6 +22,7 @@ mod delivery;
 mod denial;
 mod doctor;
 mod doctor_kernel;
+mod drain;
 mod entry;
 mod evict;
 mod files;
@@ -76,6 +77,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
+/// Ended while something ran or was being saved, which goes on for the next daemon: EX_TEMPFAIL of sysexits.h.
+const UNFINISHED: u8 = 75;
+
 /// What is still being written to clients when the daemon ends gets this long.
 const LAST_WRITES: Duration = Duration::from_millis(500);
 
@@ -103,7 +107,8 @@ fn main() -> ExitCode {
     let result = runtime.block_on(server::run(args, given));
     runtime.shutdown_timeout(LAST_WRITES);
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(left) if left.is_clean() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(UNFINISHED),
         Err(error) => {
             say(format_args!("{error:#}"));
             ExitCode::FAILURE

@@ -71,7 +71,7 @@ fn info(daemon: &Daemon, open: usize, notebooks: &[NotebookInfo]) -> DaemonInfo 
         build: BUILD.to_owned(),
         pid: std::process::id(),
         uptime_ms: u64::try_from(daemon.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        draining: false,
+        draining: daemon.draining.is_on(),
         workers: u32::try_from(daemon.metrics.workers()).unwrap_or(0),
         max_workers: daemon.launches.figures().1.map_or(0, count),
         running: count(running),

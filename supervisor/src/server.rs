@@ -1,6 +1,6 @@
 //! The life of the daemon: come up, take back what outlived the last one, serve, go down.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use cellblock_proto::client::ErrorCode;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::time::Instant;
 
 use crate::anchor::Anchor;
@@ -17,12 +16,10 @@ use crate::args::{Args, Switch};
 use crate::audit::Audit;
 use crate::checkpoints;
 use crate::daemon::{Daemon, Notebooks};
+use crate::drain::{self, Drained, Draining, Signals};
 use crate::interpreter::{self, Search};
 use crate::launches::Launches;
-use crate::log::chain;
 use crate::metrics::{self, Metrics};
-use crate::notebook::Message;
-use crate::outbox::Responder;
 use crate::places::Places;
 use crate::prepare::Caches;
 use crate::quota::{Means, Ready};
@@ -45,14 +42,14 @@ const MAX_TURNED_AWAY: usize = 32;
 /// After accept(2) fails for want of descriptors, before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a private daemon's workers have to save what they have.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long cells have that run when the daemon is drained, where nobody says.
+const DRAIN_SECONDS: u32 = 30;
 
-/// Runs the daemon until it is told to end.
+/// Runs the daemon until it is told to end; gives what it leaves to the next one.
 ///
 /// # Errors
 /// Whatever keeps it from coming up; a private daemon leaves nothing behind then.
-pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<Drained> {
     let root = args.runtime_dir.clone().unwrap_or_else(|| runtime_dir::default_root(args.private));
     check(&args)?;
     let metrics = match args.metrics_address {
@@ -94,15 +91,15 @@ pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<()> 
         tokio::spawn(metrics::listener::serve(listener, text));
     }
     systemd::ready();
-    tokio::select! {
-        () = accept(&daemon, listener) => {}
-        reason = told_to_end(&daemon) => {
-            tracing::info!(reason, "ending");
-            systemd::stopping(reason);
-        }
-    }
-    go_down(&daemon).await;
-    Ok(())
+    // Of a daemon that ends with its program nothing waits for cells.
+    let seconds = args.drain_seconds.unwrap_or(if args.private { 0 } else { DRAIN_SECONDS });
+    let mut signals = Signals::new().context("failed to listen to signals")?;
+    let left = tokio::select! {
+        () = accept(&daemon, listener) => Drained::default(),
+        left = drain::until_the_end(&daemon, &mut signals, seconds) => left,
+    };
+    drain::go_down(&daemon).await;
+    Ok(left)
 }
 
 /// What an operator has named must be there: a typing error shows now, not in the first notebook.
@@ -209,6 +206,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
         metrics,
         audit,
         since: Instant::now(),
+        draining: Draining::default(),
         ending: watch::Sender::new(false),
     }))
 }
@@ -260,83 +258,6 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
                 });
             }
         }
-    }
-}
-
-async fn told_to_end(daemon: &Daemon) -> &'static str {
-    let mut ending = daemon.ending.subscribe();
-    tokio::select! {
-        () = signalled(SignalKind::terminate()) => "SIGTERM",
-        () = signalled(SignalKind::interrupt()) => "SIGINT",
-        () = stdin_ended(), if daemon.private => "standard input ended",
-        _ = ending.wait_for(|ending| *ending) => "a client asked for it",
-    }
-}
-
-async fn signalled(kind: SignalKind) {
-    match signal(kind) {
-        Ok(mut signals) => drop(signals.recv().await),
-        Err(error) => {
-            tracing::error!(%error, "could not listen to a signal");
-            std::future::pending().await
-        }
-    }
-}
-
-/// A thread of its own: tokio's would keep the runtime from ending while it reads.
-async fn stdin_ended() {
-    let (ended, wait) = oneshot::channel::<()>();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 256];
-        let mut stdin = io::stdin().lock();
-        while stdin.read(&mut buffer).is_ok_and(|count| count > 0) {}
-        drop(ended);
-    });
-    // It is dropped, never sent.
-    let _ = wait.await;
-}
-
-/// A daemon that others use leaves its workers to the next one; a private one leaves nothing.
-async fn go_down(daemon: &Arc<Daemon>) {
-    daemon.ending.send_replace(true);
-    daemon.warm.end().await;
-    let ending = tokio::task::spawn_blocking({
-        let daemon = Arc::clone(daemon);
-        move || daemon.audit.flush()
-    });
-    // A thread that panics has nothing more to say.
-    let _ = ending.await;
-    if !daemon.private {
-        daemon.runtime.remove_socket();
-        return;
-    }
-    if !daemon.ephemeral {
-        close_notebooks(daemon).await;
-    }
-    if let Err(error) = daemon.anchor.shutdown().await {
-        tracing::error!(
-            error = chain(&error),
-            "the anchor could not be ended; its workers end by themselves soon"
-        );
-    }
-    daemon.runtime.remove(daemon.ephemeral);
-}
-
-/// Ends all workers in order: each finishes what is being saved.
-async fn close_notebooks(daemon: &Daemon) {
-    let entries: Vec<_> = daemon.notebooks.lock().values().cloned().collect();
-    let closing = async {
-        for entry in &entries {
-            let message = Message::Close { delete: false, responder: Responder::to_nobody() };
-            // One that is closed already does not listen.
-            let _ = entry.inbox.send(message).await;
-        }
-        for entry in &entries {
-            entry.inbox.closed().await;
-        }
-    };
-    if tokio::time::timeout(CLOSE_PATIENCE, closing).await.is_err() {
-        tracing::warn!("not all workers have ended in time; the anchor ends them");
     }
 }
 

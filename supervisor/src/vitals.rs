@@ -22,6 +22,12 @@ pub(crate) struct Signs {
     pub(crate) is_evictable: bool,
     /// Whether variables would be lost with it.
     pub(crate) would_lose: bool,
+    /// It runs an Execution.
+    pub(crate) is_running: bool,
+    /// It is being saved.
+    pub(crate) is_saving: bool,
+    /// How many Executions wait.
+    pub(crate) waiting: u32,
     /// It was asked to go and stays: not again before.
     pub(crate) not_before: Option<Instant>,
 }

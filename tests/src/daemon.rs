@@ -205,6 +205,16 @@ impl Daemon {
         assert!(status.success(), "it ended with {status}\n{}", self.log());
     }
 
+    /// Waits for the end that it was told to come to; gives its exit code.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let mut running = self.running.take().expect("a running daemon");
+        assert!(wait::readable(pidfd(&running.child), END), "it did not end\n{}", self.log());
+        running.child.wait().expect("our own child").code()
+    }
+
     /// Starts it again on the same folders.
     ///
     /// # Panics

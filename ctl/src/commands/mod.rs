@@ -4,7 +4,9 @@ pub(crate) mod bench;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 pub(crate) mod events;
+pub(crate) mod evict;
 pub(crate) mod exec;
 pub(crate) mod files;
 pub(crate) mod interrupt;
@@ -39,6 +41,8 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Status(verb) => verb.run(),
         Command::Interrupt(verb) => verb.run(),
         Command::Restart(verb) => verb.run(),
+        Command::Evict(verb) => verb.run(),
+        Command::Pin(verb) => verb.run(),
         Command::Rm(verb) => verb.run(),
         Command::Files(verb) => verb.run(),
         Command::Checkpoint(verb) => verb.run(),
@@ -49,6 +53,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Fault> {
         Command::Profile(verb) => verb.run(),
         Command::Warm(verb) => verb.run(),
         Command::Tenants(verb) => verb.run(),
+        Command::Drain(verb) => verb.run(),
         Command::Selftest(verb) => verb.run(),
         Command::Bench(verb) => verb.run(),
         Command::Completions(verb) => verb.run(),

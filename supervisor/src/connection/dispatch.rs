@@ -183,9 +183,7 @@ impl Connection {
                 });
             }
             Request::Tenants => responder.answer(&Reply::Tenants { tenants: tenants(&self.daemon) }, None),
-            Request::Drain { .. } => {
-                responder.refuse(ErrorCode::Unsupported, "this build does not do that yet")
-            }
+            Request::Drain { seconds } => self.daemon.draining.ask(seconds, responder),
             Request::Pin { notebook, pinned } => {
                 self.ask(notebook, responder, |responder| Message::Pin { pinned, responder }).await;
             }

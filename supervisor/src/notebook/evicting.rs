@@ -60,6 +60,9 @@ impl Notebook {
             idle_limit: (limit > 0).then(|| Duration::from_secs(limit)),
             is_evictable: Signs::may_go(self.life.lifecycle.evict, self.pinned, would_lose),
             would_lose,
+            is_running: self.machine.may_run(),
+            is_saving: self.machine.is_saving(),
+            waiting: u32::try_from(self.machine.waiting().count()).unwrap_or(u32::MAX),
             not_before: self.not_before,
         });
         if is_new && is_idle {

@@ -16,6 +16,9 @@ use crate::log;
 use crate::machine::END_PATIENCE;
 use crate::outbox::{Payload, Responder};
 
+/// What is told to whoever wants to run something new.
+const DRAINING: &str = "cellblockd is being drained and begins nothing new: send it again when it is back";
+
 impl Notebook {
     pub(super) fn requested(&mut self, message: Message) {
         if self.closing.is_some() {
@@ -110,6 +113,9 @@ impl Notebook {
     ) {
         let known = self.knows(&execution);
         if !known {
+            if self.daemon.draining.is_on() {
+                return responder.refuse(ErrorCode::ShuttingDown, DRAINING);
+            }
             if let Err((message, hint)) = self.may_wait() {
                 return responder.busy(message, hint);
             }

@@ -10,6 +10,7 @@ mod browser;
 mod checkpoints;
 mod cli;
 mod concurrency;
+mod drain;
 mod endings;
 mod eviction;
 mod files;

@@ -1,0 +1,245 @@
+//! How the daemon ends. Drained (SIGTERM, SIGINT, `cellctl drain`): no new Execution begins, cells that run have time, what
+//! is being saved is finished; a second signal hurries. Or handed over (SIGHUP, a shutdown): at once, and everything that
+//! runs goes on in its shim until the next daemon takes it back. In both cases a private daemon leaves nothing.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cellblock_proto::client::Reply;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep};
+
+use crate::daemon::Daemon;
+use crate::log::chain;
+use crate::notebook::Message;
+use crate::outbox::Responder;
+use crate::systemd;
+
+/// How long a private daemon's workers have to save what they have.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Between two looks at who still runs something.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// How long what is being saved has when cells have no time left.
+const SAVE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What goes on without the daemon when it has ended, for the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Drained {
+    /// Executions that run.
+    pub(crate) running: u32,
+    /// Executions that wait.
+    pub(crate) waiting: u32,
+    /// Notebooks that are being saved.
+    pub(crate) unsaved: u32,
+}
+
+impl Drained {
+    /// Whether nothing that was begun is left.
+    pub(crate) fn is_clean(self) -> bool {
+        self.running == 0 && self.unsaved == 0
+    }
+}
+
+/// Whether the daemon is being drained, and for whom.
+#[derive(Debug, Default)]
+pub(crate) struct Draining {
+    on: AtomicBool,
+    /// Who is told what is left, and what the last of them has said about time.
+    asked: Mutex<(Vec<Responder>, Option<u32>)>,
+    wanted: Notify,
+}
+
+impl Draining {
+    /// Whether new Executions are refused.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// A client asks for it.
+    pub(crate) fn ask(&self, seconds: Option<u32>, responder: Responder) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.0.push(responder);
+        asked.1 = seconds.or(asked.1);
+        drop(asked);
+        self.wanted.notify_one();
+    }
+
+    fn seconds(&self) -> Option<u32> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    fn answer(&self, left: Drained) {
+        let asked = std::mem::take(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner).0);
+        let Drained { running, waiting, unsaved } = left;
+        for responder in asked {
+            responder.answer(&Reply::Drained { running, waiting, unsaved }, None);
+        }
+    }
+}
+
+/// The signals that end the daemon, from the first moment on.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+enum Told {
+    Drain(&'static str),
+    HandOver(&'static str),
+}
+
+impl Signals {
+    /// Listens.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// # Cancel safety
+    /// Safe: a signal that has come is told again.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Drain("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Drain("SIGINT"),
+            _ = self.hang_up.recv() => Told::HandOver("SIGHUP"),
+        }
+    }
+}
+
+/// Returns when the daemon is to go down, with what it leaves. Clients are served meanwhile.
+pub(crate) async fn until_the_end(daemon: &Arc<Daemon>, signals: &mut Signals, seconds: u32) -> Drained {
+    let mut ending = daemon.ending.subscribe();
+    let told = tokio::select! {
+        told = signals.next() => told,
+        () = daemon.draining.wanted.notified() => Told::Drain("a client asked for it"),
+        () = stdin_ended(), if daemon.private => Told::HandOver("standard input ended"),
+        _ = ending.wait_for(|ending| *ending) => Told::HandOver("a client asked for it"),
+    };
+    let left = match told {
+        Told::HandOver(reason) => {
+            let Drained { running, waiting, .. } = look(daemon);
+            tracing::info!(reason, running, waiting, "ending");
+            systemd::stopping(reason);
+            return Drained::default();
+        }
+        Told::Drain(reason) => {
+            let seconds = daemon.draining.seconds().unwrap_or(seconds);
+            tracing::info!(reason, seconds, "draining: what runs has time, nothing new begins");
+            systemd::stopping(reason);
+            tokio::select! {
+                left = drain(daemon, Duration::from_secs(seconds.into())) => left,
+                _ = signals.next() => {
+                    tracing::warn!("told again: hurrying");
+                    look(daemon)
+                }
+                _ = ending.wait_for(|ending| *ending) => look(daemon),
+            }
+        }
+    };
+    let Drained { running, waiting, unsaved } = left;
+    match left.is_clean() {
+        true => tracing::info!(waiting, "nothing runs"),
+        false => {
+            tracing::warn!(running, waiting, unsaved, "this goes on without cellblockd, for the next one")
+        }
+    }
+    daemon.draining.answer(left);
+    left
+}
+
+async fn drain(daemon: &Daemon, patience: Duration) -> Drained {
+    daemon.draining.on.store(true, Ordering::Relaxed);
+    // What waits does not begin any more.
+    let _hold = daemon.runners.hold();
+    let until = Instant::now() + patience;
+    loop {
+        let left = look(daemon);
+        let is_late = match left.running {
+            0 => Instant::now() >= until + SAVE_PATIENCE,
+            _ => Instant::now() >= until,
+        };
+        if left.is_clean() || is_late {
+            return left;
+        }
+        sleep(GLANCE).await;
+    }
+}
+
+fn look(daemon: &Daemon) -> Drained {
+    let notebooks = daemon.notebooks.lock();
+    notebooks.values().map(|entry| entry.vitals.get()).fold(Drained::default(), |left, signs| Drained {
+        running: left.running + u32::from(signs.is_running),
+        waiting: left.waiting + signs.waiting,
+        unsaved: left.unsaved + u32::from(signs.is_saving),
+    })
+}
+
+/// A thread of its own: tokio's would keep the runtime from ending while it reads.
+async fn stdin_ended() {
+    let (ended, wait) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 256];
+        let mut stdin = io::stdin().lock();
+        while stdin.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        drop(ended);
+    });
+    // It is dropped, never sent.
+    let _ = wait.await;
+}
+
+/// A daemon that others use leaves its workers to the next one; a private one leaves nothing.
+pub(crate) async fn go_down(daemon: &Arc<Daemon>) {
+    daemon.ending.send_replace(true);
+    daemon.warm.end().await;
+    let ending = tokio::task::spawn_blocking({
+        let daemon = Arc::clone(daemon);
+        move || daemon.audit.flush()
+    });
+    // A thread that panics has nothing more to say.
+    let _ = ending.await;
+    if !daemon.private {
+        daemon.runtime.remove_socket();
+        return;
+    }
+    if !daemon.ephemeral {
+        close_notebooks(daemon).await;
+    }
+    if let Err(error) = daemon.anchor.shutdown().await {
+        tracing::error!(
+            error = chain(&error),
+            "the anchor could not be ended; its workers end by themselves soon"
+        );
+    }
+    daemon.runtime.remove(daemon.ephemeral);
+}
+
+/// Ends all workers in order: each finishes what is being saved.
+async fn close_notebooks(daemon: &Daemon) {
+    let entries: Vec<_> = daemon.notebooks.lock().values().cloned().collect();
+    let closing = async {
+        for entry in &entries {
+            let message = Message::Close { delete: false, responder: Responder::to_nobody() };
+            // One that is closed already does not listen.
+            let _ = entry.inbox.send(message).await;
+        }
+        for entry in &entries {
+            entry.inbox.closed().await;
+        }
+    };
+    if tokio::time::timeout(CLOSE_PATIENCE, closing).await.is_err() {
+        tracing::warn!("not all workers have ended in time; the anchor ends them");
+    }
+}
