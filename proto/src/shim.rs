@@ -345,4 +345,7 @@ pub struct ShimState {
     pub spare: bool,
     /// Executions that have ended since the last checkpoint, in order.
     pub unsaved: Vec<ExecutionId>,
+    /// The last of them is not to be saved.
+    #[serde(default)]
+    pub unsavable: bool,
 }

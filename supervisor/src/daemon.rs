@@ -27,6 +27,7 @@ use crate::slots::Slots;
 use crate::tenants::{Held, Tenants};
 use crate::vitals::Vitals;
 use crate::warm::Warm;
+use crate::workspace::Settings;
 
 /// The daemon, as its tasks see it.
 #[derive(Debug)]
@@ -125,23 +126,48 @@ pub(crate) struct Entry {
     /// Its inbox.
     pub(crate) inbox: mpsc::Sender<Message>,
     /// That it is open, as its tenant has it counted.
-    pub(crate) _open: Arc<Held>,
+    pub(crate) open: Arc<Held>,
     /// What can be seen of its worker.
     pub(crate) vitals: Vitals,
 }
 
-/// The open notebooks by name.
+/// A notebook that is open, and for which nobody has had a wish for a while: it has no task.
+#[derive(Clone, Debug)]
+pub(crate) struct Sleeper {
+    /// What it wakes up with; on the disk too.
+    pub(crate) settings: Settings,
+    /// Executions ended since it was opened.
+    pub(crate) executions: u64,
+    /// That it is open, as its tenant has it counted.
+    pub(crate) open: Arc<Held>,
+}
+
+/// The open notebooks by name. Each is in one of the two.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// With a task.
+    pub(crate) awake: BTreeMap<Key, Entry>,
+    /// Without.
+    pub(crate) asleep: BTreeMap<Key, Sleeper>,
+}
+
+/// All that is known.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Notebooks(Arc<Mutex<BTreeMap<Key, Entry>>>);
+pub(crate) struct Notebooks(Arc<Mutex<Known>>);
 
 impl Notebooks {
     /// Only looked at for a moment, never across an await.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The task of a notebook.
+    /// The task of a notebook, if it is awake.
     pub(crate) fn get(&self, notebook: &Key) -> Option<Entry> {
-        self.lock().get(notebook).cloned()
+        self.lock().awake.get(notebook).cloned()
+    }
+
+    /// Those that are awake.
+    pub(crate) fn awake(&self) -> Vec<Entry> {
+        self.lock().awake.values().cloned().collect()
     }
 }

@@ -180,7 +180,7 @@ async fn drain(daemon: &Daemon, patience: Duration) -> Drained {
 
 fn look(daemon: &Daemon) -> Drained {
     let notebooks = daemon.notebooks.lock();
-    notebooks.values().map(|entry| entry.vitals.get()).fold(Drained::default(), |left, signs| Drained {
+    notebooks.awake.values().map(|entry| entry.vitals.get()).fold(Drained::default(), |left, signs| Drained {
         running: left.running + u32::from(signs.is_running),
         waiting: left.waiting + signs.waiting,
         unsaved: left.unsaved + u32::from(signs.is_saving),
@@ -228,7 +228,7 @@ pub(crate) async fn go_down(daemon: &Arc<Daemon>) {
 
 /// Ends all workers in order: each finishes what is being saved.
 async fn close_notebooks(daemon: &Daemon) {
-    let entries: Vec<_> = daemon.notebooks.lock().values().cloned().collect();
+    let entries = daemon.notebooks.awake();
     let closing = async {
         for entry in &entries {
             let message = Message::Close { delete: false, responder: Responder::to_nobody() };

@@ -103,7 +103,7 @@ fn candidates(daemon: &Daemon, under_way: &[Key], whose: Option<&TenantId>) -> V
     let now = Instant::now();
     let mut found: Vec<_> = {
         let notebooks = daemon.notebooks.lock();
-        let all = notebooks.iter().map(|(key, entry)| (key, entry, entry.vitals.get()));
+        let all = notebooks.awake.iter().map(|(key, entry)| (key, entry, entry.vitals.get()));
         all.filter(|(key, _, signs)| {
             signs.idle_since.is_some()
                 && signs.is_evictable

@@ -210,6 +210,17 @@ impl Machine {
         self.turn.until_next()
     }
 
+    /// Whether nothing is known here that is not on the disk too.
+    pub(crate) fn has_nothing_to_tell(&self) -> bool {
+        self.jobs.is_empty() && self.notice.is_none() && self.unsaved.is_empty() && self.telling.is_empty()
+    }
+
+    /// So many have ended before it slept.
+    pub(crate) fn has_ended(&mut self, executions: u64) {
+        self.ended_count = executions;
+        self.evicted = true;
+    }
+
     /// Executions ended.
     pub(crate) fn ended_count(&self) -> u64 {
         self.ended_count

@@ -348,6 +348,7 @@ fn living(names: &[&str]) -> cellblock_proto::shim::ShimState {
         executions: 4,
         spare: false,
         unsaved: Vec::new(),
+        unsavable: false,
     }
 }
 

@@ -12,6 +12,7 @@ mod kept;
 mod parts;
 mod replacing;
 mod requests;
+mod sleeping;
 mod travel;
 mod waits;
 mod watch;
@@ -109,6 +110,8 @@ pub(crate) struct Notebook {
     /// Woken by readers' sockets, and when there is leave to run.
     wake: Arc<Notify>,
     say_at: Option<Instant>,
+    /// When it goes to sleep.
+    sleep_at: Option<Instant>,
     /// Until when clients of what is to end without them may come back.
     desert_at: Option<Instant>,
     /// What the next worker begins with.
@@ -164,6 +167,7 @@ impl Notebook {
             is_blocked: false,
             wake,
             say_at: None,
+            sleep_at: None,
             desert_at: None,
             begin: Begin::Saved,
             travels: Vec::new(),
@@ -192,6 +196,11 @@ impl Notebook {
                 Woken::Read(Err(error)) => self.lost(&error),
                 Woken::Written => {}
                 Woken::Readers => self.decide(Input::Leave),
+                Woken::Time if self.sleep_at.is_some_and(|at| at <= Instant::now()) => {
+                    if self.sleep() {
+                        return;
+                    }
+                }
                 Woken::Time => self.timed(),
             }
         }
@@ -208,7 +217,7 @@ impl Notebook {
             Some(live) => (Some(&mut live.reader).filter(|_| reads), Some(&mut live.writer)),
             None => (None, None),
         };
-        let deadline = [decides, self.say_at, self.desert_at]
+        let deadline = [decides, self.say_at, self.desert_at, self.sleep_at]
             .into_iter()
             .flatten()
             .chain(self.retired.iter().map(|retired| retired.until))
@@ -243,6 +252,7 @@ impl Notebook {
             live.writer.try_flush();
         }
         self.settle_retired(now);
+        self.settle_sleep(now);
     }
 
     fn settle_retired(&mut self, now: Instant) {
@@ -370,8 +380,12 @@ impl Notebook {
         } else {
             Ok(())
         };
-        workspace::forget(&self.daemon.state, &self.id);
-        self.daemon.notebooks.lock().remove(&self.id);
+        {
+            let mut known = self.daemon.notebooks.lock();
+            // With the lock, so that who looks for sleepers takes it for none.
+            workspace::forget(&self.daemon.state, &self.id);
+            known.awake.remove(&self.id);
+        }
         tracing::info!(delete, "notebook closed");
         self.watch.closed(delete);
         match removed {

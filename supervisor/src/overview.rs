@@ -11,9 +11,10 @@ use cellblock_proto::operations::{DaemonInfo, Overview};
 use rustix::param::page_size;
 use tokio::sync::oneshot;
 
-use crate::daemon::{Daemon, Entry};
+use crate::daemon::Daemon;
 use crate::metrics::Moment;
 use crate::notebook::Message;
+use crate::registry;
 
 /// Notebooks that are shown: as many as fit into a frame, with the longest names.
 const MOST: usize = 1_500;
@@ -26,15 +27,15 @@ pub(crate) fn metrics(daemon: &Daemon) -> String {
 
 /// The daemon, and all notebooks of all tenants.
 pub(crate) async fn overview(daemon: &Arc<Daemon>) -> Overview {
-    let entries: Vec<Entry> = daemon.notebooks.lock().values().cloned().collect();
-    let mut found = Vec::with_capacity(entries.len());
-    for entry in entries {
+    let mut found: Vec<_> = registry::asleep(daemon, None).into_iter().map(|info| (info, None)).collect();
+    for entry in daemon.notebooks.awake() {
         let (reply, answer) = oneshot::channel();
         // One that is being closed does not answer, and is not shown.
         if entry.inbox.send(Message::Look { reply }).await.is_ok() {
             found.extend(answer.await.ok());
         }
     }
+    found.sort_by(|(one, _), (other, _)| (&one.tenant, &one.notebook).cmp(&(&other.tenant, &other.notebook)));
     let count = found.len();
     choose(&mut found, MOST);
     let looked = tokio::task::spawn_blocking(move || found.into_iter().map(with_usage).collect::<Vec<_>>());

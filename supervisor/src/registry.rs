@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use cellblock_proto::client::{ErrorCode, NotebookInfo};
+use cellblock_proto::client::{ErrorCode, NotebookInfo, WorkerState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
 
-use crate::daemon::{Daemon, Entry, Key};
+use crate::daemon::{Daemon, Entry, Key, Known, Sleeper};
 use crate::log::chain;
 use crate::notebook::{INBOX, Message, Notebook, Survivor};
 use crate::tenants::{Counted, Held};
@@ -68,29 +68,68 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> R
     Ok(insert(daemon, notebook, settings, open))
 }
 
-/// A notebook that is open: also one that was when the daemon before us ended.
+/// A notebook that is open: also one that sleeps, and one that was open when the daemon before us ended.
 pub(crate) fn find(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Entry> {
-    daemon.notebooks.get(notebook).or_else(|| {
-        let settings = workspace::recall(&daemon.state, notebook)?;
-        tracing::info!(tenant = %notebook.tenant, %notebook, profile = settings.profile, "notebook is open still");
-        // It was counted when it was opened: no cap keeps it out now.
-        let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
-        Some(insert(daemon, notebook.clone(), settings, open))
-    })
+    {
+        let mut known = daemon.notebooks.lock();
+        if let Some(entry) = known.awake.get(notebook) {
+            return Some(entry.clone());
+        }
+        if let Some(Sleeper { settings, executions, open }) = known.asleep.remove(notebook) {
+            return Some(wake(daemon, &mut known, notebook.clone(), settings, executions, open));
+        }
+    }
+    let settings = workspace::recall(&daemon.state, notebook)?;
+    // It was counted when it was opened: no cap keeps it out now.
+    let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
+    Some(insert(daemon, notebook.clone(), settings, open))
 }
 
 fn insert(daemon: &Arc<Daemon>, notebook: Key, settings: Settings, open: Held) -> Entry {
-    let mut notebooks = daemon.notebooks.lock();
+    let mut known = daemon.notebooks.lock();
     // Somebody else may have opened it meanwhile.
-    let entry = notebooks.entry(notebook.clone()).or_insert_with(|| {
-        let (sender, inbox) = mpsc::channel(INBOX);
-        let (vitals, span) = (Vitals::default(), span(&notebook));
-        let profile = settings.profile.clone();
-        let task = Notebook::new(Arc::clone(daemon), notebook, settings, inbox, vitals.clone());
-        tokio::spawn(task.run().instrument(span));
-        Entry { profile, inbox: sender, vitals, _open: Arc::new(open) }
-    });
-    entry.clone()
+    known.asleep.remove(&notebook);
+    match known.awake.get(&notebook) {
+        Some(entry) => entry.clone(),
+        None => wake(daemon, &mut known, notebook, settings, 0, Arc::new(open)),
+    }
+}
+
+fn wake(
+    daemon: &Arc<Daemon>,
+    known: &mut Known,
+    notebook: Key,
+    settings: Settings,
+    executions: u64,
+    open: Arc<Held>,
+) -> Entry {
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let (vitals, span) = (Vitals::default(), span(&notebook));
+    let profile = settings.profile.clone();
+    let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), settings, inbox, vitals.clone());
+    task.has_ended(executions);
+    tokio::spawn(task.run().instrument(span));
+    let entry = Entry { profile, inbox: sender, vitals, open };
+    known.awake.insert(notebook, entry.clone());
+    entry
+}
+
+/// Looks for the notebooks that were open when the daemon before us ended: they sleep.
+pub(crate) fn look_for_sleepers(daemon: &Arc<Daemon>) {
+    for (tenant, folder) in workspace::all_notebooks(&daemon.state) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Some(Ok(name)) = entry.file_name().to_str().map(str::parse) else { continue };
+            let key = Key { tenant: tenant.clone(), notebook: name };
+            let Some(settings) = workspace::recall(&daemon.state, &key) else { continue };
+            let open = Held::claim(&daemon.tenants.named(&tenant), Counted::Notebooks, 1);
+            let mut known = daemon.notebooks.lock();
+            // It may have been closed since we looked, which is done with its folder's lock: looked at once more.
+            if !known.awake.contains_key(&key) && workspace::recall(&daemon.state, &key).is_some() {
+                let open = Arc::new(open);
+                known.asleep.entry(key).or_insert(Sleeper { settings, executions: 0, open });
+            }
+        }
+    }
 }
 
 fn span(notebook: &Key) -> Span {
@@ -116,22 +155,47 @@ pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: Key, survivors: Vec<Survivor
     span.in_scope(|| task.adopt(survivors));
     tokio::spawn(task.run().instrument(span));
     let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
-    daemon.notebooks.lock().insert(notebook, Entry { profile, inbox: sender, vitals, _open: Arc::new(open) });
+    let entry = Entry { profile, inbox: sender, vitals, open: Arc::new(open) };
+    daemon.notebooks.lock().awake.insert(notebook, entry);
 }
 
-/// All open notebooks of a tenant, or of all, sorted by name.
-pub(crate) async fn list(daemon: &Daemon, tenant: Option<&TenantId>) -> Vec<NotebookInfo> {
-    let is_meant = |key: &Key| tenant.is_none_or(|tenant| key.tenant == *tenant);
-    let entries: Vec<Entry> = {
-        let notebooks = daemon.notebooks.lock();
-        notebooks.iter().filter(|(key, _)| is_meant(key)).map(|(_, entry)| entry.clone()).collect()
+/// All open notebooks of a tenant, sorted by name.
+pub(crate) async fn list(daemon: &Daemon, tenant: &TenantId) -> Vec<NotebookInfo> {
+    let mut notebooks = asleep(daemon, Some(tenant));
+    let awake: Vec<Entry> = {
+        let known = daemon.notebooks.lock();
+        known.awake.iter().filter(|(key, _)| key.tenant == *tenant).map(|(_, entry)| entry.clone()).collect()
     };
-    let mut notebooks = Vec::with_capacity(entries.len());
-    for entry in &entries {
+    for entry in &awake {
         // One that is being closed does not answer, and is not listed.
         notebooks.extend(info(entry).await);
     }
+    notebooks.sort_by(|one, other| one.notebook.cmp(&other.notebook));
+    // One that has gone to sleep, or woken up, meanwhile.
+    notebooks.dedup_by(|one, other| one.notebook == other.notebook);
     notebooks
+}
+
+/// Those that sleep, of a tenant or of all.
+pub(crate) fn asleep(daemon: &Daemon, tenant: Option<&TenantId>) -> Vec<NotebookInfo> {
+    let known = daemon.notebooks.lock();
+    let meant = known.asleep.iter().filter(|(key, _)| tenant.is_none_or(|tenant| key.tenant == *tenant));
+    let info = |(key, sleeper): (&Key, &Sleeper)| NotebookInfo {
+        notebook: key.notebook.clone(),
+        profile: sleeper.settings.profile.clone(),
+        state: WorkerState::None,
+        queued: 0,
+        executions: sleeper.executions,
+        tenant: Some(key.tenant.clone()),
+        pinned: sleeper.settings.pinned,
+        evicted: true,
+        idle_ms: None,
+        memory_bytes: None,
+        saved_whole: true,
+        running_ms: None,
+        cpu_ms: None,
+    };
+    meant.map(info).collect()
 }
 
 async fn info(entry: &Entry) -> Option<NotebookInfo> {

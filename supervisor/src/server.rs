@@ -30,7 +30,8 @@ use crate::systemd::{self, Given, Heart};
 use crate::tenants::{Served, Tenants, TenantsError};
 use crate::warm::{self, Warm};
 use crate::{
-    adopt, connection, evict, files, groups, host, overview, pressure, process, reconcile, removal, workspace,
+    adopt, connection, evict, files, groups, host, overview, pressure, process, reconcile, registry, removal,
+    workspace,
 };
 
 /// The Python of an operator who names none.
@@ -91,6 +92,10 @@ pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<Drai
         tokio::spawn(metrics::listener::serve(listener, text));
     }
     systemd::ready();
+    tokio::task::spawn_blocking({
+        let daemon = Arc::clone(&daemon);
+        move || registry::look_for_sleepers(&daemon)
+    });
     // Of a daemon that ends with its program nothing waits for cells.
     let seconds = args.drain_seconds.unwrap_or(if args.private { 0 } else { DRAIN_SECONDS });
     let mut signals = Signals::new().context("failed to listen to signals")?;
@@ -161,7 +166,7 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     let means = Means::find(&shim, &state).await;
     let cache = absolute(args.cache_dir.clone().unwrap_or_else(|| state.join("python")))?;
     workspace::make_private_dir(&cache)?;
-    let mut swept = workspace::all_notebooks(&state);
+    let mut swept: Vec<_> = workspace::all_notebooks(&state).into_iter().map(|(_, folder)| folder).collect();
     swept.extend([Ready::of(&state).folder(), cache.clone()]);
     // Nobody waits for it, however much it is.
     std::thread::spawn(move || swept.iter().for_each(|folder| removal::sweep(folder)));
@@ -220,7 +225,10 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
             () = heart.due() => {
                 // Not from a task of its own: where clients are no longer accepted, or whoever holds this
                 // lock hangs, systemd is to notice.
-                let open = daemon.notebooks.lock().len();
+                let open = {
+                    let known = daemon.notebooks.lock();
+                    known.awake.len() + known.asleep.len()
+                };
                 Heart::beat(&format!("listening, notebooks open: {open}"));
                 continue;
             }

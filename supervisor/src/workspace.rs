@@ -80,12 +80,12 @@ fn tenants(state: &Path) -> PathBuf {
     state.join("tenants")
 }
 
-/// The folders of all tenants' notebooks that there are.
-pub(crate) fn all_notebooks(state: &Path) -> Vec<PathBuf> {
-    let mut all = vec![notebooks(state, &TenantId::operator())];
+/// The tenants that have notebooks, and the folders of these.
+pub(crate) fn all_notebooks(state: &Path) -> Vec<(TenantId, PathBuf)> {
+    let mut all = vec![TenantId::operator()];
     let others = fs::read_dir(tenants(state)).into_iter().flatten().flatten();
-    all.extend(others.map(|entry| entry.path().join("notebooks")));
-    all
+    all.extend(others.filter_map(|entry| entry.file_name().to_str()?.parse().ok()));
+    all.into_iter().map(|tenant| (tenant.clone(), notebooks(state, &tenant))).collect()
 }
 
 /// Where a notebook's workspace is, or will be.

@@ -204,5 +204,6 @@ fn state() -> ShimState {
         executions: 12,
         spare: false,
         unsaved: vec![id("e-0")],
+        unsavable: false,
     }
 }

@@ -86,7 +86,7 @@ impl Connection {
             }
             Request::Delete { notebook } => self.delete(notebook, responder).await,
             Request::Notebooks => {
-                let notebooks = registry::list(&self.daemon, Some(&self.tenant.id)).await;
+                let notebooks = registry::list(&self.daemon, &self.tenant.id).await;
                 responder.answer(&Reply::Notebooks { notebooks }, None);
             }
             Request::Status { notebook } => {

@@ -39,6 +39,7 @@ impl Machine {
         self.unsaved = state.unsaved.iter().cloned().collect();
         // What the last checkpoint has left out, the next one tells.
         self.whole = None;
+        self.unsavable = state.unsavable;
         // What a worker before this one took along, this one may have brought back.
         let is_back = |name: &String| self.names.iter().any(|info| info.name == *name);
         if matches!(&self.notice, Some(Output::Notice { names, .. }) if names.iter().all(is_back)) {

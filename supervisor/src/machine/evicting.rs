@@ -66,7 +66,11 @@ impl Machine {
     }
 
     pub(super) fn evict(&mut self, reason: String, rule: Evict, out: &mut Vec<Action>) {
-        if self.phase == Phase::Up && (rule.firmly || self.is_idle()) {
+        if let Some(leaving) = &mut self.leaving {
+            // It is on its way, and may have to go in any case now.
+            leaving.rule.with_losses |= rule.with_losses;
+            leaving.rule.firmly |= rule.firmly;
+        } else if self.phase == Phase::Up && (rule.firmly || self.is_idle()) {
             self.leaving = Some(Leaving { reason, rule, saving: false, unsaved: false });
         } else if self.phase == Phase::None {
             out.push(Action::Absent);

@@ -19,6 +19,7 @@ fn state() -> ShimState {
         executions: 4,
         spare: false,
         unsaved: Vec::new(),
+        unsavable: false,
     }
 }
 

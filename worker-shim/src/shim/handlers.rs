@@ -104,6 +104,7 @@ impl Shim {
             executions: self.executions.ended,
             spare: self.is_nobodys,
             unsaved: self.saver.as_ref().map_or_else(Vec::new, Saver::unsaved),
+            unsavable: self.saver.as_ref().is_some_and(Saver::is_unsavable),
         }
     }
 

@@ -94,6 +94,8 @@ pub struct Saver {
     dirty: bool,
     /// Executions that have ended since then; the newest.
     unsaved: VecDeque<ExecutionId>,
+    /// The last of them is not to be saved.
+    unsavable: bool,
     /// The next is a second one for somebody.
     again: bool,
     /// Why the one failed that a transactional Execution waited for.
@@ -152,6 +154,7 @@ impl Saver {
             anew: false,
             dirty: false,
             unsaved: VecDeque::new(),
+            unsavable: false,
             again: false,
             failed: None,
             died: None,
@@ -177,6 +180,11 @@ impl Saver {
     /// Executions that have ended since the last checkpoint.
     pub fn unsaved(&self) -> Vec<ExecutionId> {
         self.unsaved.iter().cloned().collect()
+    }
+
+    /// Whether what has ended last is not to be saved.
+    pub fn is_unsavable(&self) -> bool {
+        self.unsavable
     }
 
     /// Whether a worker that has died so is told to have when what is being saved of it is saved.
@@ -225,7 +233,9 @@ impl Shim {
         if saver.unsaved.len() > MOST_UNSAVED {
             saver.unsaved.pop_front();
         }
-        match asked.unwrap_or(saver.spec.when) {
+        let when = asked.unwrap_or(saver.spec.when);
+        saver.unsavable = when == Checkpointing::None;
+        match when {
             Checkpointing::None => {
                 self.outbox.push(EventBody::Finished { execution, outputs, outcome }, payload);
             }
@@ -244,6 +254,7 @@ impl Shim {
     pub(super) fn save_for(&mut self, request: u32) {
         let checkpoint = match &mut self.saver {
             Some(saver) if !self.over && self.ending.is_none() => {
+                saver.unsavable = false;
                 return saver.next.push(Awaiting::Asked(request));
             }
             Some(_) => Checkpoint::Failed { reason: ENDED.to_owned() },
