@@ -192,9 +192,20 @@ impl Connection {
     /// # Errors
     /// As [`Connection::ask`].
     pub fn notebooks(&mut self) -> Result<Vec<NotebookInfo>, ClientError> {
-        match self.ask(&Request::Notebooks)?.reply {
-            Reply::Notebooks { notebooks } => Ok(notebooks),
-            other => Err(unexpected(&other)),
+        let (mut all, mut request) = (Vec::new(), Request::Notebooks);
+        loop {
+            match self.ask(&request)?.reply {
+                Reply::Notebooks { notebooks, more } => {
+                    all.extend(notebooks);
+                    match all.last().filter(|_| more) {
+                        Some(NotebookInfo { notebook, .. }) => {
+                            request = Request::NotebooksAfter { after: notebook.clone() };
+                        }
+                        None => return Ok(all),
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
         }
     }
 

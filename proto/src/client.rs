@@ -82,10 +82,13 @@ pub enum Reply {
     },
     /// To `Query`.
     Answer(Answer),
-    /// To `Notebooks`, sorted by name.
+    /// To `Notebooks` and `NotebooksAfter`, sorted by name.
     Notebooks {
-        /// Them.
+        /// Them; at most 2,000.
         notebooks: Vec<NotebookInfo>,
+        /// There are more: ask with `NotebooksAfter`.
+        #[serde(default)]
+        more: bool,
     },
     /// To `Status`.
     Status(NotebookStatus),

@@ -92,8 +92,13 @@ pub enum Request {
         /// Which.
         notebook: NotebookId,
     },
-    /// All notebooks of the caller. Answer: [`Reply::Notebooks`].
+    /// The first notebooks of the caller, by name. Answer: [`Reply::Notebooks`].
     Notebooks,
+    /// The next ones. Answer: [`Reply::Notebooks`].
+    NotebooksAfter {
+        /// The last name that is known.
+        after: NotebookId,
+    },
     /// One notebook in full. Answer: [`Reply::Status`].
     Status {
         /// Which.

@@ -483,7 +483,7 @@ async fn notebook_that_nobody_wants_sleeps_and_is_woken_by_a_wish() {
         assert!(known.awake.is_empty() && known.asleep.contains_key(&key));
     }
     peer.send(&Request::Notebooks, b"").await;
-    let Reply::Notebooks { notebooks } = peer.reply().await.1 else { panic!("no list") };
+    let Reply::Notebooks { notebooks, more: false } = peer.reply().await.1 else { panic!("no list") };
     assert_eq!(notebooks.len(), 1, "it is open");
     assert!(daemon.notebooks.get(&key).is_none(), "a list wakes nobody");
     peer.send(&Request::Status { notebook: notebook() }, b"").await;

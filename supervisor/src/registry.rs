@@ -14,7 +14,7 @@ use crate::tenants::{Counted, Held};
 use crate::vitals::Vitals;
 use crate::workspace::Settings;
 use crate::{profiles, workspace};
-use cellblock_proto::id::TenantId;
+use cellblock_proto::id::{NotebookId, TenantId};
 
 /// Why a notebook cannot be opened, as the client is told.
 pub(crate) type Refusal = (ErrorCode, String);
@@ -159,21 +159,39 @@ pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: Key, survivors: Vec<Survivor
     daemon.notebooks.lock().awake.insert(notebook, entry);
 }
 
-/// All open notebooks of a tenant, sorted by name.
-pub(crate) async fn list(daemon: &Daemon, tenant: &TenantId) -> Vec<NotebookInfo> {
+/// Notebooks in one answer: with the longest names they fit into a frame.
+const MOST_LISTED: usize = 2_000;
+
+/// Open notebooks of a tenant behind a name, sorted by name; and whether there are more.
+pub(crate) async fn list(
+    daemon: &Daemon,
+    tenant: &TenantId,
+    after: Option<&NotebookId>,
+) -> (Vec<NotebookInfo>, bool) {
+    let is_meant = |name: &NotebookId| after.is_none_or(|after| name > after);
     let mut notebooks = asleep(daemon, Some(tenant));
-    let awake: Vec<Entry> = {
+    notebooks.retain(|info| is_meant(&info.notebook));
+    let awake: Vec<(NotebookId, Entry)> = {
         let known = daemon.notebooks.lock();
-        known.awake.iter().filter(|(key, _)| key.tenant == *tenant).map(|(_, entry)| entry.clone()).collect()
+        let own = known.awake.iter().filter(|(key, _)| key.tenant == *tenant && is_meant(&key.notebook));
+        own.take(MOST_LISTED + 1).map(|(key, entry)| (key.notebook.clone(), entry.clone())).collect()
     };
-    for entry in &awake {
-        // One that is being closed does not answer, and is not listed.
-        notebooks.extend(info(entry).await);
+    // Nobody is asked whose name is behind those that are told.
+    let mut names: Vec<&NotebookId> = notebooks.iter().map(|info| &info.notebook).collect();
+    names.extend(awake.iter().map(|(name, _)| name));
+    names.sort();
+    let last = names.get(MOST_LISTED).map(|name| (*name).clone());
+    for (name, entry) in &awake {
+        if last.as_ref().is_none_or(|last| name < last) {
+            // One that is being closed does not answer, and is not listed.
+            notebooks.extend(info(entry).await);
+        }
     }
+    notebooks.retain(|info| last.as_ref().is_none_or(|last| info.notebook < *last));
     notebooks.sort_by(|one, other| one.notebook.cmp(&other.notebook));
     // One that has gone to sleep, or woken up, meanwhile.
     notebooks.dedup_by(|one, other| one.notebook == other.notebook);
-    notebooks
+    (notebooks, last.is_some())
 }
 
 /// Those that sleep, of a tenant or of all.

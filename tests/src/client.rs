@@ -300,7 +300,7 @@ impl Client {
     /// When they are not told.
     pub fn notebooks(&mut self) -> Vec<NotebookInfo> {
         match self.ask(&Request::Notebooks) {
-            Ok(Reply::Notebooks { notebooks }) => notebooks,
+            Ok(Reply::Notebooks { notebooks, .. }) => notebooks,
             other => panic!("no list: {other:?}"),
         }
     }

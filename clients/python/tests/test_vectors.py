@@ -125,7 +125,9 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
         case "notebook":
             assert parse_notebook(fields).name == "analysis"
         case "notebooks":
-            states = [info.state for info in requests.notebooks().parse(name, content, payload)]
+            listed, more = requests.notebooks().parse(name, content, payload)
+            states = [info.state for info in listed]
+            assert more
             assert states == ["none", "starting", "idle", "busy", "ending", "waiting"]
         case "status":
             assert parse_status(fields).info.profile == "default"
@@ -365,6 +367,7 @@ CALLS: dict[str, requests.Call[Any]] = {
     "close": requests.close("analysis"),
     "delete": requests.delete("analysis"),
     "notebooks": requests.notebooks(),
+    "notebooks_after": requests.notebooks("analysis"),
     "status": requests.status("analysis"),
     "doctor": requests.doctor(),
     "profiles": requests.profiles(),

@@ -28,7 +28,8 @@ macro_rules! variants {
 variants!(request, REQUESTS, Request: Hello OpenNotebook Execute Attach Interrupt Cancel Input Query Restart Close
     Delete Notebooks Status Doctor Comm Shutdown Profiles Warm Plan ListFiles ReadFile WriteFile RemoveFile
     Checkpoint Checkpoints CheckpointContent Restore Fork ExportCheckpoint ImportCheckpoint VerifyCheckpoints
-    CollectCheckpoints Clear Events Pin Evict Drain Metrics Overview Tenants);
+    CollectCheckpoints Clear Events Pin Evict Drain Metrics Overview Tenants
+    NotebooksAfter);
 variants!(reply, REPLIES, Reply: Hello Error Notebook Accepted Output Outcome Answer Notebooks Status Doctor Done
     Profiles Warm Plan Files File Checkpoint Checkpoints CheckpointContent Restored Part Imported Verified Collected
     Listening Event Drained Metrics Overview Tenants);

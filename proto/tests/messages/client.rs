@@ -112,7 +112,7 @@ pub(super) fn replies() -> Vec<Sample> {
         ),
         last("notebook", Reply::Notebook(notebook(WorkerState::None))),
         Sample::new("accepted", Message::Reply(Reply::Accepted { execution: id("e-1"), position: 2 }), 7),
-        last("notebooks", Reply::Notebooks { notebooks: states().map(notebook).into() }),
+        last("notebooks", Reply::Notebooks { notebooks: states().map(notebook).into(), more: true }),
         last("status", Reply::Status(status())),
         last("status_without_worker", Reply::Status(idle_status())),
         last("doctor", Reply::Doctor { checks: doctor() }),

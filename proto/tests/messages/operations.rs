@@ -12,6 +12,7 @@ use super::{Message, Sample, id};
 pub(super) fn requests() -> Vec<Sample> {
     let make = |name, request| Sample::new(name, Message::Request(request), 13);
     vec![
+        make("notebooks_after", Request::NotebooksAfter { after: id("analysis") }),
         make("pin", Request::Pin { notebook: id("analysis"), pinned: true }),
         make("evict", Request::Evict { notebook: id("analysis") }),
         make("drain", Request::Drain { seconds: None }),

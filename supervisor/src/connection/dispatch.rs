@@ -85,10 +85,8 @@ impl Connection {
                 self.ask(notebook, responder, |responder| Message::Close { delete: false, responder }).await;
             }
             Request::Delete { notebook } => self.delete(notebook, responder).await,
-            Request::Notebooks => {
-                let notebooks = registry::list(&self.daemon, &self.tenant.id).await;
-                responder.answer(&Reply::Notebooks { notebooks }, None);
-            }
+            Request::Notebooks => self.notebooks(None, responder).await,
+            Request::NotebooksAfter { after } => self.notebooks(Some(after), responder).await,
             Request::Status { notebook } => {
                 self.ask(notebook, responder, |responder| Message::Status { responder }).await;
             }
@@ -203,6 +201,11 @@ impl Connection {
                 self.look_into(notebook, What::Remove { path }, responder);
             }
         }
+    }
+
+    async fn notebooks(&self, after: Option<NotebookId>, responder: Responder) {
+        let (notebooks, more) = registry::list(&self.daemon, &self.tenant.id, after.as_ref()).await;
+        responder.answer_with_room(&Reply::Notebooks { notebooks, more }, None).await;
     }
 
     /// A notebook of the tenant that this connection is.

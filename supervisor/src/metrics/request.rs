@@ -15,7 +15,7 @@ pub(crate) fn name(request: &Request) -> &'static str {
         Request::Restart { .. } => "restart",
         Request::Close { .. } => "close",
         Request::Delete { .. } => "delete",
-        Request::Notebooks => "notebooks",
+        Request::Notebooks | Request::NotebooksAfter { .. } => "notebooks",
         Request::Status { .. } => "status",
         Request::Doctor => "doctor",
         Request::Comm { .. } => "comm",

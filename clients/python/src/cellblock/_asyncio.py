@@ -67,7 +67,11 @@ class AsyncClient:
 
     async def notebooks(self, *, timeout: Wait = DEFAULT) -> tuple[NotebookInfo, ...]:
         """All notebooks of the caller, sorted by name."""
-        return await self._call(requests.notebooks(), timeout)
+        found, more = await self._call(requests.notebooks(), timeout)
+        while more:
+            behind, more = await self._call(requests.notebooks(found[-1].name), timeout)
+            found += behind
+        return found
 
     async def doctor(self, *, timeout: Wait = DEFAULT) -> tuple[DoctorLine, ...]:
         """What the host can enforce."""

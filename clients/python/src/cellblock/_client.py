@@ -69,7 +69,11 @@ class Client:
 
     def notebooks(self, *, timeout: Wait = DEFAULT) -> tuple[NotebookInfo, ...]:
         """All notebooks of the caller, sorted by name."""
-        return self._call(requests.notebooks(), timeout)
+        found, more = self._call(requests.notebooks(), timeout)
+        while more:
+            behind, more = self._call(requests.notebooks(found[-1].name), timeout)
+            found += behind
+        return found
 
     def doctor(self, *, timeout: Wait = DEFAULT) -> tuple[DoctorLine, ...]:
         """What the host can enforce."""

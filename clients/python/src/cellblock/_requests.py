@@ -190,9 +190,13 @@ def delete(notebook: str) -> Call[None]:
     return Call({"delete": {"notebook": notebook}}, _done)
 
 
-def notebooks() -> Call[tuple[NotebookInfo, ...]]:
-    """All notebooks of the caller."""
-    return Call("notebooks", _one("notebooks", lambda fields: fields.structs("notebooks", parse_notebook)))
+def notebooks(after: str | None = None) -> Call[tuple[tuple[NotebookInfo, ...], bool]]:
+    """Notebooks of the caller behind a name, or the first; and whether there are more."""
+    parse = _one(
+        "notebooks",
+        lambda fields: (fields.structs("notebooks", parse_notebook), fields.optional_flag("more")),
+    )
+    return Call("notebooks" if after is None else {"notebooks_after": {"after": after}}, parse)
 
 
 def status(notebook: str) -> Call[NotebookStatus]:
