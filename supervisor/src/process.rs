@@ -103,8 +103,10 @@ pub(crate) async fn on_image(
     lock: File,
 ) -> Result<(), ProcessError> {
     let mut command = command(program);
-    command.args(arguments).arg(image).stdin(lock);
-    run(program, "on the image of a workspace", command, IMAGE_PATIENCE).await.map(drop)
+    // It comes to its end without us too: half-grown, an image is not readable. What it says meanwhile would break
+    // with our pipe.
+    command.args(arguments).arg(image).stdin(lock).stdout(Stdio::null());
+    run_to_its_end(program, "on the image of a workspace", command, IMAGE_PATIENCE).await.map(drop)
 }
 
 /// Runs a program to its end and returns what it said.
@@ -114,8 +116,18 @@ async fn run(
     mut command: Command,
     patience: Duration,
 ) -> Result<String, ProcessError> {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let child = command.spawn().map_err(|source| start_error(program, source))?;
+    command.stdout(Stdio::piped()).kill_on_drop(true);
+    run_to_its_end(program, job, command, patience).await
+}
+
+/// The same, of one that goes on when nobody waits for it any more.
+async fn run_to_its_end(
+    program: &Path,
+    job: &'static str,
+    mut command: Command,
+    patience: Duration,
+) -> Result<String, ProcessError> {
+    let child = command.stderr(Stdio::piped()).spawn().map_err(|source| start_error(program, source))?;
     let output = tokio::time::timeout(patience, child.wait_with_output())
         .await
         .map_err(|_| ProcessError::TimedOut { program: program.to_owned(), job, patience })?

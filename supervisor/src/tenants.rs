@@ -32,8 +32,8 @@ use crate::{checkpoints, files, places, profiles};
 /// A page or two of text; more is a mistake.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What each tenant may use that is no operator, where nothing is said. Cells and workers have no cap of their own:
-/// they are shared out fairly.
+/// What each tenant may use that is no operator, where nothing is said. Workers have no cap of their own: they are
+/// shared out fairly. So are cells, of which one tenant may have three quarters.
 const DEFAULTS: TenantLimits = TenantLimits {
     running: 0,
     workers: 0,

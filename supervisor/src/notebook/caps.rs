@@ -29,6 +29,10 @@ impl Uses {
         let (running, workers) = (tenant.limits.running, tenant.limits.workers);
         if running != 0 {
             daemon.runners.set_most_of(name, running as usize);
+        } else if !tenant.operator {
+            // A cell whose client does not read keeps its place for as long as it may run: no tenant is to have all.
+            let (_, most, _) = daemon.runners.figures();
+            daemon.runners.set_most_of(name, (most - most / 4).max(1));
         }
         if workers != 0 {
             daemon.launches.set_most_of(name, workers as usize);

@@ -13,6 +13,7 @@ use cellblock_proto::worker::{WorkerCommand, WorkerEvent};
 use cellblock_steps::StepError;
 use cellblock_steps::join::{Reply, Request, Seal};
 use cellblock_steps::talk::{hear, say};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
@@ -241,7 +242,7 @@ impl Worker {
             .frame(Kind::WorkerCommand, request, command)
             .map_err(|error| error.to_string())?
             .with_payload(payload);
-        wire::send(self.channel.as_fd(), frame, &[]).map_err(|error| format!("it does not read: {error}"))
+        self.sent(wire::send(self.channel.as_fd(), frame, &[]))
     }
 
     /// Tells it something, and gives it a descriptor.
@@ -250,7 +251,21 @@ impl Worker {
     /// As [`Worker::say`].
     pub fn give(&self, command: &WorkerCommand, file: BorrowedFd<'_>) -> Result<(), String> {
         let frame = Codec::Json.frame(Kind::WorkerCommand, 0, command).map_err(|error| error.to_string())?;
-        wire::send(self.channel.as_fd(), frame, &[file]).map_err(|error| format!("it does not read: {error}"))
+        self.sent(wire::send(self.channel.as_fd(), frame, &[file]))
+    }
+
+    /// Of one that has died meanwhile init will tell how.
+    fn sent(&self, sent: io::Result<()>) -> Result<(), String> {
+        match sent {
+            Err(_) if self.has_died() => Ok(()),
+            sent => sent.map_err(|error| format!("it does not read: {error}")),
+        }
+    }
+
+    fn has_died(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0)
     }
 
     /// Interrupts run `run`, and no other.
