@@ -22,6 +22,7 @@ from ._checkpoints import Checkpoint, CheckpointContent, Checkpoints, Collected,
 from ._exceptions import ConnectionLost, TooLarge
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle
+from ._operations import Drained, Overview, TenantInfo
 from ._outcome import Completed
 from ._profiles import ProfileInfo, Step, WarmInfo
 from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
@@ -99,6 +100,31 @@ class AsyncClient:
         events = AsyncEvents(self._pool)
         await events._begin(requests.events(notebook, all_tenants=all_tenants), self._seconds(timeout))
         return events
+
+    async def metrics(self, *, timeout: Wait = DEFAULT) -> str:
+        """Figures of cellblockd in Prometheus' text format. For operators."""
+        return await self._call(requests.metrics(), timeout)
+
+    async def overview(self, *, timeout: Wait = DEFAULT) -> Overview:
+        """cellblockd in figures, and the notebooks of all tenants. For operators.
+
+        Of very many notebooks those that have a worker, or something that waits for one, come before others;
+        `daemon.notebooks` is how many there are.
+        """
+        return await self._call(requests.overview(), timeout)
+
+    async def tenants(self, *, timeout: Wait = DEFAULT) -> tuple[TenantInfo, ...]:
+        """The tenants, what they may use and what they use. For operators."""
+        return await self._call(requests.tenants(), timeout)
+
+    async def drain(self, seconds: int | None = None, *, timeout: float | None = None) -> Drained:
+        """Ends cellblockd with care: new Executions are refused, what runs has time. For operators.
+
+        `seconds` is how long what runs has; when None, what cellblockd was started with. What is being saved
+        is finished. Returns when cellblockd is about to end, with what goes on without it: the next one takes
+        that back.
+        """
+        return await self._call(requests.drain(seconds), timeout)
 
     async def shutdown(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends cellblockd; with it all workers when it is private."""
@@ -218,6 +244,22 @@ class AsyncNotebook:
     async def restart(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends the worker; the next Execution gets a new one without variables. Checkpoints stay."""
         await self._client._call(requests.restart(self.name), timeout)
+
+    async def pin(self, *, timeout: Wait = DEFAULT) -> NotebookInfo:
+        """Keeps the worker: it is not evicted for being idle or to make room. Holds over restarts."""
+        return await self._client._call(requests.pin(self.name, pinned=True), timeout)
+
+    async def unpin(self, *, timeout: Wait = DEFAULT) -> NotebookInfo:
+        """Lets the worker be evicted again, as its profile says."""
+        return await self._client._call(requests.pin(self.name, pinned=False), timeout)
+
+    async def evict(self, *, timeout: float | None = None) -> None:
+        """Saves the variables and ends the worker, pinned or not; the next Execution brings it back.
+
+        Returns when it has gone. `Busy` while something runs or waits, or when variables cannot be saved and
+        the profile wants them kept; the worker stays then.
+        """
+        await self._client._call(requests.evict(self.name), timeout)
 
     async def close(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends the worker and forgets the notebook; its files and checkpoints stay."""

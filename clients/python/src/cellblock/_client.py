@@ -16,6 +16,7 @@ from ._exceptions import TooLarge
 from ._execution import Execution, InputCallback
 from ._files import PART_BYTES, READ_LIMIT_BYTES, FilePart, Listing, Reading, parts_of
 from ._messages import Bundle
+from ._operations import Drained, Overview, TenantInfo
 from ._outcome import Completed
 from ._profiles import ProfileInfo, Step, WarmInfo
 from ._protocol import DEFAULT, Deadline, Default, Progress, Wait, choose_socket
@@ -99,6 +100,31 @@ class Client:
         Events for which there is no listener are not kept. Operators may ask for those of all tenants.
         """
         return Events(self._pool, requests.events(notebook, all_tenants=all_tenants), self._seconds(timeout))
+
+    def metrics(self, *, timeout: Wait = DEFAULT) -> str:
+        """Figures of cellblockd in Prometheus' text format. For operators."""
+        return self._call(requests.metrics(), timeout)
+
+    def overview(self, *, timeout: Wait = DEFAULT) -> Overview:
+        """cellblockd in figures, and the notebooks of all tenants. For operators.
+
+        Of very many notebooks those that have a worker, or something that waits for one, come before others;
+        `daemon.notebooks` is how many there are.
+        """
+        return self._call(requests.overview(), timeout)
+
+    def tenants(self, *, timeout: Wait = DEFAULT) -> tuple[TenantInfo, ...]:
+        """The tenants, what they may use and what they use. For operators."""
+        return self._call(requests.tenants(), timeout)
+
+    def drain(self, seconds: int | None = None, *, timeout: float | None = None) -> Drained:
+        """Ends cellblockd with care: new Executions are refused, what runs has time. For operators.
+
+        `seconds` is how long what runs has; when None, what cellblockd was started with. What is being saved
+        is finished. Returns when cellblockd is about to end, with what goes on without it: the next one takes
+        that back.
+        """
+        return self._call(requests.drain(seconds), timeout)
 
     def shutdown(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends cellblockd; with it all workers when it is private."""
@@ -222,6 +248,22 @@ class Notebook:
     def restart(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends the worker; the next Execution gets a new one without variables. Checkpoints stay."""
         self._client._call(requests.restart(self.name), timeout)
+
+    def pin(self, *, timeout: Wait = DEFAULT) -> NotebookInfo:
+        """Keeps the worker: it is not evicted for being idle or to make room. Holds over restarts."""
+        return self._client._call(requests.pin(self.name, pinned=True), timeout)
+
+    def unpin(self, *, timeout: Wait = DEFAULT) -> NotebookInfo:
+        """Lets the worker be evicted again, as its profile says."""
+        return self._client._call(requests.pin(self.name, pinned=False), timeout)
+
+    def evict(self, *, timeout: float | None = None) -> None:
+        """Saves the variables and ends the worker, pinned or not; the next Execution brings it back.
+
+        Returns when it has gone. `Busy` while something runs or waits, or when variables cannot be saved and
+        the profile wants them kept; the worker stays then.
+        """
+        self._client._call(requests.evict(self.name), timeout)
 
     def close(self, *, timeout: Wait = DEFAULT) -> None:
         """Ends the worker and forgets the notebook; its files and checkpoints stay."""

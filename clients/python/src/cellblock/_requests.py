@@ -104,7 +104,11 @@ class ExecuteOptions(TypedDict, total=False):
     transactional: bool
     """When the code fails, the variables are as they were before it, in a new worker (False)."""
     on_disconnect: OnDisconnect
-    """What becomes of it when the connection ends before it does ("continue")."""
+    """What becomes of it when its connection ends before it does, also by `Execution.close()`.
+
+    "continue": it runs on, its outputs are kept, and `attach` reads them; "interrupt": it is interrupted, or
+    cancelled while it waits, unless somebody else reads it ("continue").
+    """
     cell: str | None
     """What the code calls itself in tracebacks."""
     plugin: tuple[str, Mapping[str, object]]
