@@ -48,6 +48,7 @@ pub(crate) struct Anchor {
     /// The same for all anchors of one daemon: files on disk belong to the workers' ids.
     first_uid: Option<u32>,
     said: Mutex<Said>,
+    from: AnchorFrom,
     /// How it was found, to find it again; held by who does.
     place: tokio::sync::Mutex<Place>,
 }
@@ -143,7 +144,12 @@ impl Anchor {
         // One that was there keeps the ids it was started with, and so does whoever comes after it.
         place.first_uid = first_uid;
         let (said, place) = (Mutex::new(said), tokio::sync::Mutex::new(place));
-        Ok(Anchor { shim, socket, shims: Shims::default(), first_uid, said, place })
+        Ok(Anchor { shim, socket, shims: Shims::default(), first_uid, said, from: args.anchor, place })
+    }
+
+    /// Whether it is somebody else's to start: a unit of its own.
+    pub(crate) fn is_unit(&self) -> bool {
+        self.from == AnchorFrom::Find
     }
 
     /// The anchor's build; it may be older than ours.
@@ -268,6 +274,7 @@ impl Anchor {
             shims: Shims::default(),
             first_uid: None,
             said: Mutex::new(Said { build: "test".to_owned(), cgroup: (CgroupTier::None, String::new()) }),
+            from: AnchorFrom::Start,
             place: tokio::sync::Mutex::new(Place {
                 shim: PathBuf::new(),
                 socket: PathBuf::new(),

@@ -102,10 +102,21 @@ fn proc(daemon: &Daemon) -> DoctorLine {
 /// Memory, processes and processor time: by the kernel, or as well as the shim can.
 fn cgroup(daemon: &Daemon) -> [DoctorLine; 3] {
     let (tier, detail) = daemon.anchor.cgroup();
-    let cure = if host::is_rootful() {
-        "run it where cgroups can be made: systemd's Delegate=yes, or cellblockd --cgroup PATH"
-    } else {
-        "run it in a user unit with Delegate=yes: systemd-run --user -p Delegate=yes cellblockd"
+    let cure = match (host::is_rootful(), daemon.anchor.is_unit()) {
+        (true, true) => {
+            "let Delegate=yes of the unit cellblock-workers.service reach it: systemctl revert cellblock-workers"
+        }
+        (true, false) => {
+            "run it where cgroups can be made: systemd's Delegate=yes, or cellblockd --cgroup PATH"
+        }
+        (false, true) => {
+            "give your user's manager the controllers memory and pids: Delegate= of user@.service (systemctl edit \
+             user@.service, as root)"
+        }
+        (false, false) => {
+            "run it in a user unit with Delegate=yes: install.sh --user and systemctl --user enable --now \
+             cellblockd.socket, or systemd-run --user -p Delegate=yes cellblockd"
+        }
     };
     let held = |name, by_kernel: &str, by_shim: &str| match tier {
         CgroupTier::Full | CgroupTier::Hybrid => line(name, BarrierState::Enforced, by_kernel, None),
@@ -215,18 +226,32 @@ fn storage(state: &Path, means: &Means) -> DoctorLine {
 fn anchor(daemon: &Daemon) -> DoctorLine {
     let (theirs, ours) = (daemon.anchor.build(), cellblock_proto::BUILD);
     if !daemon.anchor.answers() {
-        let detail = "it has gone, and its workers with it; the next worker starts another";
-        return line("anchor", BarrierState::Missing, detail, None);
+        let (detail, cure) = match daemon.anchor.is_unit() {
+            true => (
+                "it has gone, and its workers with it; the next worker waits for another",
+                Some("look at its unit, cellblock-workers.service; then restart cellblockd.service"),
+            ),
+            false => ("it has gone, and its workers with it; the next worker starts another", None),
+        };
+        return line("anchor", BarrierState::Missing, detail, cure);
     }
     if theirs == ours {
         return line("anchor", BarrierState::Enforced, format!("build {theirs}, the daemon's own"), None);
     }
     let detail =
         format!("build {theirs}, older or newer than the daemon's {ours}: new workers are of its build");
-    line(
-        "anchor",
-        BarrierState::Degraded,
-        detail,
-        Some("end its notebooks (cellctl rm NOTEBOOK), stop cellblockd for a minute, then start it again"),
-    )
+    let cure = match (daemon.anchor.is_unit(), host::is_rootful()) {
+        (true, true) => {
+            "systemctl stop cellblockd.socket cellblockd.service, which saves variables and interrupts cells; then \
+             start cellblockd.socket"
+        }
+        (true, false) => {
+            "systemctl --user stop cellblockd.socket cellblockd.service, which saves variables and interrupts cells; \
+             then start cellblockd.socket"
+        }
+        (false, _) => {
+            "end its notebooks (cellctl rm NOTEBOOK), stop cellblockd for a minute, then start it again"
+        }
+    };
+    line("anchor", BarrierState::Degraded, detail, Some(cure))
 }

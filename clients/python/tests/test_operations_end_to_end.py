@@ -16,6 +16,7 @@ SECONDS = 60.0
 
 
 def test_an_evicted_worker_comes_back_with_its_variables(notebook: Notebook) -> None:
+    assert not notebook.status().info.evicted
     first = notebook.execute("x = 42").result(timeout=SECONDS).raise_for_error().outcome
     assert first.worker_seconds is not None
     assert notebook.execute("").wait(timeout=SECONDS).worker_seconds is None
