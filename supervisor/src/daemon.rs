@@ -138,6 +138,8 @@ pub(crate) struct Sleeper {
     pub(crate) settings: Settings,
     /// Executions ended since it was opened.
     pub(crate) executions: u64,
+    /// Whether its worker was evicted.
+    pub(crate) evicted: bool,
     /// That it is open, as its tenant has it counted.
     pub(crate) open: Arc<Held>,
 }

@@ -215,10 +215,10 @@ impl Machine {
         self.jobs.is_empty() && self.notice.is_none() && self.unsaved.is_empty() && self.telling.is_empty()
     }
 
-    /// So many have ended before it slept.
-    pub(crate) fn has_ended(&mut self, executions: u64) {
+    /// So many have ended before it slept, and its worker was evicted, or was not.
+    pub(crate) fn has_slept(&mut self, executions: u64, evicted: bool) {
         self.ended_count = executions;
-        self.evicted = true;
+        self.evicted = evicted;
     }
 
     /// Executions ended.

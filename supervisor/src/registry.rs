@@ -65,7 +65,7 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> R
     });
     checked.await.unwrap_or_else(|error| Err((ErrorCode::Internal, error.to_string())))?;
     tracing::info!(tenant = %notebook.tenant, %notebook, profile = settings.profile, "notebook opened");
-    Ok(insert(daemon, notebook, settings, open))
+    Ok(insert(daemon, notebook, Sleeper { settings, executions: 0, evicted: false, open: Arc::new(open) }))
 }
 
 /// A notebook that is open: also one that sleeps, and one that was open when the daemon before us ended.
@@ -75,39 +75,34 @@ pub(crate) fn find(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Entry> {
         if let Some(entry) = known.awake.get(notebook) {
             return Some(entry.clone());
         }
-        if let Some(Sleeper { settings, executions, open }) = known.asleep.remove(notebook) {
-            return Some(wake(daemon, &mut known, notebook.clone(), settings, executions, open));
+        if let Some(sleeper) = known.asleep.remove(notebook) {
+            return Some(wake(daemon, &mut known, notebook.clone(), sleeper));
         }
     }
     let settings = workspace::recall(&daemon.state, notebook)?;
     // It was counted when it was opened: no cap keeps it out now.
     let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
-    Some(insert(daemon, notebook.clone(), settings, open))
+    let sleeper = Sleeper { settings, executions: 0, evicted: true, open: Arc::new(open) };
+    Some(insert(daemon, notebook.clone(), sleeper))
 }
 
-fn insert(daemon: &Arc<Daemon>, notebook: Key, settings: Settings, open: Held) -> Entry {
+fn insert(daemon: &Arc<Daemon>, notebook: Key, sleeper: Sleeper) -> Entry {
     let mut known = daemon.notebooks.lock();
     // Somebody else may have opened it meanwhile.
     known.asleep.remove(&notebook);
     match known.awake.get(&notebook) {
         Some(entry) => entry.clone(),
-        None => wake(daemon, &mut known, notebook, settings, 0, Arc::new(open)),
+        None => wake(daemon, &mut known, notebook, sleeper),
     }
 }
 
-fn wake(
-    daemon: &Arc<Daemon>,
-    known: &mut Known,
-    notebook: Key,
-    settings: Settings,
-    executions: u64,
-    open: Arc<Held>,
-) -> Entry {
+fn wake(daemon: &Arc<Daemon>, known: &mut Known, notebook: Key, sleeper: Sleeper) -> Entry {
+    let Sleeper { settings, executions, evicted, open } = sleeper;
     let (sender, inbox) = mpsc::channel(INBOX);
     let (vitals, span) = (Vitals::default(), span(&notebook));
     let profile = settings.profile.clone();
     let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), settings, inbox, vitals.clone());
-    task.has_ended(executions);
+    task.has_slept(executions, evicted);
     tokio::spawn(task.run().instrument(span));
     let entry = Entry { profile, inbox: sender, vitals, open };
     known.awake.insert(notebook, entry.clone());
@@ -126,7 +121,7 @@ pub(crate) fn look_for_sleepers(daemon: &Arc<Daemon>) {
             // It may have been closed since we looked, which is done with its folder's lock: looked at once more.
             if !known.awake.contains_key(&key) && workspace::recall(&daemon.state, &key).is_some() {
                 let open = Arc::new(open);
-                known.asleep.entry(key).or_insert(Sleeper { settings, executions: 0, open });
+                known.asleep.entry(key).or_insert(Sleeper { settings, executions: 0, evicted: true, open });
             }
         }
     }
@@ -206,7 +201,7 @@ pub(crate) fn asleep(daemon: &Daemon, tenant: Option<&TenantId>) -> Vec<Notebook
         executions: sleeper.executions,
         tenant: Some(key.tenant.clone()),
         pinned: sleeper.settings.pinned,
-        evicted: true,
+        evicted: sleeper.evicted,
         idle_ms: None,
         memory_bytes: None,
         saved_whole: true,

@@ -43,15 +43,16 @@ impl Notebook {
         }
         let Some(entry) = known.awake.remove(&self.id) else { return false };
         let settings = Settings { profile: self.profile.clone(), pinned: self.pinned };
-        let sleeper = Sleeper { settings, executions: self.machine.ended_count(), open: entry.open };
+        let (executions, evicted) = (self.machine.ended_count(), self.machine.is_evicted());
+        let sleeper = Sleeper { settings, executions, evicted, open: entry.open };
         known.asleep.insert(self.id.clone(), sleeper);
         drop(known);
         tracing::debug!("goes to sleep");
         true
     }
 
-    /// It has ended so many before it slept.
-    pub(crate) fn has_ended(&mut self, executions: u64) {
-        self.machine.has_ended(executions);
+    /// What there was of it before it slept.
+    pub(crate) fn has_slept(&mut self, executions: u64, evicted: bool) {
+        self.machine.has_slept(executions, evicted);
     }
 }
