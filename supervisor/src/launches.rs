@@ -27,6 +27,15 @@ const AT_LEAST: usize = 8;
 /// ended in less, and when all are at work the client is better told.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// [`PATIENCE`]; tests have less, and release builds do not even know the variable's name.
+fn patience() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Some(ms) = std::env::var("CELLBLOCK_TEST_ROOM_PATIENCE_MS").ok().and_then(|ms| ms.parse().ok()) {
+        return Duration::from_millis(ms);
+    }
+    PATIENCE
+}
+
 /// The starts there may be, and the workers.
 #[derive(Clone, Debug)]
 pub(crate) struct Launches(Arc<Shared>);
@@ -148,7 +157,7 @@ impl Launches {
             state.line.join(&tenant, &class, Arc::clone(&wake))
         };
         self.give();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience();
         Place { launches: self.clone(), tenant, ticket: Some(ticket), wake, until }
     }
 
@@ -285,7 +294,7 @@ pub(crate) async fn turn(place: &mut Option<Place>) -> Result<(Launch, Lease), F
                     Some(taken) => return Ok(taken),
                     None => return Err(full),
                 },
-                _ => place.until = Instant::now() + PATIENCE,
+                _ => place.until = Instant::now() + patience(),
             }
         }
     }

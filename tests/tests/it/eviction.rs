@@ -122,6 +122,7 @@ fn what_cannot_be_saved_stays_or_is_told_as_its_profile_says(setup: Setup) {
 }
 
 fn as_many_workers_live_as_may_and_all_notebooks_go_on(setup: Setup) {
+    let setup = setup.switch("CELLBLOCK_TEST_ROOM_PATIENCE_MS", "2000");
     let daemon = Daemon::start(setup.profile("default", SAVED).argument("--max-workers").argument("2"));
     let mut notebooks: Vec<Notebook> = (0..5).map(|at| daemon.notebook(&format!("n{at}"))).collect();
     for (at, notebook) in notebooks.iter_mut().enumerate() {
