@@ -160,7 +160,7 @@ fn frames_out_of_state_end_the_worker_and_no_outcome_is_told_twice(setup: Setup)
         assert!(ran.stdout() == "honest\n" && ran.of_mime("text/plain").is_empty(), "{attack}: {ran:?}");
         witness.check(&mut notebook, &attack);
         let id = notebook.id.clone();
-        notebook.client.tell(&Request::Close { notebook: id });
+        notebook.client.tell(&Request::Delete { notebook: id });
     }
     // Finished twice: the first counts, the second ends the worker, and there is no second Outcome.
     let mut notebook = daemon.notebook("hostile");
@@ -223,7 +223,8 @@ fn descriptors_sent_along_end_the_worker_and_cost_the_shim_few(setup: Setup) {
         assert!(detail.contains(words), "{attack}: {detail}");
         witness.check(&mut notebook, attack);
         let id = notebook.id.clone();
-        notebook.client.tell(&Request::Close { notebook: id });
+        // Deleted: what has been run is remembered over a close.
+        notebook.client.tell(&Request::Delete { notebook: id });
     }
 }
 
@@ -361,7 +362,7 @@ fn million_marks_and_displays_leave_the_shim_small(setup: Setup) {
         notebook.client.tell(&Request::Restart { notebook: id });
         witness.check(&mut notebook, name);
         let id = notebook.id.clone();
-        notebook.client.tell(&Request::Close { notebook: id });
+        notebook.client.tell(&Request::Delete { notebook: id });
     }
 }
 
