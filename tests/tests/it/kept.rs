@@ -9,7 +9,7 @@ use cellblock_proto::execution::{Death, End, ExecuteOptions, OnDisconnect};
 use cellblock_proto::id::ExecutionId;
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::setup::{Setup, skip, we_are_root};
-use cellblock_tests::{as_root_and_user, wait};
+use cellblock_tests::{as_root_and_user, in_one_mode, wait};
 
 use crate::slow_reader::rss_kb;
 use crate::survival::{Checker, kill};
@@ -18,10 +18,10 @@ as_root_and_user!(
     cell_that_nobody_reads_runs_on_and_its_50_mb_are_read_later_also_after_a_kill,
     daemon_killed_in_50_mb_that_nobody_reads_loses_no_byte,
     execution_that_lost_daemon_and_shim_has_one_outcome_and_never_runs_again,
-    full_disk_costs_the_middle_of_what_nobody_reads_and_no_more,
     execution_ends_with_its_client_where_that_was_asked_for,
     ids_outlive_a_closed_notebook_and_not_a_deleted_one,
 );
+in_one_mode!(full_disk_costs_the_middle_of_what_nobody_reads_and_no_more);
 
 /// 50 MB, each line of which says where it is.
 const PRINT: &str = "for n in range(500_000): print(f'{n:010d}', 'x' * 88)";
