@@ -125,8 +125,8 @@ def parse_reply(name: str, content: object, payload: bytes) -> None:
         case "notebook":
             assert parse_notebook(fields).name == "analysis"
         case "notebooks":
-            listed, more = requests.notebooks().parse(name, content, payload)
-            states = [info.state for info in listed]
+            page, more = requests.notebooks().parse(name, content, payload)
+            states = [info.state for info in page]
             assert more
             assert states == ["none", "starting", "idle", "busy", "ending", "waiting"]
         case "status":
