@@ -2,9 +2,9 @@
 
     python -m tests.chaos.load --known 10000 --resident 200 --minutes 10
 
-Each notebook has a variable of its own and is evicted when others are used. Clients walk over them at random,
-half of the time among those that they have just used; each look must find the variable as it was left, and
-now and then changes it. The Outcome says whether a worker had to be brought back.
+All are opened first; each gets a variable of its own when it is used for the first time, and is evicted when others are
+used. Clients walk over them at random, half of the time among those that they have just used; each look must find
+the variable as it was left, and now and then changes it. The Outcome says whether a worker had to be brought back.
 
 Exit code 0: each value was right and cellblockd's memory is flat (it may grow by a tenth after the first
 tenth of the time); 1: not.
@@ -41,6 +41,8 @@ _STEADY_SECONDS: Final = 1.0
 class _Found:
     resident: list[float] = field(default_factory=list)
     evicted: list[float] = field(default_factory=list)
+    new: list[float] = field(default_factory=list)
+    """Hits on notebooks that had never run anything."""
     brought_back: list[float] = field(default_factory=list)
     """As the Outcome says it: the part of an evicted hit that went into the worker."""
     memory: list[int] = field(default_factory=list)
@@ -79,7 +81,7 @@ def main() -> int:
         used = census.processor_seconds(daemon.pid) - used
         live = _close(daemon)
         on_disk = _disk_bytes(daemon)
-    requests = len(found.resident) + len(found.evicted)
+    requests = len(found.resident) + len(found.evicted) + len(found.new)
     memory = found.memory
     settled = memory[len(memory) // 10 :] or [0]
     growth = settled[-1] / settled[0] if settled[0] else 0.0
@@ -102,10 +104,15 @@ def main() -> int:
                 ("resident", found.resident),
                 ("evicted", found.evicted),
                 ("evicted, the worker alone", found.brought_back),
+                ("never run before", found.new),
             )
             for which, part in (("median", 0.5), ("99th", 0.99))
         },
-        "hits": {"resident": len(found.resident), "evicted": len(found.evicted)},
+        "hits": {
+            "resident": len(found.resident),
+            "evicted": len(found.evicted),
+            "never run before": len(found.new),
+        },
         "memory of cellblockd, MiB": {
             "at the start": round(memory[0] / 2**20, 2),
             "after a tenth": round(settled[0] / 2**20, 2),
@@ -122,8 +129,7 @@ def _fill(daemon: Daemon, values: list[int], part: int, of: int, found: _Found) 
     with daemon.client() as client:
         for number in range(part, len(values), of):
             try:
-                notebook = client.open(_name(number), "known")
-                notebook.execute(f"mine = [{number}, 0]", timeout=BOUND_SECONDS).result().raise_for_error()
+                client.open(_name(number), "known")
             except CellblockError as error:
                 found.wrong.append(f"{_name(number)} could not be made: {error!r}")
 
@@ -136,6 +142,7 @@ class _Walk:
         self._seed = seed
         self._found = found
         self._taken = [threading.Lock() for _ in values]
+        self._made: set[int] = set()
         self._until = 0.0
 
     def run(self, clients: int) -> None:
@@ -166,7 +173,9 @@ class _Walk:
                     recent.append(number)
 
     def _hit(self, client: Client, number: int, *, changes: bool) -> None:
-        code = "mine[1] += 1; print(mine)" if changes else "print(mine)"
+        is_new = number not in self._made
+        code = f"mine = [{number}, 0]; " if is_new else ""
+        code += "mine[1] += 1; print(mine)" if changes else "print(mine)"
         began = time.perf_counter()
         try:
             ended = Notebook(client, _name(number), "known").execute(code, timeout=BOUND_SECONDS).result()
@@ -175,6 +184,8 @@ class _Walk:
             return
         took = time.perf_counter() - began
         self._values[number] += changes and ended.outcome.ok
+        if ended.outcome.ok:
+            self._made.add(number)
         if ended.stdout.strip() != f"[{number}, {self._values[number]}]":
             told = [output for output in ended.outputs if type(output).__name__ == "Notice"]
             self._wrong(
@@ -182,7 +193,9 @@ class _Walk:
                 f"{ended.outcome.end}, {told}"
             )
         with self._found.guard:
-            if ended.outcome.worker_seconds is None:
+            if is_new:
+                self._found.new.append(took)
+            elif ended.outcome.worker_seconds is None:
                 self._found.resident.append(took)
             else:
                 self._found.evicted.append(took)
