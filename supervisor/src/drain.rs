@@ -49,8 +49,8 @@ impl Drained {
 #[derive(Debug, Default)]
 pub(crate) struct Draining {
     on: AtomicBool,
-    /// Who is told what is left, and what the last of them has said about time.
-    asked: Mutex<(Vec<Responder>, Option<u32>)>,
+    /// Who is told what is left, and what the last of them who has spoken of time has said, and when.
+    asked: Mutex<(Vec<Responder>, Option<(u32, Instant)>)>,
     wanted: Notify,
 }
 
@@ -64,12 +64,12 @@ impl Draining {
     pub(crate) fn ask(&self, seconds: Option<u32>, responder: Responder) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.0.push(responder);
-        asked.1 = seconds.or(asked.1);
+        asked.1 = seconds.map(|seconds| (seconds, Instant::now())).or(asked.1);
         drop(asked);
         self.wanted.notify_one();
     }
 
-    fn seconds(&self) -> Option<u32> {
+    fn seconds(&self) -> Option<(u32, Instant)> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
@@ -136,17 +136,19 @@ pub(crate) async fn until_the_end(daemon: &Arc<Daemon>, signals: &mut Signals, s
             return Drained::default();
         }
         Told::Drain(reason) => {
-            let seconds = daemon.draining.seconds().unwrap_or(seconds);
-            tracing::info!(reason, seconds, "draining: what runs has time, nothing new begins");
-            systemd::stopping(reason);
-            tokio::select! {
-                left = drain(daemon, Duration::from_secs(seconds.into())) => left,
+            let asked = daemon.draining.seconds().unwrap_or((seconds, Instant::now()));
+            tracing::info!(reason, seconds = asked.0, "draining: what runs has time, nothing new begins");
+            let left = tokio::select! {
+                left = drain(daemon, asked) => left,
                 _ = signals.next() => {
                     tracing::warn!("told again: hurrying");
                     look(daemon)
                 }
                 _ = ending.wait_for(|ending| *ending) => look(daemon),
-            }
+            };
+            // Not before: from then on systemd waits for no longer than for one that hangs.
+            systemd::stopping(reason);
+            left
         }
     };
     let Drained { running, waiting, unsaved } = left;
@@ -160,12 +162,14 @@ pub(crate) async fn until_the_end(daemon: &Arc<Daemon>, signals: &mut Signals, s
     left
 }
 
-async fn drain(daemon: &Daemon, patience: Duration) -> Drained {
+async fn drain(daemon: &Daemon, asked: (u32, Instant)) -> Drained {
     daemon.draining.on.store(true, Ordering::Relaxed);
     // What waits does not begin any more.
     let _hold = daemon.runners.hold();
-    let until = Instant::now() + patience;
     loop {
+        // Whoever asks again may change it.
+        let (seconds, since) = daemon.draining.seconds().unwrap_or(asked);
+        let until = since + Duration::from_secs(seconds.into());
         let left = look(daemon);
         let is_late = match left.running {
             0 => Instant::now() >= until + SAVE_PATIENCE,

@@ -62,8 +62,9 @@ pub(crate) async fn run(daemon: Arc<Daemon>, limits: Limits) {
                     asked.spawn(ask(key, entry, reason));
                 }
             }
-            whose = room_wanted(&daemon, &mut is_stuck), if asked.len() < daemon.launches.waiting().min(AT_ONCE) => {
-                match candidates(&daemon, &under_way, whose.as_ref()).into_iter().next() {
+            whose = room_wanted(&daemon, is_stuck), if asked.len() < daemon.launches.waiting().min(AT_ONCE) => {
+                let mut found = whose.iter().flat_map(|whose| candidates(&daemon, &under_way, whose.as_ref()));
+                match found.next() {
                     Some((key, entry, _)) => {
                         under_way.push(key.clone());
                         asked.spawn(ask(key, entry, "another notebook wants its place".to_owned()));
@@ -71,7 +72,8 @@ pub(crate) async fn run(daemon: Arc<Daemon>, limits: Limits) {
                     None => is_stuck = true,
                 }
             }
-            () = daemon.launches.shortage() => {}
+            () = daemon.launches.shortage() => is_stuck = false,
+            () = daemon.idle.notified() => is_stuck = false,
             Some(done) = asked.join_next() => {
                 // Only a runtime that goes down cancels a task.
                 if let Ok(key) = done {
@@ -82,20 +84,20 @@ pub(crate) async fn run(daemon: Arc<Daemon>, limits: Limits) {
     }
 }
 
-/// Returns when a worker is wanted for which there is no room; whose has to go, if not anybody's.
+/// Returns when workers are wanted for which there is no room; whose have to go, for each, if not anybody's.
 ///
 /// # Cancel safety
 /// Safe: what is wanted is looked at anew.
-async fn room_wanted(daemon: &Daemon, is_stuck: &mut bool) -> Option<TenantId> {
-    if *is_stuck {
-        daemon.idle.notified().await;
-        *is_stuck = false;
+async fn room_wanted(daemon: &Daemon, is_stuck: bool) -> Vec<Option<TenantId>> {
+    let short = if is_stuck { Vec::new() } else { daemon.launches.short() };
+    if short.is_empty() {
+        return std::future::pending().await;
     }
-    match daemon.launches.short() {
-        Some(Short::All) => None,
-        Some(Short::Tenant(tenant)) => tenant.parse().ok(),
-        None => std::future::pending().await,
-    }
+    let whose = |short| match short {
+        Short::All => None,
+        Short::Tenant(tenant) => tenant.parse().ok(),
+    };
+    short.into_iter().map(whose).collect()
 }
 
 /// Those that may be evicted now, whom nobody misses most first.

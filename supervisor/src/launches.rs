@@ -179,8 +179,8 @@ impl Launches {
         self.0.short.notified().await;
     }
 
-    /// Whose worker would have to end for somebody to be served; `None` when nobody waits for that.
-    pub(crate) fn short(&self) -> Option<Short> {
+    /// Whose workers would have to end for somebody to be served, for each who waits for that.
+    pub(crate) fn short(&self) -> Vec<Short> {
         self.lock().short()
     }
 
@@ -212,7 +212,7 @@ impl Launches {
             state.own(&next.tenant).live += 1;
             next.item.notify_one();
         }
-        if state.short().is_some() {
+        if !state.short().is_empty() {
             self.0.short.notify_one();
         }
     }
@@ -227,17 +227,15 @@ impl State {
         self.by_tenant.get(tenant).is_some_and(|own| own.live >= own.most)
     }
 
-    fn short(&self) -> Option<Short> {
+    fn short(&self) -> Vec<Short> {
         if self.starting >= self.most_starting {
-            return None;
+            return Vec::new();
         }
-        // Who is at his own cap is helped by the end of his own workers alone, and of another's only who is not.
-        let mut own = self.line.tenants().filter(|tenant| self.is_full(tenant));
-        let mut others = self.line.tenants().filter(|tenant| !self.is_full(tenant));
-        match others.next() {
-            Some(_) if self.workers >= self.most_workers => Some(Short::All),
-            _ => own.next().map(|tenant| Short::Tenant(Arc::clone(tenant))),
-        }
+        // Who is at his own cap is helped by the end of his own workers alone, and of another's only who is not. All of
+        // them count: one for whom nobody makes room must not keep others from it.
+        let (own, others): (Vec<_>, Vec<_>) = self.line.tenants().partition(|tenant| self.is_full(tenant));
+        let all = (!others.is_empty() && self.workers >= self.most_workers).then_some(Short::All);
+        all.into_iter().chain(own.into_iter().map(|tenant| Short::Tenant(Arc::clone(tenant)))).collect()
     }
 
     /// Why one of this tenant's that waits gets nothing.

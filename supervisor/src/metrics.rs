@@ -149,6 +149,8 @@ pub(crate) struct Moment {
     pub(crate) running: usize,
     /// Notebooks that wait for it.
     pub(crate) waiting: usize,
+    /// Notebooks that sleep.
+    pub(crate) asleep: usize,
 }
 
 impl Metrics {
@@ -236,6 +238,7 @@ impl Metrics {
         self.gauges.workers.set(self.workers());
         self.gauges.running.set(count(now.running));
         self.gauges.waiting.set(count(now.waiting));
+        self.notebooks.get_or_create(&ByState { state: ASLEEP }).set(count(now.asleep));
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode(&mut out, &self.registry);
@@ -442,6 +445,9 @@ pub(crate) fn checkpoint_name(checkpoint: &Checkpoint) -> &'static str {
         Checkpoint::Failed { .. } => "failed",
     }
 }
+
+/// Of a notebook without a worker that nobody has asked for anything for a while.
+const ASLEEP: &str = "asleep";
 
 fn state_name(state: WorkerState) -> &'static str {
     match state {

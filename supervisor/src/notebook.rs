@@ -48,6 +48,7 @@ use parts::{Asked, Closing, Live, Retired, Woken};
 pub(crate) use parts::{LiveWorker, Message, Survivor, WorkerReply};
 use waits::{fill, flush, joined, until};
 use watch::Watch;
+pub(crate) use watch::tell;
 
 /// Messages that may wait; a connection that sends more waits with them.
 pub(crate) const INBOX: usize = 64;
@@ -340,11 +341,11 @@ impl Notebook {
     }
 
     fn decide(&mut self, input: Input) {
-        let before = self.machine.state();
+        let (before, evicted) = (self.machine.state(), self.machine.is_evicted());
         let actions = self.machine.on(input, Instant::now());
         self.perform(actions);
         let after = self.machine.state();
-        self.watch.state(before, after);
+        self.watch.state(before, after, evicted);
         if before != after && !matches!((before, after), (WorkerState::Idle, _) | (_, WorkerState::Idle)) {
             tracing::debug!(?before, ?after, "worker state");
         }

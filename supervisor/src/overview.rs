@@ -22,7 +22,8 @@ const MOST: usize = 1_500;
 /// All metrics, in the text format of OpenMetrics.
 pub(crate) fn metrics(daemon: &Daemon) -> String {
     let (running, _, waiting) = daemon.runners.figures();
-    daemon.metrics.text(Moment { running, waiting })
+    let asleep = daemon.notebooks.lock().asleep.len();
+    daemon.metrics.text(Moment { running, waiting, asleep })
 }
 
 /// The daemon, and all notebooks of all tenants.

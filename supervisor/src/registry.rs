@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cellblock_proto::checkpoint::NotebookEvent;
 use cellblock_proto::client::{ErrorCode, NotebookInfo, WorkerState};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -9,7 +10,7 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::daemon::{Daemon, Entry, Key, Known, Sleeper};
 use crate::log::chain;
-use crate::notebook::{INBOX, Message, Notebook, Survivor};
+use crate::notebook::{self, INBOX, Message, Notebook, Survivor};
 use crate::tenants::{Counted, Held};
 use crate::vitals::Vitals;
 use crate::workspace::Settings;
@@ -65,6 +66,13 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> R
     });
     checked.await.unwrap_or_else(|error| Err((ErrorCode::Internal, error.to_string())))?;
     tracing::info!(tenant = %notebook.tenant, %notebook, profile = settings.profile, "notebook opened");
+    // Before what follows from it; one that wakes up is not opened again.
+    let event = || NotebookEvent::Opened {
+        notebook: notebook.notebook.clone(),
+        tenant: notebook.tenant.clone(),
+        profile: settings.profile.clone(),
+    };
+    notebook::tell(daemon, &tenant, event);
     Ok(insert(daemon, notebook, Sleeper { settings, executions: 0, evicted: false, open: Arc::new(open) }))
 }
 

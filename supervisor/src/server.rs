@@ -80,6 +80,8 @@ pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<Drai
         stalled_percent: args.max_stalled.into(),
     };
     tokio::spawn(evict::run(Arc::clone(&daemon), limits));
+    // Before anybody is told that we are there: who ends us then ends us in order.
+    let mut signals = Signals::new().context("failed to listen to signals")?;
     let listener = daemon.runtime.bind(group)?;
     tracing::info!(socket = %daemon.runtime.socket().display(), state = %daemon.state.display(), "listening");
     if args.private || args.print_ready {
@@ -98,7 +100,6 @@ pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<Drai
     });
     // Of a daemon that ends with its program nothing waits for cells.
     let seconds = args.drain_seconds.unwrap_or(if args.private { 0 } else { DRAIN_SECONDS });
-    let mut signals = Signals::new().context("failed to listen to signals")?;
     let left = tokio::select! {
         () = accept(&daemon, listener) => Drained::default(),
         left = drain::until_the_end(&daemon, &mut signals, seconds) => left,
@@ -225,11 +226,12 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
             () = heart.due() => {
                 // Not from a task of its own: where clients are no longer accepted, or whoever holds this
                 // lock hangs, systemd is to notice.
+                let what = if daemon.draining.is_on() { "draining" } else { "listening" };
                 let open = {
                     let known = daemon.notebooks.lock();
                     known.awake.len() + known.asleep.len()
                 };
-                Heart::beat(&format!("listening, notebooks open: {open}"));
+                Heart::beat(&format!("{what}, notebooks open: {open}"));
                 continue;
             }
         };

@@ -152,7 +152,7 @@ fn text_is_what_prometheus_reads() {
     let metrics = all();
     let (_here, mut notebook) = (metrics.connected(), metrics.notebook());
     notebook.set(WorkerState::Busy);
-    let now = Moment { running: 2, waiting: 1 };
+    let now = Moment { running: 2, waiting: 1, asleep: 3 };
     let families = read(&metrics.text(now));
     let value = |family: &str, series: &str| families[family].samples[series];
     assert_eq!(value("cellblock_requests", "cellblock_requests_total{kind=\"notebooks\"}"), 1.0);

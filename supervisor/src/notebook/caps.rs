@@ -73,8 +73,8 @@ impl Notebook {
         let whose = Whose(&self.uses.tenant, !is_own);
         let key = if is_own { "max_workers of its tenant" } else { "--max-workers" };
         let message = format!(
-            "{whose} {most} workers, the most that may live ({key}), and all are at work: try again later, or \
-             close a notebook"
+            "{whose} {most} workers, the most that may live ({key}), and none makes room: each is at work, \
+             pinned, or has variables that cannot be saved; try again later, or restart or close a notebook"
         );
         let until = self.daemon.runners.until_next(is_own.then(|| self.id.tenant.as_str()));
         self.uses.hint = Some(hint(until, Some(*position as u64)));

@@ -1,5 +1,6 @@
 //! What a notebook has of Executions of before: of daemons before us, and of clients that have gone.
 
+use cellblock_proto::client::WorkerState;
 use cellblock_proto::execution::{Death, End, Outcome, Variables};
 use cellblock_proto::id::ExecutionId;
 use tokio::time::Instant;
@@ -42,6 +43,8 @@ impl Notebook {
         if self.records.has_deserted() {
             self.desert_at = Some(Instant::now() + DESERT_PATIENCE);
         }
+        // The machine has it without having been told.
+        self.watch.state(WorkerState::None, self.machine.state(), false);
     }
 
     /// What there is on the disk, unless a worker that has outlived the daemon before us was taken over with it.

@@ -29,6 +29,8 @@ pub(super) struct Watch {
     kind: StartKind,
     /// Whether it had variables to load, and how that went.
     restored: Option<&'static str>,
+    /// Whether the one before it was evicted.
+    returns: bool,
     /// Since when it is to end.
     ending: Option<Instant>,
     /// Since when an Execution runs.
@@ -37,7 +39,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(daemon: &Arc<Daemon>, key: &Key, profile: &str) -> Self {
-        let watch = Watch {
+        Watch {
             daemon: Arc::clone(daemon),
             key: key.clone(),
             tenant: key.tenant.as_str().into(),
@@ -49,33 +51,22 @@ impl Watch {
             restored: None,
             ending: None,
             running: None,
-        };
-        let (notebook, tenant, profile) = (key.notebook.clone(), key.tenant.clone(), profile.to_owned());
-        watch.tell(|| NotebookEvent::Opened { notebook, tenant, profile });
-        watch
+            returns: false,
+        }
     }
 
-    /// Nothing is made for nobody: most of the time nobody listens.
     pub(super) fn tell(&self, event: impl FnOnce() -> NotebookEvent) {
-        let (own, all) = (self.owner.listeners(), &self.daemon.events);
-        if own.is_none() && all.receiver_count() == 0 {
-            return;
-        }
-        let event = event();
-        if let Some(own) = own {
-            let _ = own.send(event.clone());
-        }
-        let _ = all.send(event);
+        tell(&self.daemon, &self.owner, event);
     }
 
-    /// The worker's state has changed, perhaps.
-    pub(super) fn state(&mut self, before: WorkerState, after: WorkerState) {
+    /// The worker's state has changed, perhaps; whether it was evicted before.
+    pub(super) fn state(&mut self, before: WorkerState, after: WorkerState, evicted: bool) {
         if before == after {
             return;
         }
         self.standing.set(after);
         match after {
-            WorkerState::Starting => self.starting = Some(Instant::now()),
+            WorkerState::Starting => (self.starting, self.returns) = (Some(Instant::now()), evicted),
             WorkerState::Ending => self.ending = Some(Instant::now()),
             _ => {}
         }
@@ -114,6 +105,11 @@ impl Watch {
         self.daemon.metrics.started(self.kind, took);
         if let Some(result) = self.restored.take() {
             self.daemon.metrics.restored(result, took);
+            if std::mem::take(&mut self.returns) && result != "failed" {
+                let (notebook, tenant) = (self.key.notebook.clone(), self.key.tenant.clone());
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                self.tell(|| NotebookEvent::Returned { notebook, tenant, took_ms });
+            }
         }
     }
 
@@ -160,4 +156,17 @@ impl Watch {
         let (notebook, tenant) = (self.key.notebook.clone(), self.key.tenant.clone());
         self.tell(|| NotebookEvent::Closed { notebook, tenant, deleted });
     }
+}
+
+/// Tells whoever listens what happens in a tenant's notebook. Nothing is made for nobody: most of the time nobody does.
+pub(crate) fn tell(daemon: &Daemon, owner: &Tenant, event: impl FnOnce() -> NotebookEvent) {
+    let (own, all) = (owner.listeners(), &daemon.events);
+    if own.is_none() && all.receiver_count() == 0 {
+        return;
+    }
+    let event = event();
+    if let Some(own) = own {
+        let _ = own.send(event.clone());
+    }
+    let _ = all.send(event);
 }

@@ -213,6 +213,11 @@ impl Stock {
 
     /// The zygote is no more; its workers and spares are.
     async fn lose(&mut self, why: String) {
+        self.end_zygote().await;
+        self.failed(why);
+    }
+
+    async fn end_zygote(&mut self) {
         let gone = Zygote::Failed { why: String::new(), again: Instant::now() };
         match std::mem::replace(&mut self.zygote, gone) {
             Zygote::Starting { launched, .. } | Zygote::Up { launched, .. } => {
@@ -220,7 +225,6 @@ impl Stock {
             }
             Zygote::Failed { .. } => {}
         }
-        self.failed(why);
     }
 
     fn failed(&mut self, why: String) {
@@ -296,7 +300,7 @@ impl Stock {
     }
 
     async fn end(mut self) {
-        self.lose("nobody needs it any more".to_owned()).await;
+        self.end_zygote().await;
         if let Some(making) = self.making.take()
             && let Ok(Some(Ok(spare))) = making.await
         {

@@ -26,6 +26,7 @@ in_one_mode!(
     tenant_with_many_that_wait_holds_anothers_first_cell_up_by_one,
     thousand_wait_in_their_order_and_any_of_them_can_be_cancelled,
     when_all_workers_are_at_work_it_is_said_how_many_may_be,
+    tenant_for_whom_nobody_makes_room_keeps_no_other_from_it,
     cellctl_shows_operators_all_tenants_and_acts_as_one,
 );
 
@@ -450,6 +451,25 @@ fn when_all_workers_are_at_work_it_is_said_how_many_may_be(setup: Setup) {
     let sent = second.start("2");
     first.client.tell(&Request::Close { notebook: first.id.clone() });
     second.finish(sent).ok();
+}
+
+fn tenant_for_whom_nobody_makes_room_keeps_no_other_from_it(setup: Setup) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "[defaults]\nmax_workers = 1\n");
+    let Some(daemon) = open_to_all(setup.argument("--serve-group").argument("--tenants").argument(path))
+    else {
+        return;
+    };
+    notebook(&daemon, BOB, "a").run("1").ok();
+    let (mut anns, mut waits) = (notebook(&daemon, ANN, "a"), notebook(&daemon, ANN, "b"));
+    let mut runs = anns.start(BUSY);
+    anns.until_stdout(&mut runs, "up");
+    let sent = waits.start("2");
+    // Answered after hers has got in line; her only worker is at work, his is idle.
+    waits.status();
+    notebook(&daemon, BOB, "b").run("3").ok();
+    anns.client.tell(&Request::Close { notebook: anns.id.clone() });
+    waits.finish(sent).ok();
 }
 
 fn cellctl_shows_operators_all_tenants_and_acts_as_one(setup: Setup) {
