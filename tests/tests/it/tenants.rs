@@ -461,11 +461,10 @@ fn tenant_for_whom_nobody_makes_room_keeps_no_other_from_it(setup: Setup) {
         return;
     };
     notebook(&daemon, BOB, "a").run("1").ok();
-    let (mut anns, mut waits) = (notebook(&daemon, ANN, "a"), notebook(&daemon, ANN, "b"));
+    let [mut anns, mut waits] = ["a", "b"].map(|name| notebook(&daemon, ANN, name));
     let mut runs = anns.start(BUSY);
     anns.until_stdout(&mut runs, "up");
     let sent = waits.start("2");
-    // Answered after hers has got in line; her only worker is at work, his is idle.
     waits.status();
     notebook(&daemon, BOB, "b").run("3").ok();
     anns.client.tell(&Request::Close { notebook: anns.id.clone() });
