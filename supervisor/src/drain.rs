@@ -45,12 +45,19 @@ impl Drained {
     }
 }
 
+#[derive(Debug, Default)]
+struct Asked {
+    /// Who is told what is left.
+    clients: Vec<Responder>,
+    /// How many seconds the last of them who has spoken of time has given, and when.
+    seconds: Option<(u32, Instant)>,
+}
+
 /// Whether the daemon is being drained, and for whom.
 #[derive(Debug, Default)]
 pub(crate) struct Draining {
     on: AtomicBool,
-    /// Who is told what is left, and what the last of them who has spoken of time has said, and when.
-    asked: Mutex<(Vec<Responder>, Option<(u32, Instant)>)>,
+    asked: Mutex<Asked>,
     wanted: Notify,
 }
 
@@ -63,18 +70,18 @@ impl Draining {
     /// A client asks for it.
     pub(crate) fn ask(&self, seconds: Option<u32>, responder: Responder) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.0.push(responder);
-        asked.1 = seconds.map(|seconds| (seconds, Instant::now())).or(asked.1);
+        asked.clients.push(responder);
+        asked.seconds = seconds.map(|seconds| (seconds, Instant::now())).or(asked.seconds);
         drop(asked);
         self.wanted.notify_one();
     }
 
     fn seconds(&self) -> Option<(u32, Instant)> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).seconds
     }
 
     fn answer(&self, left: Drained) {
-        let asked = std::mem::take(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner).0);
+        let asked = std::mem::take(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner).clients);
         let Drained { running, waiting, unsaved } = left;
         for responder in asked {
             responder.answer(&Reply::Drained { running, waiting, unsaved }, None);

@@ -81,7 +81,10 @@ impl Notebook {
         self.evictions.push(Released::Evictor(answer));
         // It may have become busy, or pinned, since it was looked at.
         if !self.vitals.get().is_evictable {
-            return self.stays("it may not be any more");
+            if let Some(asked) = self.evictions.pop() {
+                asked.stays("it may not be any more");
+            }
+            return;
         }
         self.leave(&reason, self.life.lifecycle.evict == Evictable::Any);
     }
