@@ -24,6 +24,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks at who still runs something.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// How long clients have to read the ends of what ran.
+const TELL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long what is being saved has when cells have no time left.
 const SAVE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -173,6 +176,7 @@ async fn drain(daemon: &Daemon, asked: (u32, Instant)) -> Drained {
     daemon.draining.on.store(true, Ordering::Relaxed);
     // What waits does not begin any more.
     let _hold = daemon.runners.hold();
+    let mut clean_since = None;
     loop {
         // Whoever asks again may change it.
         let (seconds, since) = daemon.draining.seconds().unwrap_or(asked);
@@ -182,11 +186,22 @@ async fn drain(daemon: &Daemon, asked: (u32, Instant)) -> Drained {
             0 => Instant::now() >= until + SAVE_PATIENCE,
             _ => Instant::now() >= until,
         };
-        if left.is_clean() || is_late {
+        if is_late {
             return left;
+        }
+        if left.is_clean() {
+            // Who does not read it does not keep us.
+            let told = *clean_since.get_or_insert_with(Instant::now) + TELL_PATIENCE;
+            if Instant::now() >= told || !is_telling(daemon) {
+                return left;
+            }
         }
         sleep(GLANCE).await;
     }
+}
+
+fn is_telling(daemon: &Daemon) -> bool {
+    daemon.notebooks.lock().awake.values().any(|entry| entry.vitals.get().is_telling)
 }
 
 fn look(daemon: &Daemon) -> Drained {

@@ -18,6 +18,9 @@ use cellblock_proto::codec::Codec;
 use cellblock_proto::execution::Outcome;
 use cellblock_proto::id::ExecutionId;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 use crate::entry::{Entries, Entry, Head, Kind, blocking};
 use crate::outbox::Payload;
 use crate::records::Stored;
@@ -31,8 +34,13 @@ const FILE_BYTES: u64 = 4 << 20;
 /// Ended ones that a shim may still tell of when the daemon has been killed: it is told soon what is taken.
 const RECENT: usize = 200;
 
+/// Kept free on the disk behind what is written while the file is open: ends of what has been accepted are to be
+/// written when the disk is full too.
+const RESERVE_BYTES: u64 = 64 << 10;
+
 const NAME: &str = "journal";
 const OLDER: &str = "journal.1";
+const NEXT: &str = "journal.new";
 
 /// An Execution that has been accepted and has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +69,8 @@ pub(crate) struct Journal {
     folder: Option<Arc<Path>>,
     file: Option<File>,
     bytes: u64,
+    /// Up to where the disk has promised room.
+    reserved: u64,
     known: VecDeque<u64>,
     /// Of those, how many the newer file is to blame for.
     since: usize,
@@ -157,6 +167,30 @@ impl Journal {
         self.recent.iter()
     }
 
+    /// Whether there is room for the end of one more, so that [`Journal::make_room`] has nothing to do.
+    pub(crate) fn has_room(&self) -> bool {
+        self.folder.is_none() || (self.file.is_some() && self.reserved >= self.bytes + RESERVE_BYTES / 2)
+    }
+
+    /// Sees that there is room for the end of one more.
+    ///
+    /// # Errors
+    /// There is none: nothing more must be accepted.
+    pub(crate) fn make_room(&mut self) -> io::Result<()> {
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(append_to(&folder)?),
+        };
+        let flags = FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&*file, flags, self.bytes, RESERVE_BYTES) {
+            // Not every file system can promise.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = self.bytes + RESERVE_BYTES,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
     /// Notes that an Execution is accepted, unless that is noted.
     pub(crate) fn accept(&mut self, execution: &ExecutionId, flags: u8) {
         if self.knows(execution) {
@@ -181,7 +215,9 @@ impl Journal {
         self.open.retain(|open| open.execution != *execution);
         self.ended(execution.clone());
         let mut bytes = Vec::new();
+        let mut has_inline = false;
         for (number, stored) in inline {
+            has_inline = true;
             let Ok(meta) = Codec::Json.encode(&stored.output) else { return false };
             let head = Head { number, before: stored.before, ..Head::new(Kind::Output, execution) };
             head.write(&meta, &stored.payload, &mut bytes);
@@ -189,7 +225,14 @@ impl Journal {
         let Ok(meta) = Codec::Json.encode(outcome) else { return false };
         let head = Head { number: outputs, before: put_out, ..Head::new(Kind::Ended, execution) };
         head.write(&meta, payload, &mut bytes);
-        self.append(&bytes)
+        if self.append(&bytes) {
+            return true;
+        }
+        // The end itself is what must not be lost.
+        bytes.clear();
+        let head = Head { number: outputs, before: put_out, ..Head::new(Kind::Ended, execution) };
+        head.write(&meta, payload, &mut bytes);
+        self.append(&bytes) && !has_inline
     }
 
     /// How it ended; `None` when that is not known any more.
@@ -209,7 +252,13 @@ impl Journal {
 
     /// Lets go of the descriptor: nothing more is to come soon.
     pub(crate) fn rest(&mut self) {
-        self.file = None;
+        if let Some(file) = self.file.take()
+            && self.reserved > self.bytes
+        {
+            // Gives back what was reserved and not needed.
+            let _ = file.set_len(self.bytes);
+        }
+        self.reserved = 0;
     }
 
     fn append(&mut self, bytes: &[u8]) -> bool {
@@ -232,8 +281,11 @@ impl Journal {
     }
 
     fn write(&mut self, folder: &Path, bytes: &[u8]) -> io::Result<()> {
-        if self.bytes >= FILE_BYTES || self.since >= REMEMBERED {
-            self.rotate(folder)?;
+        if (self.bytes >= FILE_BYTES || self.since >= REMEMBERED)
+            && let Err(error) = self.rotate(folder)
+        {
+            // It grows meanwhile.
+            tracing::debug!(%error, "no new journal could be begun");
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -262,12 +314,28 @@ impl Journal {
         for Open { execution, flags } in &self.open {
             Head { flags: *flags, ..Head::new(Kind::Accepted, execution) }.write(&[], &[], &mut begin);
         }
-        self.file = None;
+        // Whole, before it takes the place of the one there is.
+        let next = folder.join(NEXT);
+        let mut file =
+            OpenOptions::new().append(true).create(true).truncate(false).mode(0o600).open(&next)?;
+        let written =
+            file.set_len(0).and_then(|()| file.write_all(&begin)).and_then(|()| match rustix::fs::fallocate(
+                &file,
+                FallocateFlags::KEEP_SIZE,
+                begin.len() as u64,
+                RESERVE_BYTES,
+            ) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                Err(error) => Err(error.into()),
+            });
+        if let Err(error) = written {
+            let _ = fs::remove_file(&next);
+            return Err(error);
+        }
         fs::rename(folder.join(NAME), folder.join(OLDER))?;
-        (self.bytes, self.since, self.has_turned) = (0, 0, true);
-        let mut file = append_to(folder)?;
-        file.write_all(&begin)?;
-        self.bytes = begin.len() as u64;
+        fs::rename(&next, folder.join(NAME))?;
+        (self.bytes, self.since, self.has_turned) = (begin.len() as u64, 0, true);
+        self.reserved = self.bytes + RESERVE_BYTES;
         self.file = Some(file);
         Ok(())
     }

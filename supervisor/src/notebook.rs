@@ -239,8 +239,8 @@ impl Notebook {
         let now = Instant::now();
         self.settle_start();
         self.settle_uses();
-        self.settle_vitals(now);
         self.is_blocked = self.records.deliver(&self.wake);
+        self.settle_vitals(now);
         self.end_deserted();
         self.say_at = None;
         if let Some(live) = &mut self.live {

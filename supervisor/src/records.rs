@@ -183,6 +183,22 @@ impl Records {
         self.journal.accept(execution, if record.interrupt { INTERRUPT } else { 0 });
     }
 
+    /// Sees that the end of one more can be kept.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn make_room(&mut self) -> std::io::Result<()> {
+        if self.journal.has_room() {
+            return Ok(());
+        }
+        crate::entry::blocking(|| self.journal.make_room())
+    }
+
+    /// Whether somebody is still being told an end.
+    pub(crate) fn is_telling(&self) -> bool {
+        self.read.iter().any(|id| self.map.get(id).is_some_and(|record| record.ended.is_some()))
+    }
+
     /// Keeps an output.
     pub(crate) fn add(&mut self, execution: &ExecutionId, seq: u64, output: Output, payload: Payload) {
         if self.find(execution).is_none() && self.journal.knows(execution) {

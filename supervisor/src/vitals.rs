@@ -26,6 +26,8 @@ pub(crate) struct Signs {
     pub(crate) is_running: bool,
     /// It is being saved.
     pub(crate) is_saving: bool,
+    /// A client is still being told an end.
+    pub(crate) is_telling: bool,
     /// How many Executions wait.
     pub(crate) waiting: u32,
     /// It was asked to go and stays: not again before.

@@ -62,6 +62,7 @@ impl Notebook {
             would_lose,
             is_running: self.machine.may_run(),
             is_saving: self.machine.is_saving(),
+            is_telling: self.records.is_telling(),
             waiting: u32::try_from(self.machine.waiting().count()).unwrap_or(u32::MAX),
             not_before: self.not_before,
         });

@@ -119,6 +119,12 @@ impl Notebook {
             if let Err((message, hint)) = self.may_wait() {
                 return responder.busy(message, hint);
             }
+            if let Err(error) = self.records.make_room() {
+                let message = format!(
+                    "nothing new is run, because its end could not be kept: {error}; make room on the disk of the notebooks"
+                );
+                return responder.refuse(ErrorCode::Storage, message);
+            }
             self.records.create(&execution, options.on_disconnect == OnDisconnect::Interrupt);
         } else if self.records.find(&execution).is_none() && self.records.has_ended(&execution) {
             // It is not run again.
