@@ -33,6 +33,9 @@ pub(crate) const NOTEBOOK_BYTES: u64 = 256 << 20;
 /// How long outputs of an ended Execution are kept.
 pub(crate) const DAYS: u64 = 7;
 
+/// Of what a disk has left, a notebook's ended Executions may have the so-manieth part.
+const PART_OF_FREE: u64 = 16;
+
 /// What of it is its head: segments that go last.
 const HEAD_SEGMENTS: u64 = CAP_BYTES / SEGMENT_BYTES / 2;
 
@@ -360,7 +363,8 @@ impl Shelf {
     pub(crate) fn put(&mut self, folder: Option<&Path>, execution: &ExecutionId, bytes: u64) {
         self.owners.push_back((execution.clone(), bytes));
         let mut all: u64 = self.owners.iter().map(|(_, bytes)| bytes).sum();
-        while all > NOTEBOOK_BYTES && self.owners.len() > 1 {
+        let most = folder.map_or(NOTEBOOK_BYTES, |folder| allowed(blocking(|| free_bytes(folder))));
+        while all > most && self.owners.len() > 1 {
             let Some((oldest, bytes)) = self.owners.pop_front() else { return };
             all -= bytes;
             if let Some(folder) = folder {
@@ -379,6 +383,17 @@ impl Shelf {
             is_known
         });
     }
+}
+
+/// What the ended Executions of one notebook may keep where a disk has so much left: outputs that have been read are the
+/// first thing that a disk can do without.
+fn allowed(free: Option<u64>) -> u64 {
+    free.map_or(NOTEBOOK_BYTES, |free| NOTEBOOK_BYTES.min(free / PART_OF_FREE))
+}
+
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Whose segments are in a folder, oldest first by when they were last written to, with their bytes.

@@ -115,3 +115,11 @@ fn shelf_holds_a_notebook_to_its_cap_and_forgets_with_the_journal() {
     shelf.clear(&folder, &journal);
     assert!(shelf.owners.is_empty());
 }
+
+#[test]
+fn on_a_disk_that_fills_less_is_kept() {
+    assert_eq!(allowed(None), NOTEBOOK_BYTES);
+    assert_eq!(allowed(Some(1 << 40)), NOTEBOOK_BYTES);
+    assert_eq!(allowed(Some(160 << 20)), 10 << 20);
+    assert_eq!(allowed(Some(0)), 0);
+}

@@ -180,7 +180,10 @@ def code(kind: Kind, number: int) -> str:
 def split(stdout: str) -> tuple[Seen | None, str]:
     """What a cell has found, when it came so far, and what it has printed after that."""
     first, newline, rest = stdout.partition("\n")
-    if not newline or not first.startswith("#"):
+    if not first.startswith("#"):
         return None, stdout
+    if not newline:
+        # Whoever has printed it has died in the middle of the line.
+        return None, ""
     trail, total, owners = json.loads(first[1:])
     return Seen(tuple(trail), total, owners), rest
