@@ -2,9 +2,10 @@
 
     python -m tests.chaos.load --known 10000 --resident 200 --minutes 10
 
-All are opened first; each gets a variable of its own when it is used for the first time, and is evicted when others are
-used. Clients walk over them at random, half of the time among those that they have just used; each look must find
-the variable as it was left, and now and then changes it. The Outcome says whether a worker had to be brought back.
+All are opened first; each gets a variable of its own when it is used for the first time, and is evicted when
+others are used. Clients walk over them at random, half of the time among those that they have just used; each
+look must find the variable as it was left, and now and then changes it. The Outcome says whether a worker had
+to be brought back.
 
 Exit code 0: each value was right and cellblockd's memory is flat (it may grow by a tenth after the first
 tenth of the time); 1: not.
