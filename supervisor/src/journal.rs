@@ -34,9 +34,10 @@ const FILE_BYTES: u64 = 4 << 20;
 /// Ended ones that a shim may still tell of when the daemon has been killed: it is told soon what is taken.
 const RECENT: usize = 200;
 
-/// Kept free on the disk behind what is written while the file is open: ends of what has been accepted are to be
-/// written when the disk is full too.
-const RESERVE_BYTES: u64 = 64 << 10;
+/// Kept free on the disk behind what is written while the file is open, that the ends of what has been accepted are
+/// written when the disk is full too: so much, and so much for each that is open.
+const RESERVE_BYTES: u64 = 8 << 10;
+const END_BYTES: u64 = 1 << 10;
 
 const NAME: &str = "journal";
 const OLDER: &str = "journal.1";
@@ -169,7 +170,11 @@ impl Journal {
 
     /// Whether there is room for the end of one more, so that [`Journal::make_room`] has nothing to do.
     pub(crate) fn has_room(&self) -> bool {
-        self.folder.is_none() || (self.file.is_some() && self.reserved >= self.bytes + RESERVE_BYTES / 2)
+        self.folder.is_none() || (self.file.is_some() && self.reserved >= self.bytes + self.wanted())
+    }
+
+    fn wanted(&self) -> u64 {
+        RESERVE_BYTES + self.open.len() as u64 * END_BYTES
     }
 
     /// Sees that there is room for the end of one more.
@@ -178,14 +183,16 @@ impl Journal {
     /// There is none: nothing more must be accepted.
     pub(crate) fn make_room(&mut self) -> io::Result<()> {
         let Some(folder) = self.folder.clone() else { return Ok(()) };
+        // Twice, so that it is not asked for each time.
+        let room = 2 * self.wanted();
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(append_to(&folder)?),
         };
         let flags = FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&*file, flags, self.bytes, RESERVE_BYTES) {
+        match rustix::fs::fallocate(&*file, flags, self.bytes, room) {
             // Not every file system can promise.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = self.bytes + RESERVE_BYTES,
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = self.bytes + room,
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -315,6 +322,7 @@ impl Journal {
             Head { flags: *flags, ..Head::new(Kind::Accepted, execution) }.write(&[], &[], &mut begin);
         }
         // Whole, before it takes the place of the one there is.
+        let room = 2 * self.wanted();
         let next = folder.join(NEXT);
         let mut file =
             OpenOptions::new().append(true).create(true).truncate(false).mode(0o600).open(&next)?;
@@ -323,7 +331,7 @@ impl Journal {
                 &file,
                 FallocateFlags::KEEP_SIZE,
                 begin.len() as u64,
-                RESERVE_BYTES,
+                room,
             ) {
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
                 Err(error) => Err(error.into()),
@@ -335,7 +343,7 @@ impl Journal {
         fs::rename(folder.join(NAME), folder.join(OLDER))?;
         fs::rename(&next, folder.join(NAME))?;
         (self.bytes, self.since, self.has_turned) = (begin.len() as u64, 0, true);
-        self.reserved = self.bytes + RESERVE_BYTES;
+        self.reserved = self.bytes + room;
         self.file = Some(file);
         Ok(())
     }
