@@ -160,7 +160,8 @@ def test_the_asynchronous_client_saves_and_restores(supervisor: LocalSupervisor,
                 execution = await notebook.execute("x = 1", checkpoint="background")
                 await execution.wait(SECONDS)
                 event = await events.wait(SECONDS)
-            assert isinstance(event, CheckpointEvent)
+                while not isinstance(event, CheckpointEvent):
+                    event = await events.wait(SECONDS)
             assert event.checkpoint.is_saved
             await (await notebook.execute("x = 2", checkpoint="wait")).wait(SECONDS)
             assert (await notebook.restore(event.checkpoint.id)).checkpoint == event.checkpoint.id
