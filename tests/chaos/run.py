@@ -27,6 +27,7 @@ import random
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from tests.faults.daemon import PROFILES, Daemon, running
@@ -208,7 +209,7 @@ def _finish(daemon: Daemon, subjects: list[Subject]) -> None:
                     subject.harm("killed at the end")
                     worker.kill()
                 subject.look(client)
-                patiently(lambda: subject.notebook(client).delete(timeout=BOUND_SECONDS))  # noqa: B023
+                patiently(partial(subject.notebook(client).delete, timeout=BOUND_SECONDS))
             except Exception as error:
                 subject.broke(f"at the end: {error!r}")
 
