@@ -80,8 +80,8 @@ use clap::Parser;
 /// Ended while something ran or was being saved, which goes on for the next daemon: EX_TEMPFAIL of sysexits.h.
 const UNFINISHED: u8 = 75;
 
-/// What is still being written to clients when the daemon ends gets this long.
-const LAST_WRITES: Duration = Duration::from_millis(500);
+/// What reads or writes files when the daemon ends gets this long.
+const LAST_FILES: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
@@ -105,7 +105,7 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(server::run(args, given));
-    runtime.shutdown_timeout(LAST_WRITES);
+    runtime.shutdown_timeout(LAST_FILES);
     match result {
         Ok(left) if left.is_clean() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(UNFINISHED),

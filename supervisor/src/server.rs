@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use cellblock_proto::client::ErrorCode;
 use tokio::net::UnixListener;
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::anchor::Anchor;
@@ -45,6 +45,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long cells have that run when the daemon is drained, where nobody says.
 const DRAIN_SECONDS: u32 = 30;
+
+/// What is still being written to clients when the daemon ends gets this long.
+const LAST_WRITES: Duration = Duration::from_millis(500);
 
 /// Runs the daemon until it is told to end; gives what it leaves to the next one.
 ///
@@ -100,11 +103,14 @@ pub(crate) async fn run(args: Args, given: Option<Given>) -> anyhow::Result<Drai
     });
     // Of a daemon that ends with its program nothing waits for cells.
     let seconds = args.drain_seconds.unwrap_or(if args.private { 0 } else { DRAIN_SECONDS });
+    let (present, mut clients) = mpsc::channel(1);
     let left = tokio::select! {
-        () = accept(&daemon, listener) => Drained::default(),
+        () = accept(&daemon, listener, present) => Drained::default(),
         left = drain::until_the_end(&daemon, &mut signals, seconds) => left,
     };
     drain::go_down(&daemon).await;
+    // A runtime that ends drops its tasks where they are: what has been said would not be heard.
+    let _ = tokio::time::timeout(LAST_WRITES, clients.recv()).await;
     Ok(left)
 }
 
@@ -217,7 +223,8 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
     }))
 }
 
-async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
+/// Serves whoever comes; each connection holds a clone of `present` until its last word is written.
+async fn accept(daemon: &Arc<Daemon>, listener: UnixListener, present: mpsc::Sender<()>) {
     let farewells = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let mut heart = Heart::new();
     loop {
@@ -253,10 +260,11 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener) {
         match daemon.places.take(uid, daemon.tenants.of(uid).as_deref()) {
             Ok(place) => {
                 let daemon = Arc::clone(daemon);
+                let present = present.clone();
                 tokio::spawn(async move {
-                    let _present = daemon.metrics.connected();
+                    let _counted = daemon.metrics.connected();
                     connection::serve(Arc::clone(&daemon), socket).await;
-                    drop(place);
+                    drop((place, present));
                 });
             }
             Err(reason) => {
