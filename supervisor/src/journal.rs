@@ -88,6 +88,7 @@ impl Journal {
     /// What the disk says.
     pub(crate) fn open(folder: &Arc<Path>) -> io::Result<Self> {
         let mut journal = Journal { folder: Some(Arc::clone(folder)), ..Journal::default() };
+        let mut is_cut = false;
         for name in [OLDER, NAME] {
             journal.since = 0;
             journal.bytes = 0;
@@ -99,7 +100,12 @@ impl Journal {
             if entries.offset() < entries.file_bytes() {
                 tracing::info!(name, "the journal's writer was killed half-way: its last entry is dropped");
                 OpenOptions::new().write(true).open(folder.join(name))?.set_len(entries.offset())?;
+                is_cut = true;
             }
+        }
+        if is_cut && !journal.open.is_empty() {
+            // What was reserved for their ends has gone with it; if it cannot be had again, others are refused.
+            let _ = journal.make_room();
         }
         Ok(journal)
     }
@@ -182,19 +188,23 @@ impl Journal {
     /// # Errors
     /// There is none: nothing more must be accepted.
     pub(crate) fn make_room(&mut self) -> io::Result<()> {
+        self.reserve(0)
+    }
+
+    /// Sees that there is room for so many bytes, and for all ends after them.
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         let Some(folder) = self.folder.clone() else { return Ok(()) };
+        if self.reserved >= self.bytes + bytes + self.wanted() {
+            return Ok(());
+        }
         // Twice, so that it is not asked for each time.
-        let room = 2 * self.wanted();
+        let room = bytes + 2 * self.wanted();
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(append_to(&folder)?),
         };
-        let flags = FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&*file, flags, self.bytes, room) {
-            // Not every file system can promise.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = self.bytes + room,
-            Err(error) => return Err(error.into()),
-        }
+        promise(file, self.bytes, room)?;
+        self.reserved = self.bytes + room;
         Ok(())
     }
 
@@ -232,7 +242,9 @@ impl Journal {
         let Ok(meta) = Codec::Json.encode(outcome) else { return false };
         let head = Head { number: outputs, before: put_out, ..Head::new(Kind::Ended, execution) };
         head.write(&meta, payload, &mut bytes);
-        if self.append(&bytes) {
+        // Not written at a venture: what does not fit takes with it the room that the ends have, when it is cut off.
+        let fits = !has_inline || blocking(|| self.reserve(bytes.len() as u64)).is_ok();
+        if fits && self.append(&bytes) {
             return true;
         }
         // The end itself is what must not be lost.
@@ -299,7 +311,8 @@ impl Journal {
             None => self.file.insert(append_to(folder)?),
         };
         if let Err(error) = file.write_all(bytes) {
-            // Nothing may stand behind what is not whole.
+            // Nothing may stand behind what is not whole. What was reserved goes with it.
+            self.reserved = 0;
             if file.set_len(self.bytes).is_err() {
                 self.file = None;
             }
@@ -326,16 +339,10 @@ impl Journal {
         let next = folder.join(NEXT);
         let mut file =
             OpenOptions::new().append(true).create(true).truncate(false).mode(0o600).open(&next)?;
-        let written =
-            file.set_len(0).and_then(|()| file.write_all(&begin)).and_then(|()| match rustix::fs::fallocate(
-                &file,
-                FallocateFlags::KEEP_SIZE,
-                begin.len() as u64,
-                room,
-            ) {
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-                Err(error) => Err(error.into()),
-            });
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.write_all(&begin))
+            .and_then(|()| promise(&file, begin.len() as u64, room));
         if let Err(error) = written {
             let _ = fs::remove_file(&next);
             return Err(error);
@@ -346,6 +353,15 @@ impl Journal {
         self.reserved = self.bytes + room;
         self.file = Some(file);
         Ok(())
+    }
+}
+
+/// Has the disk promise room behind what is written.
+fn promise(file: &File, bytes: u64, room: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, bytes, room) {
+        // Not every file system can.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

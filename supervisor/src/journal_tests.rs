@@ -98,6 +98,50 @@ fn journal_that_cannot_be_written_says_so_and_is_written_when_it_can() {
     assert!(again(&folder).has_ended(&id("b")));
 }
 
+/// Runs [`small_disk`] on a disk of its own, which ends with it.
+#[test]
+fn on_a_full_disk_ends_are_kept_and_outputs_that_do_not_fit_are_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=64k small \"$SMALL_DISK\" && exec \"$@\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "journal::tests::small_disk", "--ignored"])
+        .env("SMALL_DISK", temp.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "needs a small disk: it is run by the test above"]
+fn small_disk() {
+    let disk = PathBuf::from(std::env::var_os("SMALL_DISK").unwrap());
+    let fill = |name: &str| {
+        let mut file = File::create(disk.join(name)).unwrap();
+        while file.write_all(&[1; 512]).is_ok() {}
+    };
+    let folder: Arc<Path> = disk.join("outputs").into();
+    let mut journal = again(&folder);
+    for name in ["first", "second"] {
+        journal.make_room().unwrap();
+        journal.accept(&id(name), 0);
+    }
+    fill("one");
+    let output = Output::Stream { name: StreamName::Stdout };
+    let stored = Stored { output, payload: Payload::new(vec![1; 60 << 10]), before: 0 };
+    let outcome = crate::loss::unmeasured(End::Ok, Variables::Kept);
+    let has_all = journal.end(&id("first"), (1, 7), (&outcome, b""), std::iter::once((0, &stored)));
+    assert!(!has_all, "the output does not fit");
+    fill("two");
+    assert!(end(&mut journal, "second", 0), "what was reserved for it is there");
+    assert!(journal.has_room(), "and for one more");
+    let journal = again(&folder);
+    assert_eq!(journal.open_ones(), []);
+    assert_eq!(journal.find(&id("first")).unwrap().inline.len(), 0);
+}
+
 proptest! {
     #[test]
     fn journal_cut_anywhere_is_good_up_to_there_and_written_on(cut in 0..2000_u64) {

@@ -1,5 +1,8 @@
-//! What to do about one notebook, decided without doing it: [`Machine::on`] takes what happened and
-//! returns what follows. The notebook's task performs it; nothing here waits, reads or writes.
+//! The state machine of one notebook's worker and Executions, decided without doing anything: [`Machine::on`] takes
+//! what happened and returns what follows. The notebook's task performs it; nothing here waits, reads or writes.
+//! Here are its states, inputs and actions; the modules below are the transitions, by what they are about.
+//!
+//! The worker ([`Phase`]):
 //!
 //! ```text
 //!            Submit, Wanted          Ready          Restart, SavedNow
@@ -11,40 +14,47 @@
 //!     └──────────────────────────┴───────────┴──────────────────────────┘
 //! ```
 //!
+//! An Execution ([`Stage`]), held here until there is a worker, then by the shim, whose queue decides the order:
+//!
+//! ```text
+//!             worker is up        Accepted           Started
+//!    ─▶ Held ─────────────▶ Sent ─────────▶ Accepted ────────▶ Running
+//!        │ ▲                 │                 │                  │
+//!        │ └─────────────────┴─────────────────┘                  │
+//!        │   Returned; worker gone before it began                │
+//!        ▼                                                        ▼
+//!    Conclude or Refuse, once ◀─── Finished, Refused, worker gone ┘
+//! ```
+//!
 //! Timers: a warm start has [`START_PATIENCE`], an end [`END_PATIENCE`]; [`Machine::deadline`] is the next, and
 //! there is none but in these two states.
 //!
-//! An Execution is held here until there is a worker, then by the shim, whose queue decides the
-//! order. Invariant: whatever the shim said `Accepted` to is concluded exactly once; whatever it
-//! did not is concluded or refused exactly once; each `Start` is followed by one `Gone`.
+//! Invariant: whatever the shim said `Accepted` to is concluded exactly once; whatever it did not is concluded or
+//! refused exactly once; each `Start` is followed by one `Gone`. The property test is `life_tests.rs`.
 
 mod adoption;
 mod ending;
 mod evicting;
+mod executions;
 mod leave;
+mod questions;
 mod saving;
 mod worker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use cellblock_proto::client::{ErrorCode, WorkerState};
-use cellblock_proto::execution::{Death, ExecuteOptions, NameInfo, Outcome, Output, Variables};
+use cellblock_proto::client::ErrorCode;
+use cellblock_proto::execution::{Checkpoint, Death, ExecuteOptions, NameInfo, Outcome, Output};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::Command;
 use tokio::time::Instant;
 
 use self::evicting::Leaving;
-use crate::decision::{Action, Input};
+use crate::loss::Restoration;
 use crate::outbox::Payload;
 use crate::runners::Turn;
-
-/// Executions of one notebook that may wait; more is `busy`.
-const MAX_WAITING: usize = 1000;
-
-/// Their code together, in bytes.
-const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// Ended Executions that are remembered here, so that a shim's telling them again counts for nothing. Many more are in
 /// the notebook's journal, so that sending one again does not run it again.
@@ -59,24 +69,20 @@ pub(crate) const START_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a worker has to end when it is told to.
 pub(crate) const END_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where the worker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
+    /// There is none.
     None,
-    /// `warm_by` is there while a zygote's fork is waited for.
-    Starting {
-        launched: bool,
-        warm_by: Option<Instant>,
-    },
+    /// One is being started; `warm_by` is there while a zygote's fork is waited for.
+    Starting { launched: bool, warm_by: Option<Instant> },
+    /// It takes work.
     Up,
-    /// `by` is there when it has been told to.
-    Ending {
-        reason: String,
-        launched: bool,
-        evicted: bool,
-        by: Option<Instant>,
-    },
+    /// It is to end; `by` is there when it has been told to.
+    Ending { reason: String, launched: bool, evicted: bool, by: Option<Instant> },
 }
 
+/// Where an Execution is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Here, until there is a worker.
@@ -89,6 +95,7 @@ enum Stage {
     Running,
 }
 
+/// An Execution that has not ended.
 #[derive(Debug)]
 struct Job {
     stage: Stage,
@@ -103,6 +110,114 @@ struct Job {
     /// Since when it waits for a worker; how long it has.
     waits_since: Option<Instant>,
     worker_ms: Option<u64>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A client wants this run; the id is not known yet.
+    Submit { execution: ExecutionId, options: ExecuteOptions, code: Payload },
+    /// A question waits for a worker.
+    Wanted,
+    /// The shim has its orders; it can be spoken to. Of a `warm` one a zygote forks the worker.
+    Launched { warm: bool },
+    /// A fork failed before any of the user's code ran.
+    WarmFailed { why: String },
+    /// The worker is up.
+    Ready,
+    /// It has, or has not, what was saved of the one before it; said before it is up.
+    Restored { execution: String, names: Vec<NameInfo>, told: Restoration },
+    /// What there was after this Execution is saved; `whole` if nothing had to be left out.
+    Saved { execution: ExecutionId, whole: bool },
+    /// A checkpoint that was taken in the background has failed.
+    NotSaved { execution: ExecutionId, reason: String },
+    /// There is no worker.
+    StartFailed { code: ErrorCode, message: String },
+    /// The shim holds an Execution.
+    Accepted { execution: ExecutionId, position: u32 },
+    /// The worker has begun one.
+    Started { execution: ExecutionId },
+    /// One has ended.
+    Finished { execution: ExecutionId, outputs: u64, outcome: Outcome, payload: Payload },
+    /// One is given back because its worker ended first.
+    Returned { execution: ExecutionId, options: ExecuteOptions, code: Payload },
+    /// The shim will not have one.
+    Refused { execution: ExecutionId, reason: String },
+    /// The worker has ended.
+    WorkerEnded { death: Death, lost: Vec<NameInfo> },
+    /// The shim's socket has ended without a word.
+    ShimLost,
+    /// Leave to run may have come.
+    Leave,
+    /// A client interrupts.
+    Interrupt,
+    /// A client cancels.
+    Cancel { execution: ExecutionId },
+    /// A client wants no worker.
+    Restart { reason: String },
+    /// The worker is to be saved and ended, to make room or for another build.
+    Evict { reason: String, rule: Evict },
+    /// What was asked for has been saved, or has not.
+    SavedNow { checkpoint: Checkpoint },
+    /// [`Machine::deadline`] has come.
+    Time,
+}
+
+/// How a worker may be evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Evict {
+    /// Its variables can be saved: its profile has checkpoints.
+    pub(crate) saves: bool,
+    /// Also when variables are lost with it.
+    pub(crate) with_losses: bool,
+    /// What is wanted meanwhile waits for the next worker; else it keeps this one.
+    pub(crate) firmly: bool,
+}
+
+/// Why there is a worker no more. Each that was started has one such end.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum WorkerEnd {
+    /// It never came.
+    NotStarted,
+    /// It died.
+    Died(Death),
+    /// It was ended because somebody wanted that.
+    Ended { reason: String },
+    /// It was saved and ended, and comes back when it is wanted.
+    Evicted { reason: String },
+    /// It did not end when it was told to, and was killed.
+    Overdue,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Start a worker.
+    Start,
+    /// Start it by executing Python, in place of the one that was being started.
+    StartCold { why: String },
+    /// Save the variables, and say [`Input::SavedNow`].
+    Save,
+    /// It is not evicted after all.
+    Stays { reason: String },
+    /// Tell the shim.
+    Send { command: Command, payload: Payload },
+    /// Tell the shim to end the worker, and see that it does.
+    End { reason: String },
+    /// Have the anchor kill the shim.
+    Kill,
+    /// Tell those attached that it is accepted.
+    Accepted { execution: ExecutionId, position: u32 },
+    /// It has ended; `outputs` is absent when nobody but us counted them.
+    Conclude { execution: ExecutionId, outputs: Option<u64>, outcome: Box<Outcome>, payload: Payload },
+    /// It never began to exist; those attached get the error.
+    Refuse { execution: ExecutionId, code: ErrorCode, message: String },
+    /// It ended too long ago to be remembered.
+    Forget { execution: ExecutionId },
+    /// The worker is no more.
+    Gone { end: WorkerEnd },
+    /// There is no worker: whoever waited for that need not any more.
+    Absent,
 }
 
 /// One notebook's Executions and worker.
@@ -163,76 +278,10 @@ impl Machine {
         }
     }
 
-    /// Whether an Execution of that id exists or has ended not too long ago.
-    pub(crate) fn knows(&self, execution: &ExecutionId) -> bool {
-        self.jobs.contains_key(execution) || self.remembered.contains(execution)
-    }
-
-    /// What the worker is doing.
-    pub(crate) fn state(&self) -> WorkerState {
-        match self.phase {
-            Phase::None => WorkerState::None,
-            Phase::Starting { .. } => WorkerState::Starting,
-            Phase::Up if self.running().is_some() => WorkerState::Busy,
-            Phase::Up if self.turn.is_in_line() => WorkerState::Waiting,
-            Phase::Up => WorkerState::Idle,
-            Phase::Ending { .. } => WorkerState::Ending,
-        }
-    }
-
-    /// What runs.
-    pub(crate) fn running(&self) -> Option<&ExecutionId> {
-        self.order.iter().find(|id| self.jobs.get(id).is_some_and(|job| job.stage == Stage::Running))
-    }
-
-    /// Whether something runs, or may have begun.
-    pub(crate) fn may_run(&self) -> bool {
-        self.leave.is_some()
-    }
-
-    /// What waits, in order.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = &ExecutionId> {
-        self.order.iter().filter(|id| self.jobs.get(id).is_some_and(|job| job.stage != Stage::Running))
-    }
-
-    /// How many wait.
-    pub(crate) fn waiting_count(&self) -> usize {
-        self.order.len() - usize::from(self.running().is_some())
-    }
-
-    /// The code of what waits, in bytes.
-    pub(crate) fn code_bytes(&self) -> usize {
-        self.jobs.values().filter_map(|job| job.code.as_ref()).map(|code| code.len()).sum()
-    }
-
-    /// How long until the cell that runs, or is next, has ended, as far as the past tells.
-    pub(crate) fn until_next(&self) -> std::time::Duration {
-        self.turn.until_next()
-    }
-
-    /// Whether nothing is known here that is not on the disk too.
-    pub(crate) fn has_nothing_to_tell(&self) -> bool {
-        self.jobs.is_empty() && self.notice.is_none() && self.unsaved.is_empty() && self.telling.is_empty()
-    }
-
     /// So many have ended before it slept, and its worker was evicted, or was not.
     pub(crate) fn has_slept(&mut self, executions: u64, evicted: bool) {
         self.ended_count = executions;
         self.evicted = evicted;
-    }
-
-    /// Executions ended.
-    pub(crate) fn ended_count(&self) -> u64 {
-        self.ended_count
-    }
-
-    fn lost_names(&self) -> Vec<String> {
-        self.names.iter().map(|info| info.name.clone()).collect()
-    }
-
-    /// The names known, sorted.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &NameInfo> {
-        self.names.iter()
     }
 
     /// When [`Input::Time`] is to be said, if nothing else happens first.
@@ -310,140 +359,6 @@ impl Machine {
         self.settle_eviction(now, out);
         self.settle_leave(out);
         actions
-    }
-
-    fn submit(
-        &mut self,
-        execution: ExecutionId,
-        options: ExecuteOptions,
-        code: Payload,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        let bytes = self.code_bytes();
-        if self.order.len() >= MAX_WAITING || bytes + code.len() > MAX_WAITING_BYTES {
-            let message = format!(
-                "the notebook's queue is full: {} executions with {bytes} bytes of code wait",
-                self.order.len()
-            );
-            out.push(Action::Refuse { execution, code: ErrorCode::Busy, message });
-            return;
-        }
-        let job = self.ensure(&execution);
-        job.options = Some(options);
-        job.code = Some(code);
-        if self.takes_work(out) {
-            self.send_held(out);
-        } else {
-            if let Some(job) = self.jobs.get_mut(&execution) {
-                job.waits_since = Some(now);
-            }
-            self.want_worker(out);
-        }
-    }
-
-    fn ensure(&mut self, execution: &ExecutionId) -> &mut Job {
-        if !self.jobs.contains_key(execution) {
-            self.order.push_back(execution.clone());
-        }
-        self.jobs.entry(execution.clone()).or_insert(Job {
-            stage: Stage::Held,
-            options: None,
-            code: None,
-            notice: None,
-            accepted: false,
-            attempts: 0,
-            waits_since: None,
-            worker_ms: None,
-        })
-    }
-
-    fn remove(&mut self, execution: &ExecutionId) -> Option<Job> {
-        self.order.retain(|id| id != execution);
-        self.jobs.remove(execution)
-    }
-
-    fn send_held(&mut self, out: &mut Vec<Action>) {
-        for execution in self.held() {
-            let Some(job) = self.jobs.get_mut(&execution) else { continue };
-            let (Some(options), Some(code)) = (job.options.clone(), job.code.clone()) else { continue };
-            job.stage = Stage::Sent;
-            job.attempts += 1;
-            job.notice = self.notice.take();
-            let notice = job.notice.clone();
-            let options = Box::new(options);
-            let leave = self.gets_leave(&execution);
-            let command = Command::Execute { execution, options, notice, leave };
-            out.push(Action::Send { command, payload: code });
-        }
-    }
-
-    fn accepted(&mut self, execution: ExecutionId, position: u32, out: &mut Vec<Action>) {
-        if self.remembered.contains(&execution) {
-            return;
-        }
-        let job = self.ensure(&execution);
-        if job.stage != Stage::Running {
-            job.stage = Stage::Accepted;
-        }
-        job.accepted = true;
-        out.push(Action::Accepted { execution, position });
-    }
-
-    fn finished(
-        &mut self,
-        execution: &ExecutionId,
-        outputs: u64,
-        outcome: Outcome,
-        payload: Payload,
-        out: &mut Vec<Action>,
-    ) {
-        if self.remembered.contains(execution) {
-            return;
-        }
-        if outcome.variables == Variables::Kept {
-            self.names.apply(&outcome.names);
-            let has_begun = outcome.execution_count > 0 || outcome.wall_us > 0;
-            self.changed(execution, outcome.checkpoint.as_ref(), has_begun);
-        }
-        self.ensure(execution);
-        self.take_notice_back(execution);
-        self.conclude(execution, Some(outputs), outcome, payload, out);
-    }
-
-    fn take_notice_back(&mut self, execution: &ExecutionId) {
-        if let Some(notice) = self.jobs.get_mut(execution).and_then(|job| job.notice.take()) {
-            self.notice = Some(notice);
-        }
-    }
-
-    fn returned(&mut self, execution: &ExecutionId, options: ExecuteOptions, code: Payload) {
-        // After the worker's end it was returned to the daemon before us, which has seen to it.
-        if self.remembered.contains(execution) || self.phase == Phase::None {
-            return;
-        }
-        let job = self.ensure(execution);
-        job.stage = Stage::Held;
-        job.options = Some(options);
-        job.code = Some(code);
-        // In doubt it was: the event may have been taken long ago.
-        job.accepted = true;
-        self.take_notice_back(execution);
-    }
-
-    fn cancel(&mut self, execution: &ExecutionId, out: &mut Vec<Action>) {
-        match self.jobs.get(execution).map(|job| job.stage) {
-            Some(Stage::Held) => {
-                self.end_unrun(execution, "cancelled while waiting".to_owned(), out);
-            }
-            Some(_) => out.push(send(Command::Cancel { execution: execution.clone() })),
-            None => {}
-        }
-    }
-
-    fn held(&self) -> Vec<ExecutionId> {
-        let held = |id: &&ExecutionId| self.jobs.get(id).is_some_and(|job| job.stage == Stage::Held);
-        self.order.iter().filter(held).cloned().collect()
     }
 }
 

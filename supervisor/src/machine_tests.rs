@@ -3,11 +3,12 @@ mod evicting;
 #[path = "machine/life_tests.rs"]
 mod life;
 
+use super::executions::MAX_WAITING;
 use super::*;
-use crate::decision::{Evict, WorkerEnd};
 use crate::loss;
 use crate::runners::Runners;
-use cellblock_proto::execution::{End, NameChanges};
+use cellblock_proto::client::WorkerState;
+use cellblock_proto::execution::{End, NameChanges, Variables};
 use proptest::prelude::*;
 use std::sync::Arc;
 use tokio::sync::Notify;

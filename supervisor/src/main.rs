@@ -17,7 +17,6 @@ mod connection;
 #[cfg(test)]
 mod connection_tests;
 mod daemon;
-mod decision;
 mod delivery;
 mod denial;
 mod doctor;

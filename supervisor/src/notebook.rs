@@ -32,12 +32,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::daemon::{Daemon, Key};
-use crate::decision::Input;
 use crate::launch::{Begin, LaunchError, Launched, Life};
 use crate::launches::{self, Launch, Lease, Place};
 use crate::link::LinkError;
 use crate::log::chain;
-use crate::machine::Machine;
+use crate::machine::{Input, Machine};
 use crate::outbox::{Payload, Responder};
 use crate::records::Records;
 use crate::vitals::Vitals;

@@ -28,6 +28,8 @@ class Counts:
     slowest_seconds: float = 0.0
     slowest: str = ""
     violations: list[str] = field(default_factory=list)
+    rarities: list[str] = field(default_factory=list)
+    """What may be, and whose cause somebody should know."""
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, counter: Counter[str], what: str) -> None:

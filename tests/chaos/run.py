@@ -92,6 +92,8 @@ def main() -> int:
         "verdict": {"violations": len(counts.violations)},
     }
     report.show(tables, options.json)
+    if counts.rarities:
+        (options.logs / f"chaos-seed-{options.seed}-rare.log").write_text("\n\n".join(counts.rarities))
     if not counts.violations:
         return 0
     file = options.logs / f"chaos-seed-{options.seed}.log"

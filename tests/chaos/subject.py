@@ -86,12 +86,13 @@ class Subject:
 
     def broke(self, what: str) -> None:
         """Something does not hold."""
+        self._write_down(what, self._counts.violations)
+
+    def _write_down(self, what: str, where: list[str]) -> None:
         history = "\n    ".join(self.history)
         log = "\n    ".join(self._daemon.log_of(self.name))
         with self._counts.guard:
-            self._counts.violations.append(
-                f"{self.name} ({self.profile}): {what}\n  history:\n    {history}\n  log:\n    {log}"
-            )
+            where.append(f"{self.name} ({self.profile}): {what}\n  history:\n    {history}\n  log:\n    {log}")
 
     def notebook(self, client: Client) -> Notebook:
         """It, as a client sees it."""
@@ -396,6 +397,8 @@ class Subject:
         self._counts.add(self._counts.found, finding.kind)
         if finding.is_violation:
             self.broke(f"{record.id} finds: {finding.kind}: {finding.detail}")
+        elif finding.is_rare:
+            self._write_down(f"{record.id} finds: {finding.kind}: {finding.detail}", self._counts.rarities)
 
     def _check_end(self, record: Record, outcome: Outcome) -> None:
         if outcome.kind in record.kind.ends or self._harmed(record.begun) is not None:

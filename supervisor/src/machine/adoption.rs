@@ -6,8 +6,7 @@ use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::ShimState;
 use tokio::time::Instant;
 
-use super::{Machine, Phase, Stage};
-use crate::decision::{Action, Input};
+use super::{Action, Input, Machine, Phase, Stage};
 
 impl Machine {
     /// Before the events that a shim kept are fed in: it had a worker, and nothing is started until

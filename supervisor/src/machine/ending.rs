@@ -3,8 +3,7 @@
 use cellblock_proto::execution::{Death, End, Outcome, Variables};
 use cellblock_proto::id::ExecutionId;
 
-use super::{MAX_ENDED, Machine};
-use crate::decision::Action;
+use super::{Action, MAX_ENDED, Machine};
 use crate::loss;
 use crate::outbox::Payload;
 

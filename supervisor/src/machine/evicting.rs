@@ -6,8 +6,7 @@
 use cellblock_proto::execution::{Checkpoint, Death};
 use tokio::time::Instant;
 
-use super::{Machine, Phase};
-use crate::decision::{Action, Evict};
+use super::{Action, Evict, Machine, Phase};
 use crate::loss;
 
 /// A worker that is to be evicted.

@@ -7,8 +7,7 @@
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::shim::Command;
 
-use super::{Machine, Phase, Stage, send};
-use crate::decision::Action;
+use super::{Action, Machine, Phase, Stage, send};
 
 impl Machine {
     /// The first of those that the shim has, or is on its way to have.

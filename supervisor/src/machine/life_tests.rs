@@ -1,6 +1,7 @@
 //! Whatever happens to several notebooks that share the leaves to run: every Execution ends, once, every worker that
 //! was started ends, once and for one reason, no more cells run than may, and no timer is left.
 
+use cellblock_proto::client::WorkerState;
 use cellblock_proto::execution::Checkpoint;
 
 use super::*;

@@ -5,8 +5,7 @@ use cellblock_proto::execution::Death;
 use cellblock_proto::names::KnownNames;
 use tokio::time::Instant;
 
-use super::{END_PATIENCE, MAX_ATTEMPTS, Machine, Phase, START_PATIENCE, Stage};
-use crate::decision::{Action, WorkerEnd};
+use super::{Action, END_PATIENCE, MAX_ATTEMPTS, Machine, Phase, START_PATIENCE, Stage, WorkerEnd};
 use crate::loss;
 
 impl Machine {

@@ -11,12 +11,12 @@ use tracing::Instrument;
 
 use super::evicting::Released;
 use super::{Asked, CLOSE_PATIENCE, Live, Notebook, RETIRED_PATIENCE, Retired};
-use crate::decision::{Action, Input, WorkerEnd};
 use crate::launch::{self, Begin, Cold};
 use crate::launches::{Full, Launch, Lease};
 use crate::link::Arrival;
 use crate::log;
 use crate::loss::{self, Restoration};
+use crate::machine::{Action, Input, WorkerEnd};
 use crate::metrics::{checkpoint_name, death_name};
 use crate::outbox::Payload;
 use crate::records::Hold;

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::Notebook;
 use crate::daemon::Key;
-use crate::decision::{Evict, Input};
 use crate::evict::Answer;
 use crate::log::chain;
+use crate::machine::{Evict, Input};
 use crate::outbox::Responder;
 use crate::vitals::Signs;
 use crate::workspace;

@@ -6,7 +6,7 @@ use cellblock_proto::id::ExecutionId;
 use tokio::time::Instant;
 
 use super::{DESERT_PATIENCE, Live, Notebook, Survivor};
-use crate::decision::Input;
+use crate::machine::Input;
 use crate::metrics::end_name;
 use crate::outbox::Payload;
 use crate::records::Records;

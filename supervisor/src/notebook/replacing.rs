@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Notebook;
 use super::evicting::Released;
 use crate::build::build;
-use crate::decision::{Evict, Input};
 use crate::evict::Answer;
+use crate::machine::{Evict, Input};
 
 /// How long nobody must have wanted a worker of which nothing is ever saved.
 const UNWANTED: Duration = Duration::from_secs(600);

@@ -9,11 +9,10 @@ use sandbox_profiles::ids;
 use tokio::time::Instant;
 
 use super::{Asked, CLOSE_PATIENCE, Closing, LiveWorker, Message, Notebook};
-use crate::decision::Input;
 use crate::delivery::Attachment;
 use crate::launch::Begin;
 use crate::log;
-use crate::machine::END_PATIENCE;
+use crate::machine::{END_PATIENCE, Input};
 use crate::outbox::{Payload, Responder};
 
 /// What is told to whoever wants to run something new.

@@ -12,10 +12,10 @@ use cellblock_proto::shim::Command;
 use super::{Asked, Notebook};
 use crate::checkpoints;
 use crate::daemon::Key;
-use crate::decision::Input;
 use crate::launch::Begin;
 use crate::log::chain;
 use crate::loss::Restoration;
+use crate::machine::Input;
 use crate::outbox::Responder;
 use crate::workspace;
 
