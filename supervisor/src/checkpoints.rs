@@ -112,7 +112,7 @@ async fn collect(daemon: &Arc<Daemon>, notebook: &Key, keep: Option<Keep>) -> Re
     }
 }
 
-/// What the newest checkpoint is, for who asks for one while there is no worker: nothing has changed since.
+/// What the newest checkpoint is, for who asks for one while there is no worker and nothing has changed since.
 pub(crate) async fn newest(daemon: Arc<Daemon>, notebook: Key, responder: Responder) {
     match content(&daemon, &notebook, None).await {
         Ok(Reply::CheckpointContent(content)) => {

@@ -40,7 +40,7 @@ from .killer import SPARE_PROFILE, Killer
 from .record import Cell, Counts
 from .subject import BOUND_SECONDS, Subject, patiently
 
-_DISK_BYTES_PER_NOTEBOOK = 32 << 20
+_DISK_BYTES_PER_NOTEBOOK = 64 << 20
 
 _CHECKPOINTS = '[checkpoints]\nwhen = "background"\nkeep_last = 5\n'
 _CHAOS_PROFILES = {

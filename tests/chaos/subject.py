@@ -92,7 +92,9 @@ class Subject:
         history = "\n    ".join(self.history)
         log = "\n    ".join(self._daemon.log_of(self.name))
         with self._counts.guard:
-            where.append(f"{self.name} ({self.profile}): {what}\n  history:\n    {history}\n  log:\n    {log}")
+            where.append(
+                f"{self.name} ({self.profile}): {what}\n  history:\n    {history}\n  log:\n    {log}"
+            )
 
     def notebook(self, client: Client) -> Notebook:
         """It, as a client sees it."""
@@ -162,9 +164,14 @@ class Subject:
 
     def checkpoint(self, client: Client) -> None:
         """Saves on request."""
+        if self._daemon_killed(self._looked):
+            # What was lost together with it nobody can tell who asks for a checkpoint.
+            self.look(client)
         last = max(self._model.expected, default=0)
         saved = self._ask("checkpoint", client, lambda nb: nb.checkpoint(timeout=BOUND_SECONDS))
-        if saved is not None and saved.is_saved and last:
+        if saved is not None and saved.is_saved and self._daemon_killed(self._looked):
+            self._counts.add(self._counts.did, "saved on request, after cellblockd was killed")
+        elif saved is not None and saved.is_saved and last:
             self._counts.add(self._counts.did, "saved on request")
             for number in self._model.expected:
                 self._model.acknowledge(number)
@@ -270,7 +277,7 @@ class Subject:
             self._counts.add(self._counts.refused, f"cell: {error.code}")
             if record.accepted:
                 self.broke(f"{record.id} was accepted and then refused: {error!r}")
-            elif error.code != "busy" and self._harmed(record.begun) is None:
+            elif error.code != "busy" and self._harmed(record.begun) is None and not self._is_full(error):
                 self.broke(f"{record.id} was refused, and nobody did anything: {error!r}")
             why = str(error)
         except Timeout as error:
@@ -407,6 +414,8 @@ class Subject:
             # An image that could not be written stays so for as long as its worker lives.
             self._counts.add(self._counts.did, "workspace read-only since the disk was full")
             return
+        if self._is_full(outcome.end):
+            return
         self.broke(f"{record.id} ({record.kind.name}) ends so, and nobody did anything: {outcome.end}")
 
     def _check_text(self, record: Record, outcome: Outcome, text: str) -> None:
@@ -424,6 +433,13 @@ class Subject:
 
     def _may_be_forgotten(self, record: Record) -> bool:
         return not _OUTCOMES_OUTLIVE_DAEMON and self._daemon_killed(record.begun)
+
+    def _is_full(self, said: object) -> bool:
+        """Whether something says that the disk is full, and it is: by what the notebooks keep."""
+        is_full = "No space left on device" in str(said) and self._daemon.is_disk_full()
+        if is_full:
+            self._counts.add(self._counts.did, "refused, the disk being full of what is kept")
+        return is_full
 
     def _harmed(self, since: float) -> str | None:
         return next((what for when, what in list(self._harm) if when >= since - _LATE_SECONDS), None)

@@ -24,6 +24,8 @@ from .processes import Process
 BOUND_SECONDS: Final = 60.0
 """What takes longer hangs: a start, a cell, an answer. Each takes well below a second."""
 
+_FULL_BYTES: Final = 1 << 20
+
 _CHECKPOINTS: Final = '[checkpoints]\nwhen = "background"\n'
 PROFILES: Final = {
     "default": "version = 1\n" + _CHECKPOINTS,
@@ -84,6 +86,10 @@ class Daemon:
     def pid(self) -> int:
         """The process id of the one that runs now."""
         return self._process.pid
+
+    def is_disk_full(self) -> bool:
+        """Whether it has hardly any room now."""
+        return shutil.disk_usage(self.state).free < _FULL_BYTES
 
     def store(self, notebook: str) -> Path:
         """A notebook's folder of checkpoints."""

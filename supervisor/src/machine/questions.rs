@@ -64,6 +64,18 @@ impl Machine {
         self.ended_count
     }
 
+    /// Executions whose variables went with a worker that has ended, of which nobody has been told.
+    pub(crate) fn untold(&self) -> Vec<&ExecutionId> {
+        match self.phase {
+            // What has run since is there to be saved.
+            Phase::Up if self.notice.is_none() => Vec::new(),
+            Phase::Up => self.telling.iter().collect(),
+            Phase::None | Phase::Starting { .. } | Phase::Ending { .. } => {
+                self.telling.iter().chain(&self.unsaved).collect()
+            }
+        }
+    }
+
     /// The names known, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &NameInfo> {
         self.names.iter()

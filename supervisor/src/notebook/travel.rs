@@ -20,8 +20,12 @@ use crate::outbox::Responder;
 use crate::workspace;
 
 impl Notebook {
-    /// Saves what there is; without a worker that is what the newest checkpoint has.
+    /// Saves what there is; without a worker that is what the newest checkpoint has. Who does not know yet that
+    /// something has been lost is told that first: nobody is to take it for saved.
     pub(super) fn save(&mut self, responder: Responder) {
+        if let Some(message) = lost_before_it_was_saved(&self.machine.untold()) {
+            return responder.refuse(ErrorCode::Checkpoint, message);
+        }
         match self.machine.state() {
             WorkerState::Idle | WorkerState::Busy | WorkerState::Waiting => {
                 self.ask(&Command::Save, &[], Asked::Question(responder));
@@ -111,4 +115,16 @@ impl Notebook {
         let (execution, checkpoint) = (execution.clone(), checkpoint.clone());
         self.watch.tell(|| NotebookEvent::Checkpoint { notebook, tenant, execution, checkpoint });
     }
+}
+
+fn lost_before_it_was_saved(executions: &[&ExecutionId]) -> Option<String> {
+    let newest = executions.last()?;
+    let more = match executions.len() {
+        1 => String::new(),
+        count => format!(" and {} before it", count - 1),
+    };
+    Some(format!(
+        "the worker has ended, and the variables since the newest checkpoint with it: those of {newest}{more}; \
+         the next cell begins with that checkpoint and is told so, then there is something to save"
+    ))
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cellblock_proto::client::Request;
+use cellblock_proto::client::{ErrorCode, Reply, Request};
 use cellblock_proto::execution::{Checkpoint, Checkpointing, Death, End, ExecuteOptions};
 use cellblock_tests::daemon::Daemon;
 use cellblock_tests::notebook::Notebook;
@@ -25,6 +25,7 @@ in_one_mode!(
     forked_workers_have_checkpoints_too,
     what_ends_the_worker_that_loads_it_is_told_with_the_way_out,
     who_asks_for_a_checkpoint_where_there_is_none_is_told,
+    what_has_gone_with_a_worker_is_never_told_as_saved,
 );
 
 fn with(setup: Setup, when: &str) -> Daemon {
@@ -299,4 +300,22 @@ fn who_asks_for_a_checkpoint_where_there_is_none_is_told(setup: Setup) {
     let ran = daemon.notebook("a").run_with("x = 1", wait_for_it()).ok();
     let Some(Checkpoint::Failed { reason }) = &ran.outcome.checkpoint else { panic!("{ran:?}") };
     assert!(reason.contains("set `when`"), "{reason}");
+}
+
+fn what_has_gone_with_a_worker_is_never_told_as_saved(setup: Setup) {
+    let daemon = with(setup, "wait");
+    let mut notebook = daemon.notebook("a");
+    notebook.run("x = 1").ok();
+    notebook.run_with("y = 2", none()).ok();
+    die(&mut notebook);
+    let save = Request::Checkpoint { notebook: notebook.id.clone() };
+    // The newest checkpoint is not what the worker had.
+    let refused = notebook.client.ask(&save).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Checkpoint);
+    assert!(refused.message.contains("the worker has ended"), "{}", refused.message);
+    assert_eq!(notebook.run_with("print(x, 'y' in globals())", none()).ok().stdout(), "1 False\n");
+    let Ok(Reply::Checkpoint(Checkpoint::Saved { .. })) = notebook.client.ask(&save) else { panic!() };
+    notebook.client.tell(&Request::Restart { notebook: notebook.id.clone() });
+    // Nothing is lost that anybody wanted.
+    let Ok(Reply::Checkpoint(Checkpoint::Saved { .. })) = notebook.client.ask(&save) else { panic!() };
 }
