@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::process::{cargo, in_ci, on_path, run as run_command, say, seconds};
+use crate::process::{cargo, in_ci, on_path, run as run_command, say, seconds, show};
 use crate::{acceptance, chromium, faults, fuzz, host, python_env, tree};
 
 /// Variables that tell tests where things are.
@@ -84,22 +86,41 @@ fn rust_tests(variables: &Variables, runner_args: &[String]) -> Result<()> {
 }
 
 /// One run per folder: each has a `conftest.py` of its own, and pytest takes two of that name in one
-/// run for one.
+/// run for one. As many at once as there are processors: each uses one, and waits a lot.
 fn python_tests(variables: &Variables) -> Result<()> {
-    let root = tree::root();
-    let search = std::env::join_paths([root.join("clients/python/src"), root.join("worker-shim/python")])?;
-    let mut failed = Vec::new();
-    for folder in test_folders()? {
-        let mut command = Command::new(python_env::dev_env(None)?);
-        command.current_dir(root).env("PYTHONPATH", &search);
-        command.args(["-m", "pytest", "-c", "pyproject.toml", "--rootdir", "."]).arg(&folder);
-        if let Err(error) = run_command(with(&mut command, variables)) {
-            eprintln!("error: {error:#}");
-            failed.push(tree::short(&folder));
+    let python = python_env::dev_env(None)?;
+    let waiting = Mutex::new(test_folders()?);
+    let failed = Mutex::new(Vec::new());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+    let work = || {
+        while let Some(folder) = next() {
+            if let Err(error) = python_tests_of(&folder, &python, variables) {
+                eprintln!("error: {error:#}");
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push(tree::short(&folder));
+            }
         }
-    }
+    };
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..at_once).for_each(|_| drop(scope.spawn(work))));
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// What it says comes in one piece.
+fn python_tests_of(folder: &Path, python: &Path, variables: &Variables) -> Result<()> {
+    let root = tree::root();
+    let search = std::env::join_paths([root.join("clients/python/src"), root.join("worker-shim/python")])?;
+    let mut command = Command::new(python);
+    command.current_dir(root).env("PYTHONPATH", search).stdin(Stdio::null());
+    command.args(["-m", "pytest", "-c", "pyproject.toml", "--rootdir", "."]).arg(folder);
+    let output = with(&mut command, variables).output().context("failed to start Python")?;
+    let said = [output.stdout, output.stderr].concat();
+    io::stdout().lock().write_all(&said).context("failed to tell what the tests said")?;
+    if !output.status.success() {
+        bail!("`{}` ended with {}", show(&command), output.status);
     }
     Ok(())
 }
