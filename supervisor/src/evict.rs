@@ -54,7 +54,7 @@ pub(crate) async fn run(daemon: Arc<Daemon>, limits: Limits) {
                 }
                 // One after the other: the next look tells whether it was enough.
                 if asked.is_empty()
-                    && let Some(reason) = pressure(&limits)
+                    && let Some(reason) = pressure(&limits, daemon.anchor.pid())
                     && let Some((key, entry, _)) = candidates(&daemon, &under_way, None).into_iter().next()
                 {
                     tracing::warn!(reason, notebook = %key, tenant = %key.tenant, "memory is short: evicting");

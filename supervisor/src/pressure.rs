@@ -1,5 +1,11 @@
-//! How short of memory the machine is: by what the kernel says of tasks that wait for it (PSI), where it does, and by
-//! what is available.
+//! How short of memory the machine is, and the cgroups that bound all workers together: by what the kernel says of tasks
+//! that wait for it (PSI), where it does, and by what is available.
+
+use std::fs::read_to_string;
+use std::path::{Path, PathBuf};
+
+/// Where groups of version 2 are.
+const GROUPS: &str = "/sys/fs/cgroup";
 
 /// From when on it is short.
 #[derive(Clone, Copy, Debug)]
@@ -10,17 +16,42 @@ pub(crate) struct Limits {
     pub(crate) stalled_percent: u64,
 }
 
-/// Why memory is short, if it is.
-pub(crate) fn pressure(limits: &Limits) -> Option<String> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+/// Why memory is short, if it is, for a process that is in the same unit, or container, as all workers.
+pub(crate) fn pressure(limits: &Limits, beside: Option<i32>) -> Option<String> {
+    let meminfo = read_to_string("/proc/meminfo").unwrap_or_default();
     // Not there in every kernel and container.
-    let stalls = std::fs::read_to_string("/proc/pressure/memory").unwrap_or_default();
-    judge(limits, &meminfo, &stalls)
+    let stalls = read_to_string("/proc/pressure/memory").unwrap_or_default();
+    judge(limits, &meminfo, &stalls).or_else(|| bounded(limits, &group_of(beside?)?, Path::new(GROUPS)))
+}
+
+/// The group that a process is in, if it is one of version 2.
+fn group_of(pid: i32) -> Option<PathBuf> {
+    let groups = read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(GROUPS).join(path))
+}
+
+/// Whether a group, or one that it is in, has a bound and little left of it: `MemoryMax=` of a unit or slice, a container.
+fn bounded(limits: &Limits, group: &Path, top: &Path) -> Option<String> {
+    group.ancestors().take_while(|group| group.starts_with(top)).find_map(|group| {
+        let read = |name| read_to_string(group.join(name)).unwrap_or_default();
+        let number = |name| read(name).trim().parse::<u64>().ok();
+        let most = number("memory.max").filter(|most| *most > 0)?;
+        let statistics = read("memory.stat");
+        let cached = |name| figure(&statistics, name).unwrap_or(0);
+        // The kernel gives back what is cached of files before anybody is ended.
+        let used =
+            number("memory.current")?.saturating_sub(cached("inactive_file ") + cached("active_file "));
+        let percent = most.saturating_sub(used) * 100 / most;
+        let name = group.file_name().unwrap_or_default().to_string_lossy();
+        (percent < limits.available_percent)
+            .then(|| format!("{percent} % of the memory that {name} may take is available"))
+    })
 }
 
 fn judge(limits: &Limits, meminfo: &str, stalls: &str) -> Option<String> {
-    let total = kilobytes(meminfo, "MemTotal:").filter(|total| *total > 0);
-    let percent = total.zip(kilobytes(meminfo, "MemAvailable:")).map(|(total, free)| free * 100 / total);
+    let total = figure(meminfo, "MemTotal:").filter(|total| *total > 0);
+    let percent = total.zip(figure(meminfo, "MemAvailable:")).map(|(total, free)| free * 100 / total);
     if let Some(percent) = percent.filter(|percent| *percent < limits.available_percent) {
         return Some(format!("{percent} % of the machine's memory is available"));
     }
@@ -29,8 +60,8 @@ fn judge(limits: &Limits, meminfo: &str, stalls: &str) -> Option<String> {
     is_over.then(|| format!("tasks have waited for memory {stalled:.0} % of the last ten seconds"))
 }
 
-fn kilobytes(meminfo: &str, name: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+fn figure(lines: &str, name: &str) -> Option<u64> {
+    let line = lines.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -63,5 +94,32 @@ mod tests {
         assert_eq!(judge(&LIMITS, "", ""), None);
         let off = Limits { available_percent: 0, stalled_percent: 0 };
         assert_eq!(judge(&off, "MemTotal: 1000 kB\nMemAvailable: 0 kB\n", stalled), None);
+    }
+
+    #[test]
+    fn a_group_above_the_workers_that_is_nearly_full_counts_and_what_is_cached_of_files_does_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let slice = temp.path().join("system.slice");
+        let workers = slice.join("cellblock-workers.service");
+        std::fs::create_dir_all(&workers).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(slice.join(name), text).unwrap();
+        let told = || bounded(&LIMITS, &workers, temp.path());
+        assert_eq!(told(), None);
+        std::fs::write(workers.join("memory.max"), "max\n").unwrap();
+        write("memory.max", "1000\n");
+        write("memory.current", "1000\n");
+        write("memory.stat", "anon 900\nfile 50\ninactive_file 30\nactive_file 20\n");
+        assert_eq!(told(), None);
+        write("memory.current", "1001\n");
+        assert_eq!(told().unwrap(), "4 % of the memory that system.slice may take is available");
+        let off = Limits { available_percent: 0, stalled_percent: 0 };
+        assert_eq!(bounded(&off, &workers, temp.path()), None);
+    }
+
+    #[test]
+    fn group_of_a_process_is_found_below_the_mount() {
+        let found = group_of(std::process::id().cast_signed());
+        assert!(found.is_none_or(|group| group.starts_with(GROUPS)));
+        assert_eq!(group_of(0), None);
     }
 }
