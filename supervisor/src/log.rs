@@ -4,13 +4,14 @@
 //! `execution` as well: they are spans, see [`crate::registry`] and [`execution`]. Lines name no variable, no
 //! file of a workspace and no exception, and have no code and no output: not at any level above trace.
 
-mod json;
+mod journal;
+mod structured;
 
-pub(crate) use json::now;
+pub(crate) use structured::now;
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::linux::fs::MetadataExt;
 
 use cellblock_proto::id::ExecutionId;
@@ -19,8 +20,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// What the journal calls our fields: `CELLBLOCK_NOTEBOOK` and so on.
-const JOURNAL_PREFIX: &str = "CELLBLOCK";
+use self::journal::Journal;
+use self::structured::Structured;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -42,7 +43,7 @@ pub(crate) enum Format {
 pub(crate) fn init(format: Format) -> io::Result<()> {
     let filter = EnvFilter::try_from_env("CELLBLOCK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let layer: Box<dyn Layer<_> + Send + Sync> = match format {
-        Format::Json => json::Json.boxed(),
+        Format::Json => Structured::json().boxed(),
         Format::Text => text(),
         Format::Journald => journal()?,
         // A journal that does not listen has our standard error all the same.
@@ -65,8 +66,14 @@ fn text() -> Box<dyn Layer<Registry> + Send + Sync> {
 }
 
 fn journal() -> io::Result<Box<dyn Layer<Registry> + Send + Sync>> {
-    let layer = tracing_journald::layer()?;
-    Ok(layer.with_field_prefix(Some(JOURNAL_PREFIX.to_owned())).boxed())
+    let journal = Journal::open()?;
+    let lines = Structured::new(move |fields, metadata| {
+        if !journal.write(&fields, metadata) {
+            // When nobody can read it the daemon goes on.
+            let _ = writeln!(io::stderr().lock(), "{}", journal::message(&fields));
+        }
+    });
+    Ok(lines.boxed())
 }
 
 /// Whether standard error is a stream of the journal's, as systemd says in the environment.

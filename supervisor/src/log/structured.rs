@@ -1,5 +1,5 @@
-//! The log for programs: a JSON object per line, with the fields of the event and of all spans around it beside
-//! each other, so that `.notebook` is the notebook wherever it was said.
+//! The log for programs: each line as the fields of the event and of all spans around it, beside each other, so that
+//! `notebook` is the notebook wherever it was said.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -7,19 +7,22 @@ use std::io::{self, Write as _};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Writes to standard error.
-pub(super) struct Json;
+/// Who writes a line.
+type Write = Box<dyn Fn(Map<String, Value>, &Metadata<'_>) + Send + Sync>;
+
+/// Collects the fields of each line, and has it written.
+pub(super) struct Structured(Write);
 
 /// The fields of a span.
 struct Fields(Map<String, Value>);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Json {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Structured {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut fields = Fields(Map::new());
@@ -42,11 +45,26 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Json {
             }
         }
         event.record(&mut line);
-        line.put("level", event.metadata().level().as_str().to_lowercase());
-        line.put("target", event.metadata().target());
-        line.put("time", now());
-        // When nobody can read it the daemon goes on.
-        let _ = writeln!(io::stderr().lock(), "{}", Value::Object(line.0));
+        (self.0)(line.0, event.metadata());
+    }
+}
+
+impl Structured {
+    /// Lines are written so.
+    pub(super) fn new(write: impl Fn(Map<String, Value>, &Metadata<'_>) + Send + Sync + 'static) -> Self {
+        Structured(Box::new(write))
+    }
+
+    /// A JSON object each, to standard error.
+    pub(super) fn json() -> Self {
+        Structured::new(|fields, metadata| {
+            let mut line = Fields(fields);
+            line.put("level", metadata.level().as_str().to_lowercase());
+            line.put("target", metadata.target());
+            line.put("time", now());
+            // When nobody can read it the daemon goes on.
+            let _ = writeln!(io::stderr().lock(), "{}", Value::Object(line.0));
+        })
     }
 }
 
