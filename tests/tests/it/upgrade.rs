@@ -141,14 +141,22 @@ fn terminate(daemon: &Daemon) -> leftovers::Process {
     anchor
 }
 
+/// A cell that does not heed an interrupt.
+const DEAF: &str =
+    "import time\nprint('up', flush=True)\nwhile True:\n  try: time.sleep(60)\n  except BaseException: pass";
+
 fn anchor_told_to_end_has_everything_saved_and_leaves_nothing(setup: Setup) {
     let saved = "version = 1\nbase = 'default'\ncheckpoints.when = 'background'\n";
     let mut daemon = Daemon::start(setup.lasting().profile("default", saved));
-    let (mut idle, mut busy) = (daemon.notebook("idle"), daemon.notebook("busy"));
+    let [mut idle, mut busy, mut deaf] = ["idle", "busy", "deaf"].map(|name| daemon.notebook(name));
     // Large enough that it is still being saved when the end comes.
     idle.run("keep = [bytes([n % 251]) * 1_000_000 for n in range(60)]").ok();
     let mut sent = busy.start("keep = 5; print('up', flush=True)\nimport time; time.sleep(60)");
     busy.until_stdout(&mut sent, "up");
+    // What it has is being saved for longer than what runs may take to heed an interrupt.
+    deaf.run("import time\nclass Slow:\n  def __reduce__(self):\n    time.sleep(4)\n    return int, (7,)\nkeep = Slow()").ok();
+    let mut sent = deaf.start(DEAF);
+    deaf.until_stdout(&mut sent, "up");
     daemon.kill_hard();
     let before = daemon.processes();
     let anchor = terminate(&daemon);
@@ -158,14 +166,14 @@ fn anchor_told_to_end_has_everything_saved_and_leaves_nothing(setup: Setup) {
     daemon.restart();
     assert_eq!(daemon.notebook("idle").run("print(len(keep), keep[59][0])").ok().stdout(), "60 59\n");
     assert_eq!(daemon.notebook("busy").run("print(keep)").ok().stdout(), "5\n");
+    assert_eq!(daemon.notebook("deaf").run("print(keep)").ok().stdout(), "7\n");
 }
 
 fn anchor_told_to_end_twice_hurries(setup: Setup) {
     let daemon = Daemon::start(setup.lasting());
     let mut notebook = daemon.notebook("a");
-    // It does not heed the interrupt, and so would have its time.
-    let deaf = "import time\nprint('up', flush=True)\nwhile True:\n  try: time.sleep(60)\n  except BaseException: pass";
-    let mut sent = notebook.start(deaf);
+    // It would have its time.
+    let mut sent = notebook.start(DEAF);
     notebook.until_stdout(&mut sent, "up");
     let before = daemon.processes();
     let anchor = terminate(&daemon);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Shim;
 use super::executions::Cause;
+use super::saver::{END_PATIENCE, Saver};
 
 /// How long what runs may take to heed the interrupt. What is saved after it has its own time; whoever ends us waits
 /// for both.
@@ -54,6 +55,10 @@ impl Shim {
         let (reason, until) = (retiring.reason.clone(), retiring.until);
         match self.executions.running.is_some() {
             true if now < until => return Some(until),
+            // It does not heed the interrupt, and what was before it is being saved.
+            true if self.saver.as_ref().is_some_and(Saver::is_writing) && now < until + END_PATIENCE => {
+                return Some(until + END_PATIENCE);
+            }
             true => self.end_now(reason),
             false => self.end(reason),
         }

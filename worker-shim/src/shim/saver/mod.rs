@@ -27,7 +27,7 @@ use super::executions::Cause;
 use crate::sys;
 
 /// How long the end of a worker waits for what is being saved. Whoever ends workers waits a little longer.
-const END_PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const END_PATIENCE: Duration = Duration::from_secs(8);
 
 /// How long a store process may take to say what became of what it has.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
@@ -180,6 +180,11 @@ impl Saver {
     /// Executions that have ended since the last checkpoint.
     pub fn unsaved(&self) -> Vec<ExecutionId> {
         self.unsaved.iter().cloned().collect()
+    }
+
+    /// Whether a checkpoint is being written just now.
+    pub fn is_writing(&self) -> bool {
+        self.now.is_some()
     }
 
     /// Whether what has ended last is not to be saved.
