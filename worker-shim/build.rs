@@ -52,17 +52,20 @@ fn native_library(here: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
         println!("cargo:rerun-if-changed={}", here.join(source).display());
     }
     let target = out.join("native");
-    let status = Command::new(env::var("CARGO")?)
-        .args(["build", "--release", "--locked", "--manifest-path"])
-        .arg(&manifest)
-        .arg("--target-dir")
-        .arg(&target)
-        // Coverage and lint wrappers are for the outer build.
-        .env_remove("RUSTC_WORKSPACE_WRAPPER")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .status()?;
+    let mut build = Command::new(env::var("CARGO")?);
+    build.args(["build", "--profile", "archive", "--locked", "--manifest-path"]).arg(&manifest);
+    build.arg("--target-dir").arg(&target);
+    // Coverage and lint wrappers are for the outer build. Where sources are said to be is for both.
+    build.env_remove("RUSTC_WORKSPACE_WRAPPER").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let places: Vec<_> =
+        flags.split('\u{1f}').filter(|flag| flag.starts_with("--remap-path-prefix=")).collect();
+    if !places.is_empty() {
+        build.env("CARGO_ENCODED_RUSTFLAGS", places.join("\u{1f}"));
+    }
+    let status = build.status()?;
     if !status.success() {
         return Err(format!("building {} failed: {status}", manifest.display()).into());
     }
-    Ok(target.join("release/libcellblock_native.so"))
+    Ok(target.join("archive/libcellblock_native.so"))
 }

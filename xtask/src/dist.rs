@@ -1,5 +1,5 @@
 //! `cargo xtask dist`: what is given to others, as one archive: programs, units, documents, and an `install.sh` that
-//! says what it does. The same sources, toolchain and folder give the same bytes.
+//! says what it does. The same sources and toolchain give the same bytes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::licences;
 use crate::process::{cargo, output, run as run_command, say};
 use crate::tree;
 
@@ -39,16 +40,16 @@ const SHELLS: [(&str, &str); 3] = [("bash", "cellctl"), ("zsh", "_cellctl"), ("f
 /// # Errors
 /// When something cannot be built or written.
 pub(crate) fn run(debug: bool) -> Result<()> {
-    let profile = if debug { "debug" } else { "release" };
+    let (profile, folder) = if debug { ("dev", "debug") } else { ("archive", "archive") };
     say(format!("building cellblock ({profile})"));
     let mut build = cargo();
-    build.args(["build", "--bins", "--locked"]);
+    build.args(["build", "--bins", "--locked", "--profile", profile]);
     if !debug {
-        build.arg("--release");
+        build.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags());
     }
     run_command(&mut build)?;
 
-    let built = tree::target().join(profile);
+    let built = tree::target().join(folder);
     let name = format!("cellblock-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     let dist = tree::target().join("dist");
     let stage = dist.join(&name);
@@ -66,6 +67,7 @@ pub(crate) fn run(debug: bool) -> Result<()> {
         copy(&tree::root().join(document), &stage.join("doc").join(document))?;
     }
     copy(&tree::root().join("python/requirements.txt"), &stage.join("python/requirements.txt"))?;
+    write(&stage.join("LICENSES-OF-OTHERS.txt"), licences::of_others()?.as_bytes())?;
     for (shell, file) in SHELLS {
         let script = output(Command::new(built.join("cellctl")).args(["completions", shell]))?;
         write(&stage.join("completions").join(shell).join(file), script.as_bytes())?;
@@ -75,6 +77,21 @@ pub(crate) fn run(debug: bool) -> Result<()> {
         fs::metadata(&archive).with_context(|| format!("failed to look at `{}`", archive.display()))?.len();
     say(format!("{} ({} MB)", tree::short(&archive), bytes / 1_000_000));
     Ok(())
+}
+
+/// The caller's flags, and such that panics and backtraces name sources by where they are in the repository, not on
+/// this machine.
+fn flags() -> String {
+    let given = std::env::var("RUSTFLAGS").unwrap_or_default();
+    let mut flags: Vec<_> = given.split_whitespace().map(str::to_owned).collect();
+    let home = |name| std::env::var_os(name).map(PathBuf::from);
+    let cargo = home("CARGO_HOME").or_else(|| Some(home("HOME")?.join(".cargo")));
+    let folders = [(home("HOME"), "home"), (cargo, "cargo"), (Some(tree::root().to_owned()), "cellblock")];
+    // Of several that fit, rustc takes the last.
+    for (folder, name) in folders {
+        flags.extend(folder.map(|folder| format!("--remap-path-prefix={}=/{name}", folder.display())));
+    }
+    flags.join("\u{1f}")
 }
 
 /// Packs a folder so that nothing of this machine or moment is in the archive.

@@ -14,6 +14,7 @@ mod faults;
 mod fuzz;
 mod host;
 mod interpreter;
+mod licences;
 mod pip;
 mod process;
 mod python_env;
