@@ -137,6 +137,9 @@ remove() {
         # With the daemon its workers end; they save their variables.
         run systemctl disable --quiet --now cellblockd.socket cellblockd.service || :
     fi
+    if [ -z "$destdir" ] && [ -f /etc/apparmor.d/cellblock-shim ] && command -v apparmor_parser > /dev/null; then
+        run apparmor_parser -R /etc/apparmor.d/cellblock-shim || :
+    fi
     files | while read -r _ _ target; do
         run rm -f "$destdir$target"
     done

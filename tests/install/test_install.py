@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -134,3 +135,26 @@ def test_units_install_no_seccomp_filter() -> None:
         for line in unit.read_text().splitlines():
             assert line.split("=")[0] not in filters, f"{unit.name}: {line}"
             assert line.split("=")[0] not in ("ProtectProc", "ProcSubset"), f"{unit.name}: {line}"
+
+
+def apparmor_version() -> int:
+    parser = shutil.which("apparmor_parser", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if parser is None:
+        return 0
+    told = subprocess.run([parser, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"version (\d+)", told)
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.skipif(apparmor_version() < 4, reason="needs the parser of AppArmor 4, which knows `userns,`")
+def test_profile_of_apparmor_parses() -> None:
+    # Neither loaded nor cached.
+    command = [
+        "apparmor_parser",
+        "--skip-kernel-load",
+        "--skip-cache",
+        ROOT / "deploy/apparmor/cellblock-shim",
+    ]
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": path})
+    assert done.returncode == 0, done.stderr
