@@ -15,6 +15,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Protocol
 
 from unit import Unit, arguments, connect
 
@@ -50,6 +51,13 @@ SPIN = "while True: pass"
 SPREAD = "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        while True: pass\nos.wait()"
 
 
+class Groups(Protocol):
+    """Who knows where sandboxes have their cgroups."""
+
+    def groups(self, notebook: str) -> list[Path]:
+        """Those of a notebook's sandbox."""
+
+
 def main() -> int:
     options = arguments(__doc__ or "").parse_args()
     unit = Unit(options.bin_dir, options.python, options.user, not options.no_delegate, PROFILES)
@@ -60,7 +68,7 @@ def main() -> int:
         unit.stop()
 
 
-def check(client: cellblock.Client, unit: Unit) -> int:
+def check(client: cellblock.Client, unit: Groups) -> int:
     wrong = 0
 
     def tell(name: str, passed: bool, detail: str) -> None:

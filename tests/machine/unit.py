@@ -47,7 +47,7 @@ class Unit:
         if user is not None:
             subprocess.run(["chown", "-R", user, self.home], check=True)
         self.socket = self.home / "run/cellblockd.sock"
-        daemon = [bin_dir / "cellblockd", "--runtime-dir", self.home / "run"]
+        daemon: list[str | Path] = [bin_dir / "cellblockd", "--runtime-dir", self.home / "run"]
         daemon += ["--state-dir", self.home / "state", "--profiles", profiles, "--python", python]
         daemon += ["--warm-start", "on" if warm_start else "off"]
         self._command = daemon
