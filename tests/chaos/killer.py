@@ -38,7 +38,7 @@ SPARE_PROFILE: Final = "spares"
 
 
 class Killer:
-    """Works in a thread of its own until it is told to stop."""
+    """Works until it is told to stop, and leaves a cellblockd that runs and a disk that has room."""
 
     def __init__(
         self, daemon: Daemon, subjects: Sequence[Subject], seed: int, gap_seconds: float, counts: Counts
@@ -49,35 +49,25 @@ class Killer:
         self._gap_seconds = gap_seconds
         self._counts = counts
         self._filler = daemon.state / "filler"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="killer")
 
-    def start(self) -> None:
-        """Begins."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends, with a cellblockd that runs and a disk that has room."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._choice.expovariate(1 / self._gap_seconds)):
+    def run(self, stop: threading.Event) -> None:
+        """Kills this and that."""
+        while not stop.wait(self._choice.expovariate(1 / self._gap_seconds)):
             what = self._choice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
             subject = self._choice.choice(self._subjects)
             try:
-                done = self._do(what, subject)
+                done = self._do(what, subject, stop)
             except Exception as error:
                 subject.broke(f"the killer met {error!r} when it was to kill: {what}")
                 done = False
             self._counts.add(self._counts.kills, what if done else f"{what}: gone before")
 
-    def _do(self, what: str, subject: Subject) -> bool:
+    def _do(self, what: str, subject: Subject, stop: threading.Event) -> bool:
         match what:
             case "cellblockd":
                 return self._kill_daemon()
             case "disk":
-                return self._fill()
+                return self._fill(stop)
             case "zygote or spare":
                 return self._kill_nameless()
             case _:
@@ -117,13 +107,13 @@ class Killer:
             hit = process.kill()
         return hit or not process.lives()
 
-    def _fill(self) -> bool:
+    def _fill(self, stop: threading.Event) -> bool:
         """Leaves hardly any room for a while."""
         for subject in self._subjects:
             subject.harm(DISK_FILLED, lasting_seconds=_FULL_SECONDS)
         try:
             _fill(self._filler, leave=self._choice.choice((0, 4096, 65536, 1 << 20)))
-            self._stop.wait(_FULL_SECONDS * self._choice.random())
+            stop.wait(_FULL_SECONDS * self._choice.random())
         finally:
             with contextlib.suppress(FileNotFoundError):
                 self._filler.unlink()

@@ -20,9 +20,11 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from tests.faults.daemon import BOUND_SECONDS, Daemon, running
+from tests.faults.threads import together
 
 from cellblock import CellblockError, Client, Notebook
 
@@ -69,11 +71,8 @@ def main() -> int:
     with running(daemon, found.wrong):
         began = time.monotonic()
         values = [0] * options.known
-        _all(
-            [
-                threading.Thread(target=_fill, args=(daemon, values, part, options.clients, found))
-                for part in range(options.clients)
-            ]
+        together(
+            [partial(_fill, daemon, values, part, options.clients, found) for part in range(options.clients)]
         )
         filled = time.monotonic() - began
         used = census.processor_seconds(daemon.pid)
@@ -149,9 +148,7 @@ class _Walk:
     def run(self, clients: int) -> None:
         """All clients, and a look at cellblockd's memory each second."""
         self._until = time.monotonic() + self.seconds
-        threads = [threading.Thread(target=self._client, args=(number,)) for number in range(clients)]
-        threads.append(threading.Thread(target=self._watch))
-        _all(threads)
+        together([self._watch, *(partial(self._client, number) for number in range(clients))])
 
     def _watch(self) -> None:
         while time.monotonic() < self._until:
@@ -223,13 +220,6 @@ def _close(daemon: Daemon) -> int:
 def _disk_bytes(daemon: Daemon) -> int:
     text = subprocess.run(["du", "-s", "-B1", daemon.state], capture_output=True, text=True, check=True)
     return int(text.stdout.split()[0])
-
-
-def _all(threads: list[threading.Thread]) -> None:
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from tests.faults.daemon import BOUND_SECONDS, Daemon, running
+from tests.faults.threads import together
 
 from cellblock import CellblockError, Client, Notebook, UnknownNotebook
 
@@ -126,14 +128,9 @@ def _until_busy(notebook: Notebook) -> None:
 
 def _all_back(daemon: Daemon, names: list[str], busy: int, found: Found) -> None:
     """Asks for each of them, a few at once."""
-    threads = [
-        threading.Thread(target=_ask, args=(daemon, names[part::_ASKERS], set(names[:busy]), found))
-        for part in range(_ASKERS)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(
+        [partial(_ask, daemon, names[part::_ASKERS], set(names[:busy]), found) for part in range(_ASKERS)]
+    )
 
 
 def _ask(daemon: Daemon, names: list[str], busy: set[str], found: Found) -> None:

@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.daemon import PROFILES, Daemon, running
+from tests.faults.threads import beside, together
 
 from cellblock import CellblockError, CheckpointEvent, Client, ConnectionLost, Timeout
 from cellblock._requests import Checkpointing
@@ -115,20 +116,14 @@ def _chaos(
     with daemon.client() as client:
         _warm_up(client)
     before = census.settled(daemon)
-    listener = _Listener(daemon, subjects)
     killer = Killer(daemon, subjects, seed, options.gap, counts)
-    until = time.monotonic() + 60 * options.minutes
-    threads = [
-        threading.Thread(target=_client, args=(daemon, subjects, f"{seed}/{number}", until, counts))
-        for number in range(clients)
-    ]
-    listener.start()
-    killer.start()
-    _all(threads)
-    killer.stop()
-    parts = [subjects[number::clients] for number in range(clients)]
-    _all([threading.Thread(target=_finish, args=(daemon, part)) for part in parts])
-    listener.stop()
+    with beside("listener", _Listener(daemon, subjects).run):
+        with beside("killer", killer.run):
+            until = time.monotonic() + 60 * options.minutes
+            together(
+                [partial(_client, daemon, subjects, f"{seed}/{number}", until) for number in range(clients)]
+            )
+        together([partial(_finish, daemon, subjects[number::clients]) for number in range(clients)])
     after = census.settled(daemon, before)
     for name, (was, now) in census.more(before, after).items():
         lines = "\n    ".join(census.described(daemon))
@@ -144,7 +139,7 @@ def _warm_up(client: Client) -> None:
         notebook.delete(timeout=BOUND_SECONDS)
 
 
-def _client(daemon: Daemon, subjects: list[Subject], seed: str, until: float, counts: Counts) -> None:
+def _client(daemon: Daemon, subjects: list[Subject], seed: str, until: float) -> None:
     """One client: takes this and that notebook that nobody else has just now."""
     choice = random.Random(seed)
     with daemon.client() as client:
@@ -222,24 +217,15 @@ class _Listener:
     def __init__(self, daemon: Daemon, subjects: list[Subject]) -> None:
         self._daemon = daemon
         self._subjects = {subject.name: subject for subject in subjects}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="listener")
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
             with contextlib.suppress(CellblockError, OSError), self._daemon.client() as client:
-                self._listen(client)
+                self._listen(client, stop)
 
-    def _listen(self, client: Client) -> None:
+    def _listen(self, client: Client, stop: threading.Event) -> None:
         with client.events(timeout=BOUND_SECONDS) as events:
-            while not self._stop.is_set():
+            while not stop.is_set():
                 try:
                     event = events.wait(0.5)
                 except Timeout:
@@ -250,13 +236,6 @@ class _Listener:
                     subject = self._subjects.get(event.notebook)
                     if subject is not None:
                         subject.saved(event.execution_id)
-
-
-def _all(threads: list[threading.Thread]) -> None:
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 if __name__ == "__main__":

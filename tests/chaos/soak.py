@@ -14,9 +14,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from functools import partial
 from typing import Final
 
 from tests.faults.daemon import BOUND_SECONDS, Daemon, running
+from tests.faults.threads import together
 
 from cellblock import CellblockError
 
@@ -89,15 +91,10 @@ class _Soak:
 
     def run(self) -> None:
         """All of them."""
-        threads = [
-            threading.Thread(target=self._notebook, args=(f"soak{number}", share))
-            for number, share in enumerate(self._shares)
-        ]
         began, used = time.monotonic(), census.processor_seconds(self._daemon.pid)
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(
+            [partial(self._notebook, f"soak{number}", share) for number, share in enumerate(self._shares)]
+        )
         self.seconds = time.monotonic() - began
         self.processor_seconds = census.processor_seconds(self._daemon.pid) - used
 

@@ -35,6 +35,7 @@ from . import cells, processes, talk
 from .cells import Model
 from .daemon import BOUND_SECONDS, Daemon
 from .processes import Process
+from .threads import together
 
 T = TypeVar("T")
 
@@ -338,14 +339,7 @@ def run(daemon: Daemon, checkpoints: int, seed: int) -> Counts:
     with daemon.client() as client:
         subjects = [Subject(daemon, client, number, seed, counts) for number in range(len(SIZES))]
         shares = [len(range(number, checkpoints, len(SIZES))) for number in range(len(SIZES))]
-        threads = [
-            threading.Thread(target=subject.run, args=(share,))
-            for subject, share in zip(subjects, shares, strict=True)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together([partial(subject.run, share) for subject, share in zip(subjects, shares, strict=True)])
         for subject in subjects:
             subject.delete()
     return counts

@@ -278,11 +278,8 @@ def parse_verified(fields: Fields) -> Verified:
 
 def parse_collected(fields: Fields) -> Collected:
     """The answer to `collect_checkpoints`."""
-    removed = fields.items("removed")
-    if not all(type(number) is int for number in removed):
-        raise ProtocolError("`collected.removed` has something that is no number")
     return Collected(
-        removed=tuple(number for number in removed if type(number) is int),
+        removed=fields.integers("removed"),
         freed_bytes=fields.integer("freed_bytes"),
         used_bytes=fields.integer("used_bytes"),
         damage=fields.texts("damage"),

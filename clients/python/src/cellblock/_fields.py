@@ -52,6 +52,11 @@ class Fields:
         """An integer or nothing."""
         return None if self._values.get(key) is None else self.integer(key)
 
+    def optional_seconds(self, key: str) -> float | None:
+        """A time that comes in milliseconds, or nothing."""
+        value = self.optional_integer(key)
+        return None if value is None else value / 1e3
+
     def fields(self, key: str) -> Fields:
         """A struct."""
         return Fields(f"{self._name}.{key}", self._value(key))

@@ -111,7 +111,6 @@ def parse_notebook_event(kind: str, fields: Fields) -> NotebookEvent:
 def parse_overview(fields: Fields) -> Overview:
     """The answer to `overview`."""
     daemon = fields.fields("daemon")
-    cpu_ms = daemon.optional_integer("cpu_ms")
     return Overview(
         daemon=DaemonInfo(
             build=daemon.text("build"),
@@ -127,7 +126,7 @@ def parse_overview(fields: Fields) -> Overview:
             connections=daemon.integer("connections"),
             memory_bytes=daemon.integer("memory_bytes"),
             available_bytes=daemon.integer("available_bytes"),
-            cpu_seconds=None if cpu_ms is None else cpu_ms / 1e3,
+            cpu_seconds=daemon.optional_seconds("cpu_ms"),
         ),
         notebooks=fields.structs("notebooks", parse_notebook),
     )

@@ -128,8 +128,6 @@ def parse_notebook(fields: Fields) -> NotebookInfo:
     state = fields.text("state")
     if state not in get_args(WorkerState):
         raise unknown("worker state", state)
-    idle_ms = fields.optional_integer("idle_ms")
-    running_ms, cpu_ms = fields.optional_integer("running_ms"), fields.optional_integer("cpu_ms")
     return NotebookInfo(
         name=fields.text("notebook"),
         profile=fields.text("profile"),
@@ -139,11 +137,11 @@ def parse_notebook(fields: Fields) -> NotebookInfo:
         tenant=fields.optional_text("tenant"),
         pinned=fields.optional_flag("pinned"),
         evicted=fields.optional_flag("evicted"),
-        idle_seconds=None if idle_ms is None else idle_ms / 1000,
+        idle_seconds=fields.optional_seconds("idle_ms"),
         memory_bytes=fields.optional_integer("memory_bytes"),
         saved_whole=fields.optional_flag("saved_whole"),
-        running_seconds=None if running_ms is None else running_ms / 1000,
-        cpu_seconds=None if cpu_ms is None else cpu_ms / 1000,
+        running_seconds=fields.optional_seconds("running_ms"),
+        cpu_seconds=fields.optional_seconds("cpu_ms"),
     )
 
 
