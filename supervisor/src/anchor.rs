@@ -275,9 +275,10 @@ impl Anchor {
             first_uid: None,
             said: Mutex::new(Said { build: "test".to_owned(), cgroup: (CgroupTier::None, String::new()) }),
             from: AnchorFrom::Start,
+            // One that has gone has no successor: where it would be, nothing can be made.
             place: tokio::sync::Mutex::new(Place {
                 shim: PathBuf::new(),
-                socket: PathBuf::new(),
+                socket: PathBuf::from("/dev/null/anchor.sock"),
                 first_uid: None,
                 cgroup: String::new(),
                 from: AnchorFrom::Start,
