@@ -13,8 +13,8 @@ use crate::session::{Session, SocketArgs};
 /// End cellblockd when nothing runs any more
 ///
 /// From now on new Executions are refused. Cells that run have time, what is being saved is finished, then
-/// cellblockd ends. What still runs when the time is over goes on without it: the next cellblockd takes it
-/// back. For operators; asks cellblockd, whichever user it runs as. SIGTERM does the same.
+/// cellblockd ends. What still runs when the time is over goes on without it, which is exit code 4: the next
+/// cellblockd takes it back. For operators; asks cellblockd, whichever user it runs as. SIGTERM does the same.
 #[derive(Args, Debug)]
 pub(crate) struct Drain {
     /// How long cells that run have [default: as cellblockd was told]
