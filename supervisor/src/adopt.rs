@@ -5,7 +5,7 @@
 //! drained later. One that speaks another language altogether is told to end in order, and waited for, so that
 //! its notebook comes back from what it has saved and no second worker is at the same files meanwhile.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use crate::notebook::Survivor;
 use crate::outdated;
 use crate::prepare;
 use crate::profiles;
+use crate::reconcile;
 use crate::registry;
 use crate::shims::Since;
 
@@ -62,8 +63,9 @@ enum AdoptError {
 /// # Errors
 /// The anchor does not say which shims there are.
 pub(crate) async fn adopt(daemon: &Arc<Daemon>) -> Result<(), AnchorError> {
-    let workers = daemon.anchor.list().await?;
-    remove_orphaned_sockets(daemon, &workers);
+    let sockets = reconcile::sockets(&daemon.runtime.workers());
+    let workers: BTreeSet<WorkerId> = daemon.anchor.list().await?.into_iter().collect();
+    reconcile::remove_sockets(daemon, sockets, &workers);
     let mut resuming = JoinSet::new();
     for worker in workers {
         let daemon = Arc::clone(daemon);
@@ -186,20 +188,4 @@ fn has_ended(arrivals: &[Arrival]) -> bool {
     arrivals.iter().any(|arrival| {
         matches!(arrival.event.body, EventBody::WorkerEnded { .. } | EventBody::StartFailed { .. })
     })
-}
-
-fn remove_orphaned_sockets(daemon: &Daemon, workers: &[WorkerId]) {
-    let known: HashSet<&str> = workers.iter().map(WorkerId::as_str).collect();
-    let Ok(entries) = std::fs::read_dir(daemon.runtime.workers()) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(worker) = name.to_str().and_then(|name| name.strip_suffix(".sock")) else { continue };
-        if worker != "anchor" && !known.contains(worker) {
-            tracing::info!(worker, "removing the socket of a shim that is no more");
-            daemon.metrics.reconciled("socket");
-            if let Err(error) = std::fs::remove_file(entry.path()) {
-                tracing::warn!(path = %entry.path().display(), %error, "could not remove a socket");
-            }
-        }
-    }
 }

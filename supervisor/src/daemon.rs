@@ -90,6 +90,25 @@ pub(crate) struct Daemon {
     pub(crate) ending: watch::Sender<bool>,
 }
 
+#[cfg(test)]
+impl Daemon {
+    /// Makes a notebook known that has no task: what it is told comes out here, what is seen of it goes in there.
+    pub(crate) fn pretend(
+        &self,
+        key: &Key,
+        signs: crate::vitals::Signs,
+    ) -> (mpsc::Receiver<Message>, Vitals) {
+        use crate::tenants::Counted;
+        let (inbox, told) = mpsc::channel(4);
+        let vitals = Vitals::default();
+        vitals.set(signs);
+        let open = Arc::new(Held::claim(&self.tenants.named(&key.tenant), Counted::Notebooks, 1));
+        let entry = Entry { profile: "default".to_owned(), inbox, open, vitals: vitals.clone() };
+        self.notebooks.lock().awake.insert(key.clone(), entry);
+        (told, vitals)
+    }
+}
+
 /// A notebook's name, and whose it is: two tenants may have one of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {

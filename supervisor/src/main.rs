@@ -60,10 +60,12 @@ mod server;
 mod shims;
 mod slots;
 mod spill;
+mod stat;
 mod store;
 mod systemd;
 mod taken;
 mod tenants;
+mod time;
 mod vitals;
 mod warm;
 #[cfg(debug_assertions)]

@@ -2,7 +2,6 @@
 
 mod usage;
 
-use std::fs;
 use std::sync::Arc;
 
 use cellblock_proto::BUILD;
@@ -14,7 +13,10 @@ use tokio::sync::oneshot;
 use crate::daemon::Daemon;
 use crate::metrics::Moment;
 use crate::notebook::Message;
+use crate::pressure;
 use crate::registry;
+use crate::stat::{RESIDENT_PAGES, Stat};
+use crate::time::milliseconds;
 
 /// Notebooks that are shown: as many as fit into a frame, with the longest names.
 const MOST: usize = 1_500;
@@ -72,7 +74,7 @@ fn info(daemon: &Daemon, open: usize, notebooks: &[NotebookInfo]) -> DaemonInfo 
     DaemonInfo {
         build: BUILD.to_owned(),
         pid: std::process::id(),
-        uptime_ms: u64::try_from(daemon.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        uptime_ms: milliseconds(daemon.since.elapsed()),
         draining: daemon.draining.is_on(),
         workers: u32::try_from(daemon.metrics.workers()).unwrap_or(0),
         max_workers: daemon.launches.figures().1.map_or(0, count),
@@ -82,22 +84,14 @@ fn info(daemon: &Daemon, open: usize, notebooks: &[NotebookInfo]) -> DaemonInfo 
         notebooks: count(open),
         connections: u32::try_from(daemon.metrics.connections()).unwrap_or(0),
         memory_bytes: resident_bytes(),
-        available_bytes: available_bytes(),
+        available_bytes: pressure::available_bytes(),
         cpu_ms: notebooks.iter().filter_map(|notebook| notebook.cpu_ms).reduce(u64::saturating_add),
     }
 }
 
 fn resident_bytes() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let pages = Stat::read("self").and_then(|stat| stat.number(RESIDENT_PAGES)).unwrap_or(0);
     pages * page_size() as u64
-}
-
-fn available_bytes() -> u64 {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.unwrap_or(0) << 10
 }
 
 #[cfg(test)]

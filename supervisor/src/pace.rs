@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use cellblock_proto::operations::Hint;
+
+use crate::time::milliseconds;
+
 /// What is said when nothing is known.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
@@ -38,6 +42,12 @@ impl Pace {
         let left = left / at_once.max(1) as f64;
         Duration::from_secs_f64(left.min(MOST.as_secs_f64())).clamp(LEAST, MOST)
     }
+}
+
+/// When to try again, and how many are before whoever does.
+pub(crate) fn hint(until: Duration, position: Option<u64>) -> Hint {
+    let position = position.map(|position| u32::try_from(position).unwrap_or(u32::MAX));
+    Hint { retry_ms: milliseconds(until), position }
 }
 
 #[cfg(test)]

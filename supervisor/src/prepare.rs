@@ -20,6 +20,7 @@ use crate::daemon::{Daemon, Key};
 use crate::interpreter::Found;
 use crate::launch::{self, Beginning, Launched, Order, Program};
 use crate::log::chain;
+use crate::time::milliseconds;
 use crate::{removal, workspace};
 
 /// Importing and compiling pandas, matplotlib and friends takes some ten seconds on a slow machine.
@@ -48,7 +49,7 @@ pub(crate) async fn cache(daemon: &Daemon, profile: &Profile, python: &Found) ->
             let begun = tokio::time::Instant::now();
             match make(daemon, profile, python, &path).await {
                 Ok(()) => {
-                    let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    let took_ms = milliseconds(begun.elapsed());
                     tracing::info!(path = %path.display(), took_ms, "interpreter cache made");
                     true
                 }

@@ -30,6 +30,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use crate::daemon::Daemon;
 use crate::log::chain;
 use crate::quota::Ready;
+use crate::stat::{PARENT, STATE, Stat};
 use crate::{removal, workspace};
 
 /// Before the first round: clients that come back after a restart come first.
@@ -87,21 +88,15 @@ async fn look(daemon: &Arc<Daemon>, second_look: Duration, walks: bool) {
     // Without an anchor there is no shim; the next one is started when it is needed.
     if let Ok(listed) = daemon.anchor.list().await {
         let listed: BTreeSet<WorkerId> = listed.into_iter().collect();
-        for worker in sockets {
-            if !listed.contains(&worker) && !daemon.anchor.shims().has(&worker) {
-                tracing::info!(%worker, "removing the socket of a shim that is no more");
-                daemon.metrics.reconciled("socket");
-                daemon.runtime.remove_worker_socket(worker.as_str());
-            }
-        }
+        remove_sockets(daemon, sockets, &listed);
         if !daemon.anchor.shims().any_of_before(&listed) {
             remove_payloads(daemon).await;
         }
         let (unknown, strays) = (unknown(daemon, listed), strays(daemon).await);
         if !unknown.is_empty() || !strays.is_empty() {
             tokio::time::sleep(second_look).await;
-            end_again_unknown(daemon, unknown).await;
-            end_again_strays(daemon, strays).await;
+            end_still_unknown(daemon, unknown).await;
+            end_still_strays(daemon, strays).await;
         }
     }
     if walks {
@@ -111,7 +106,9 @@ async fn look(daemon: &Arc<Daemon>, second_look: Duration, walks: bool) {
     }
 }
 
-fn sockets(folder: &Path) -> Vec<WorkerId> {
+/// The shims' control sockets that there are. Looked at before the anchor is asked which shims live: one that is
+/// made in between is not taken for left over.
+pub(crate) fn sockets(folder: &Path) -> Vec<WorkerId> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| {
         let name = entry.file_name();
@@ -120,12 +117,23 @@ fn sockets(folder: &Path) -> Vec<WorkerId> {
     names.collect()
 }
 
+/// Removes, of these, the sockets of shims that neither live nor are being started.
+pub(crate) fn remove_sockets(daemon: &Daemon, sockets: Vec<WorkerId>, listed: &BTreeSet<WorkerId>) {
+    for worker in sockets {
+        if !listed.contains(&worker) && !daemon.anchor.shims().has(&worker) {
+            tracing::info!(%worker, "removing the socket of a shim that is no more");
+            daemon.metrics.reconciled("socket");
+            daemon.runtime.remove_worker_socket(worker.as_str());
+        }
+    }
+}
+
 /// Of the anchor's shims, those that nobody here has.
 fn unknown(daemon: &Daemon, listed: BTreeSet<WorkerId>) -> BTreeSet<WorkerId> {
     listed.into_iter().filter(|worker| !daemon.anchor.shims().has(worker)).collect()
 }
 
-async fn end_again_unknown(daemon: &Daemon, before: BTreeSet<WorkerId>) {
+async fn end_still_unknown(daemon: &Daemon, before: BTreeSet<WorkerId>) {
     let Ok(listed) = daemon.anchor.list().await else { return };
     for worker in unknown(daemon, listed.into_iter().collect()).intersection(&before) {
         tracing::warn!(%worker, "ending a shim that belongs to nothing");
@@ -176,22 +184,19 @@ fn ours(socket: &Path) -> BTreeMap<i32, Seen> {
 
 /// A process, if it is an anchor at that socket or a shim of one.
 fn see(pid: i32, socket: &Path) -> Option<Seen> {
-    let folder = Path::new("/proc").join(pid.to_string());
     let words = words(pid);
     let kind = kind(&words)?;
     let socket = socket.as_os_str().as_encoded_bytes();
     let is_ours = match kind {
         Stray::Anchor => words.windows(2).any(|pair| pair[0] == b"--socket" && pair[1] == socket),
         Stray::Shim => {
-            let environment = fs::read(folder.join("environ")).ok()?;
+            let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
             let own = [MARK.as_bytes(), b"=", socket].concat();
             environment.split(|byte| *byte == 0).any(|entry| entry == own)
         }
     };
-    let stat = fs::read_to_string(folder.join("stat")).ok()?;
-    // The name in parentheses may hold anything; state and parent come behind it.
-    let mut rest = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let (state, parent) = (rest.next()?, rest.next()?.parse().ok()?);
+    let stat = Stat::read(&pid.to_string())?;
+    let (state, parent) = (stat.text(STATE)?, stat.text(PARENT)?.parse().ok()?);
     let is_held = self::kind(&self::words(parent)).is_some();
     (is_ours && state != "Z").then_some(Seen { kind, is_held })
 }
@@ -210,7 +215,7 @@ fn kind(words: &[Vec<u8>]) -> Option<Stray> {
     }
 }
 
-async fn end_again_strays(daemon: &Arc<Daemon>, before: BTreeMap<i32, Stray>) {
+async fn end_still_strays(daemon: &Arc<Daemon>, before: BTreeMap<i32, Stray>) {
     for (number, kind) in strays(daemon).await {
         if before.get(&number) != Some(&kind) {
             continue;
@@ -307,5 +312,48 @@ mod tests {
         let socket = Path::new("/run/cellblock-test/workers/anchor.sock");
         assert!(see(std::process::id().cast_signed(), socket).is_none());
         assert!(ours(socket).is_empty());
+    }
+
+    #[tokio::test]
+    async fn shims_that_nobody_has_are_ended_and_sockets_of_those_that_are_no_more_removed() {
+        use crate::anchor::{Anchor, fake_anchor};
+        use crate::shims::Since;
+        use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
+        use std::sync::mpsc;
+
+        let id = |name: &str| name.parse::<WorkerId>().unwrap();
+        let (kills, killed) = mpsc::channel();
+        let shims = vec![(id("ours-1"), 1), (id("nobodys-1"), 2)];
+        let socket = fake_anchor(move |request, _| match request {
+            AnchorRequest::List => AnchorReply::Shims { shims: shims.clone() },
+            AnchorRequest::Kill { worker } => {
+                kills.send(worker).unwrap();
+                AnchorReply::Done
+            }
+            other => panic!("{other:?}"),
+        });
+        let temp = tempfile::tempdir().unwrap();
+        let daemon = crate::server::test_daemon(temp.path(), Anchor::with_socket(socket));
+        for name in ["ours-1", "starting-1"] {
+            daemon.anchor.shims().add(id(name), Since::Now);
+        }
+        let there = || {
+            let names = ["gone-1", "nobodys-1", "ours-1", "starting-1"];
+            names.map(|name| daemon.runtime.worker_socket(name).exists())
+        };
+        for name in ["gone-1", "nobodys-1", "ours-1", "starting-1"] {
+            fs::write(daemon.runtime.worker_socket(name), "").unwrap();
+        }
+        // What was somebody's, or not there yet, at the first look.
+        end_still_unknown(&daemon, BTreeSet::new()).await;
+        assert_eq!((killed.try_iter().count(), there()), (0, [true; 4]));
+        look(&daemon, Duration::ZERO, false).await;
+        assert_eq!(killed.try_iter().collect::<Vec<_>>(), [id("nobodys-1")]);
+        assert_eq!(there(), [false, false, true, true]);
+        let metrics = crate::overview::metrics(&daemon);
+        for kind in ["shim", "socket"] {
+            let line = format!("cellblock_reconciled_total{{kind=\"{kind}\"}} 1\n");
+            assert!(metrics.contains(&line), "{line}{metrics}");
+        }
     }
 }

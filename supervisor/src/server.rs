@@ -297,6 +297,20 @@ pub(crate) fn test_daemon(folder: &std::path::Path, anchor: Anchor) -> Arc<Daemo
     daemon(&args, runtime, ground).unwrap()
 }
 
+/// One in a folder of its own, whose anchor has no shims and does as it is told.
+#[cfg(test)]
+pub(crate) fn lonely_daemon() -> (tempfile::TempDir, Arc<Daemon>) {
+    use crate::anchor::fake_anchor;
+    use cellblock_proto::anchor::{AnchorReply, AnchorRequest};
+    let temp = tempfile::tempdir().unwrap();
+    let anchor = fake_anchor(|request, _| match request {
+        AnchorRequest::List => AnchorReply::Shims { shims: Vec::new() },
+        _ => AnchorReply::Done,
+    });
+    let daemon = test_daemon(temp.path(), Anchor::with_socket(anchor));
+    (temp, daemon)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

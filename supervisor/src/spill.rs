@@ -33,7 +33,7 @@ pub(crate) const NOTEBOOK_BYTES: u64 = 256 << 20;
 /// How long outputs of an ended Execution are kept.
 pub(crate) const DAYS: u64 = 7;
 
-/// Of what a disk has left, a notebook's ended Executions may have the so-manieth part.
+/// A notebook's ended Executions may have one part in so many of what their disk has left.
 const PART_OF_FREE: u64 = 16;
 
 /// What of it is its head: segments that go last.

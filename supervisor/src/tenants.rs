@@ -76,7 +76,7 @@ pub(crate) struct Tenants {
 
 /// What all tenants use together, and may.
 #[derive(Debug)]
-pub(crate) struct Total {
+struct Total {
     limits: TenantLimits,
     uses: Uses,
 }

@@ -7,6 +7,7 @@ use cellblock_proto::operations::Hint;
 use super::Connection;
 use crate::denial::{Denial, deny};
 use crate::outbox::Responder;
+use crate::pace::hint;
 
 /// When to ask again for what only the client itself can make room for.
 pub(super) const FULL: Hint = Hint { retry_ms: 30_000, position: None };
@@ -35,8 +36,7 @@ impl Connection {
             && let Err(met) = self.tenant.has_room()
         {
             let until = self.daemon.runners.until_next(Some(self.tenant.id.as_str()));
-            let retry_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-            responder.busy(self.tenant.explain(met), Hint { retry_ms, position: None });
+            responder.busy(self.tenant.explain(met), hint(until, None));
             return None;
         }
         Some((request, responder))

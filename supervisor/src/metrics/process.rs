@@ -12,22 +12,16 @@ use prometheus_client::registry::Unit;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
+use crate::stat::{RESIDENT_PAGES, START_TICKS, SYSTEM_TICKS, Stat, THREADS, USER_TICKS, VIRTUAL_BYTES};
+
 /// Reads `/proc/self`.
 #[derive(Debug)]
 pub(super) struct Process;
 
-/// Fields of `/proc/self/stat`, counted from the one after the name, see proc_pid_stat(5).
-const USER_TICKS: usize = 11;
-const SYSTEM_TICKS: usize = 12;
-const THREADS: usize = 17;
-const START_TICKS: usize = 19;
-const VIRTUAL_BYTES: usize = 20;
-const RESIDENT_PAGES: usize = 21;
-
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let number = |field: usize| number(&stat, field);
+        let stat = Stat::read("self");
+        let number = |field| stat.as_ref().and_then(|stat| stat.number(field)).unwrap_or(0);
         let ticks = clock_ticks_per_second();
         #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
         let seconds = |count: u64| count as f64 / ticks as f64;
@@ -56,27 +50,8 @@ impl Collector for Process {
     }
 }
 
-/// A number of a line of `/proc/PID/stat`, whose second field is a name that may have blanks.
-fn number(stat: &str, field: usize) -> u64 {
-    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    rest.split(' ').nth(field).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-}
-
 fn boot_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = stat.lines().find_map(|line| line.strip_prefix("btime "));
     line.and_then(|text| text.trim().parse().ok()).unwrap_or(0.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_found_behind_a_name_with_blanks_and_brackets() {
-        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 111 222 13 14 15 16 17 18 999 4096 5\n";
-        assert_eq!((number(stat, USER_TICKS), number(stat, SYSTEM_TICKS)), (111, 222));
-        assert_eq!((number(stat, THREADS), number(stat, START_TICKS)), (17, 999));
-        assert_eq!((number(stat, VIRTUAL_BYTES), number(stat, RESIDENT_PAGES)), (4096, 5));
-    }
 }

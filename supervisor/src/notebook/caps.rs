@@ -1,7 +1,6 @@
 //! What a notebook uses of what its tenant may use: counted here, and asked for before something new is taken on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::operations::Hint;
@@ -9,6 +8,7 @@ use cellblock_proto::operations::Hint;
 use super::Notebook;
 use crate::daemon::{Daemon, Key};
 use crate::launches::{Full, Short};
+use crate::pace::hint;
 use crate::tenants::{Counted, Held, Tenant, Whose};
 
 /// What a notebook has taken.
@@ -89,7 +89,21 @@ impl Notebook {
     }
 }
 
-fn hint(until: Duration, position: Option<u64>) -> Hint {
-    let retry_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-    Hint { retry_ms, position: position.map(|position| u32::try_from(position).unwrap_or(u32::MAX)) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tenant_without_a_cap_has_three_quarters_of_what_may_run_and_an_operator_all() {
+        let (_temp, daemon) = crate::server::lonely_daemon();
+        let (_, most, _) = daemon.runners.figures();
+        for (tenant, expected) in [("uid-5", most - most / 4), ("operator", most)] {
+            let key = Key { tenant: tenant.parse().unwrap(), notebook: "a".parse().unwrap() };
+            let _uses = Uses::new(&daemon, &key);
+            let mut turns: Vec<_> =
+                (0..most + 1).map(|_| daemon.runners.turn(tenant, "default", Arc::default())).collect();
+            let given = turns.iter_mut().map(|turn| turn.ask()).filter(|given| *given).count();
+            assert_eq!(given, expected, "{tenant} of {most}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::launch::Begin;
 use crate::log;
 use crate::machine::{END_PATIENCE, Input};
 use crate::outbox::{Payload, Responder};
+use crate::time::milliseconds;
 
 /// What is told to whoever wants to run something new.
 const DRAINING: &str = "cellblockd is being drained and begins nothing new: send it again when it is back";
@@ -201,9 +202,7 @@ impl Notebook {
             tenant: Some(self.id.tenant.clone()),
             pinned: self.pinned,
             evicted: self.machine.is_evicted(),
-            idle_ms: self
-                .idle_since
-                .map(|since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            idle_ms: self.idle_since.map(|since| milliseconds(since.elapsed())),
             memory_bytes: None,
             saved_whole: self.machine.is_saved_whole(),
             running_ms: self.watch.running_ms(),

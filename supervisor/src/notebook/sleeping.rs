@@ -13,7 +13,7 @@ use crate::launch::Begin;
 use crate::workspace::Settings;
 
 /// How long it waits for a wish.
-pub(super) const SLEEP_AFTER: Duration = Duration::from_secs(10);
+const SLEEP_AFTER: Duration = Duration::from_secs(10);
 
 impl Notebook {
     /// When it may go to sleep; `None` while there is something that only its task knows.

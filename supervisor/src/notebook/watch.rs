@@ -12,6 +12,7 @@ use crate::daemon::{Daemon, Key};
 use crate::loss::Restoration;
 use crate::metrics::{Standing, StartKind, end_name};
 use crate::tenants::Tenant;
+use crate::time::milliseconds;
 
 /// The eyes on one notebook.
 #[derive(Debug)]
@@ -107,7 +108,7 @@ impl Watch {
             self.daemon.metrics.restored(result, took);
             if std::mem::take(&mut self.returns) && result != "failed" {
                 let (notebook, tenant) = (self.key.notebook.clone(), self.key.tenant.clone());
-                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                let took_ms = milliseconds(took);
                 self.tell(|| NotebookEvent::Returned { notebook, tenant, took_ms });
             }
         }
@@ -149,7 +150,7 @@ impl Watch {
 
     /// How long the Execution that runs has been running.
     pub(super) fn running_ms(&self) -> Option<u64> {
-        Some(u64::try_from(self.running?.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Some(milliseconds(self.running?.elapsed()))
     }
 
     pub(super) fn closed(&self, deleted: bool) {

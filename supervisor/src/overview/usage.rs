@@ -9,6 +9,10 @@ use std::path::Path;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
+use crate::stat::{
+    CHILDREN_SYSTEM_TICKS, CHILDREN_USER_TICKS, PARENT, RESIDENT_PAGES, SYSTEM_TICKS, Stat, USER_TICKS,
+};
+
 /// Processes of one worker that are looked at.
 const MOST: usize = 512;
 
@@ -79,19 +83,17 @@ fn processes(root: u32) -> Usage {
     sum
 }
 
-/// Resident memory, and processor time with that of children that were waited for.
+/// Resident memory in bytes, and processor time in milliseconds with that of children that were waited for.
 fn process(pid: u32) -> Option<(u64, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    // See proc_pid_stat(5), counted from the state: utime, stime, cutime, cstime; rss.
-    let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    let ticks: u64 = (11..=14).map(field).sum();
-    Some((field(21) * page_size() as u64, ticks * 1000 / clock_ticks_per_second().max(1)))
+    let stat = Stat::read(&pid.to_string())?;
+    let times = [USER_TICKS, SYSTEM_TICKS, CHILDREN_USER_TICKS, CHILDREN_SYSTEM_TICKS];
+    let ticks: u64 = times.into_iter().filter_map(|field| stat.number(field)).sum();
+    let pages = stat.number(RESIDENT_PAGES).unwrap_or(0);
+    Some((pages * page_size() as u64, ticks * 1000 / clock_ticks_per_second().max(1)))
 }
 
 fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    Stat::read(&pid.to_string())?.text(PARENT)?.parse().ok()
 }
 
 fn number(path: &Path) -> Option<u64> {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use tokio::time::Instant;
 
 use crate::log::chain;
+use crate::time::milliseconds;
 use crate::workspace::{self, UNFINISHED_IMAGE, WorkspaceError, failed};
 use crate::{process, removal};
 
@@ -70,7 +71,7 @@ pub(super) async fn make(
     };
     match made.await {
         Ok(was_ready) => {
-            let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let took_ms = milliseconds(begun.elapsed());
             tracing::info!(path = %image.display(), bytes = image_bytes(bytes), was_ready, took_ms, "workspace image made");
             Ok(())
         }

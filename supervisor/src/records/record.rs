@@ -14,7 +14,7 @@ use crate::spill::{self, Ahead, Spill};
 
 /// Outputs that lie in memory only, in bytes; with more they go to the disk. Less than a shim is left with
 /// ([`crate::taken`]), so that no output is lost with us alone.
-pub(super) const UNSAVED_BYTES: usize = 1 << 20;
+const UNSAVED_BYTES: usize = 1 << 20;
 
 /// What stays in memory of an Execution, so that who reads at its pace reads from there; and all that is kept of
 /// it when the disk does not take it, head and tail.
