@@ -269,3 +269,82 @@ async fn close_notebooks(daemon: &Daemon) {
         tracing::warn!("not all workers have ended in time; the anchor ends them");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::Key;
+    use crate::server::lonely_daemon;
+    use crate::vitals::Signs;
+
+    fn key() -> Key {
+        Key::own("a".parse().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_runs_is_waited_for_then_what_is_saved_then_who_is_told() {
+        let (_temp, daemon) = lonely_daemon();
+        let (_told, vitals) = daemon.pretend(&key(), Signs { is_running: true, ..Signs::default() });
+        let begun = Instant::now();
+        let draining = tokio::spawn({
+            let daemon = Arc::clone(&daemon);
+            async move { drain(&daemon, (60, begun)).await }
+        });
+        for next in [
+            Signs { is_saving: true, ..Signs::default() },
+            Signs { is_telling: true, ..Signs::default() },
+            Signs { waiting: 3, ..Signs::default() },
+        ] {
+            sleep(Duration::from_secs(1)).await;
+            assert!(!draining.is_finished(), "before {next:?}");
+            vitals.set(next);
+        }
+        let left = draining.await.unwrap();
+        assert_eq!(left, Drained { waiting: 3, ..Drained::default() });
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_keeps_it_for_longer_than_it_has() {
+        for (signs, seconds, is_clean) in [
+            (Signs { is_running: true, ..Signs::default() }, 60, false),
+            (Signs { is_saving: true, ..Signs::default() }, 70, false),
+            (Signs { is_telling: true, ..Signs::default() }, 2, true),
+        ] {
+            let (_temp, daemon) = lonely_daemon();
+            let (_told, _vitals) = daemon.pretend(&key(), signs);
+            let begun = Instant::now();
+            let left = drain(&daemon, (60, begun)).await;
+            assert_eq!((begun.elapsed().as_secs(), left.is_clean()), (seconds, is_clean), "{signs:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn deeds_that_are_not_in_the_audit_log_yet_are_written_before_the_end() {
+        use crate::audit::{Audit, Peer};
+        use cellblock_proto::client::Request;
+        const DEEDS: u32 = 4000;
+        let (temp, mut daemon) = lonely_daemon();
+        let path = temp.path().join("audit.jsonl");
+        let audit = Audit::to_file(&path, daemon.metrics.audit_lost()).unwrap();
+        Arc::get_mut(&mut daemon).unwrap().audit = audit;
+        for number in 0..DEEDS {
+            daemon.audit.asked(&Peer::default(), number, &Request::Shutdown, b"");
+        }
+        go_down(&daemon).await;
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), DEEDS as usize);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_may_give_less_time() {
+        let (_temp, daemon) = lonely_daemon();
+        let (_told, _vitals) = daemon.pretend(&key(), Signs { is_running: true, ..Signs::default() });
+        let begun = Instant::now();
+        let again = async {
+            sleep(Duration::from_secs(5)).await;
+            daemon.draining.ask(Some(1), Responder::to_nobody());
+        };
+        let (left, ()) = tokio::join!(drain(&daemon, (60, begun)), again);
+        assert_eq!((begun.elapsed().as_secs(), left.running), (6, 1));
+    }
+}

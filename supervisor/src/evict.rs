@@ -34,53 +34,73 @@ pub(crate) type Answer = oneshot::Sender<Result<(), String>>;
 
 /// Evicts as long as the daemon lives.
 pub(crate) async fn run(daemon: Arc<Daemon>, limits: Limits) {
-    let mut asked: JoinSet<Key> = JoinSet::new();
-    let mut under_way: Vec<Key> = Vec::new();
-    // Somebody wants room, and nobody may be asked for it.
-    let mut is_stuck = false;
+    let mut evictor =
+        Evictor { daemon, limits, asked: JoinSet::new(), under_way: Vec::new(), is_stuck: false };
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let Evictor { daemon, asked, is_stuck, .. } = &mut evictor;
         tokio::select! {
-            _ = ticks.tick() => {
-                let now = Instant::now();
-                for (key, entry, signs) in candidates(&daemon, &under_way, None) {
-                    let idle = signs.idle_since.map_or(Duration::ZERO, |since| now - since);
-                    if signs.idle_limit.is_some_and(|limit| idle >= limit) && asked.len() < AT_ONCE {
-                        let reason = format!("nobody has wanted it for {} s", idle.as_secs());
-                        under_way.push(key.clone());
-                        asked.spawn(ask(key, entry, reason));
-                    }
-                }
-                // One after the other: the next look tells whether it was enough.
-                if asked.is_empty()
-                    && let Some(reason) = pressure(&limits, daemon.anchor.pid())
-                    && let Some((key, entry, _)) = candidates(&daemon, &under_way, None).into_iter().next()
-                {
-                    tracing::warn!(reason, notebook = %key, tenant = %key.tenant, "memory is short: evicting");
-                    under_way.push(key.clone());
-                    asked.spawn(ask(key, entry, reason));
-                }
+            _ = ticks.tick() => evictor.look(),
+            whose = room_wanted(daemon, *is_stuck), if asked.len() < daemon.launches.waiting().min(AT_ONCE) => {
+                evictor.make_room(&whose);
             }
-            whose = room_wanted(&daemon, is_stuck), if asked.len() < daemon.launches.waiting().min(AT_ONCE) => {
-                let mut found = whose.iter().flat_map(|whose| candidates(&daemon, &under_way, whose.as_ref()));
-                match found.next() {
-                    Some((key, entry, _)) => {
-                        under_way.push(key.clone());
-                        asked.spawn(ask(key, entry, "another notebook wants its place".to_owned()));
-                    }
-                    None => is_stuck = true,
-                }
-            }
-            () = daemon.launches.shortage() => is_stuck = false,
-            () = daemon.idle.notified() => is_stuck = false,
+            () = daemon.launches.shortage() => *is_stuck = false,
+            () = daemon.idle.notified() => *is_stuck = false,
             Some(done) = asked.join_next() => {
                 // Only a runtime that goes down cancels a task.
                 if let Ok(key) = done {
-                    under_way.retain(|other| *other != key);
+                    evictor.under_way.retain(|other| *other != key);
                 }
             }
         }
+    }
+}
+
+struct Evictor {
+    daemon: Arc<Daemon>,
+    limits: Limits,
+    /// Those who have been asked, and have not answered.
+    asked: JoinSet<Key>,
+    under_way: Vec<Key>,
+    /// Somebody wants room, and nobody may be asked for it.
+    is_stuck: bool,
+}
+
+impl Evictor {
+    /// Asks those who have been idle for too long, and, while memory is short, the one whom nobody misses most.
+    fn look(&mut self) {
+        let now = Instant::now();
+        for (key, entry, signs) in candidates(&self.daemon, &self.under_way, None) {
+            let idle = signs.idle_since.map_or(Duration::ZERO, |since| now - since);
+            if signs.idle_limit.is_some_and(|limit| idle >= limit) && self.asked.len() < AT_ONCE {
+                self.ask(key, entry, format!("nobody has wanted it for {} s", idle.as_secs()));
+            }
+        }
+        // One after the other: the next look tells whether it was enough.
+        if self.asked.is_empty()
+            && let Some(reason) = pressure(&self.limits, self.daemon.anchor.pid())
+            && let Some((key, entry, _)) = candidates(&self.daemon, &self.under_way, None).into_iter().next()
+        {
+            tracing::warn!(reason, notebook = %key, tenant = %key.tenant, "memory is short: evicting");
+            self.ask(key, entry, reason);
+        }
+    }
+
+    /// Asks the first who would make room for one of those who wait.
+    fn make_room(&mut self, whose: &[Option<TenantId>]) {
+        let found = whose
+            .iter()
+            .find_map(|whose| candidates(&self.daemon, &self.under_way, whose.as_ref()).into_iter().next());
+        match found {
+            Some((key, entry, _)) => self.ask(key, entry, "another notebook wants its place".to_owned()),
+            None => self.is_stuck = true,
+        }
+    }
+
+    fn ask(&mut self, key: Key, entry: Entry, reason: String) {
+        self.under_way.push(key.clone());
+        self.asked.spawn(ask(key, entry, reason));
     }
 }
 
@@ -116,8 +136,13 @@ fn candidates(daemon: &Daemon, under_way: &[Key], whose: Option<&TenantId>) -> V
         .map(|(key, entry, signs)| (key.clone(), entry.clone(), signs))
         .collect()
     };
-    found.sort_by_key(|(_, _, signs)| (signs.would_lose, Reverse(signs.idle_since.map(|since| now - since))));
+    found.sort_by_key(|(_, _, signs)| rank(signs, now));
     found
+}
+
+/// Who goes first has the least: who loses nothing, and of those whom nobody has wanted for the longest.
+fn rank(signs: &Signs, now: Instant) -> (bool, Reverse<Option<Duration>>) {
+    (signs.would_lose, Reverse(signs.idle_since.map(|since| now - since)))
 }
 
 async fn ask(key: Key, entry: Entry, reason: String) -> Key {
@@ -127,4 +152,107 @@ async fn ask(key: Key, entry: Entry, reason: String) -> Key {
         let _ = timeout(PATIENCE, answered).await;
     }
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::lonely_daemon;
+
+    const CALM: Limits = Limits { available_percent: 0, stalled_percent: 0 };
+
+    fn key(tenant: &str, notebook: &str) -> Key {
+        Key { tenant: tenant.parse().unwrap(), notebook: notebook.parse().unwrap() }
+    }
+
+    fn idle(seconds: u64) -> Signs {
+        let idle_since = Some(Instant::now() - Duration::from_secs(seconds));
+        Signs { idle_since, is_evictable: true, ..Signs::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_loses_nothing_and_was_unwanted_for_longest_goes_first() {
+        let now = Instant::now();
+        let loses = |seconds| Signs { would_lose: true, ..idle(seconds) };
+        let mut found = [loses(90), idle(5), idle(50), loses(20), idle(70)];
+        found.sort_by_key(|signs| rank(signs, now));
+        assert_eq!(found, [idle(70), idle(50), idle(5), loses(90), loses(20)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_who_may_go_now_and_makes_the_room_that_is_wanted_is_asked() {
+        let (_temp, daemon) = lonely_daemon();
+        let soon = Some(Instant::now() + Duration::from_secs(1));
+        for (tenant, notebook, signs) in [
+            ("operator", "goes", idle(9)),
+            ("uid-5", "goes", idle(5)),
+            ("operator", "works", Signs { idle_since: None, ..idle(9) }),
+            ("operator", "pinned", Signs { is_evictable: false, ..idle(9) }),
+            ("operator", "stayed", Signs { not_before: soon, ..idle(9) }),
+            ("operator", "asked", idle(9)),
+        ] {
+            daemon.pretend(&key(tenant, notebook), signs);
+        }
+        let found = |whose: Option<&str>| -> Vec<Key> {
+            let whose = whose.map(|tenant| tenant.parse().unwrap());
+            let found = candidates(&daemon, &[key("operator", "asked")], whose.as_ref());
+            found.into_iter().map(|(key, ..)| key).collect()
+        };
+        assert_eq!(found(None), [key("operator", "goes"), key("uid-5", "goes")]);
+        assert_eq!(found(Some("uid-5")), [key("uid-5", "goes")]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(found(None).contains(&key("operator", "stayed")), "it may be asked again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_idle_for_too_long_is_asked_and_while_memory_is_short_one_after_the_other() {
+        let (_temp, daemon) = lonely_daemon();
+        let limited = |limit| Signs { idle_limit: Some(Duration::from_secs(limit)), ..idle(20) };
+        let (mut over, _) = daemon.pretend(&key("operator", "over"), limited(20));
+        let (mut under, _) = daemon.pretend(&key("operator", "under"), limited(21));
+        let new = |limits| Evictor {
+            daemon: Arc::clone(&daemon),
+            limits,
+            asked: JoinSet::new(),
+            under_way: Vec::new(),
+            is_stuck: false,
+        };
+        let mut evictor = new(CALM);
+        evictor.look();
+        let Some(Message::Evict { reason, answer }) = over.recv().await else { panic!("not asked") };
+        assert_eq!(reason, "nobody has wanted it for 20 s");
+        assert!(under.try_recv().is_err());
+        drop(answer);
+        daemon.notebooks.lock().awake.remove(&key("operator", "over"));
+
+        // More than all of it can never be available.
+        let mut evictor = new(Limits { available_percent: 101, ..CALM });
+        let (mut next, _) = daemon.pretend(&key("operator", "next"), idle(10));
+        evictor.look();
+        let Some(Message::Evict { reason, answer }) = under.recv().await else { panic!("not asked") };
+        assert!(reason.contains("% of the machine's memory"), "{reason}");
+        evictor.look();
+        tokio::task::yield_now().await;
+        assert!(next.try_recv().is_err(), "one at a time");
+        drop(answer);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_becomes_idle_while_somebody_waits_for_room_is_asked_if_its_end_makes_it() {
+        let (_temp, daemon) = lonely_daemon();
+        daemon.launches.set_most_of("uid-5", 1);
+        let _lease = daemon.launches.claim("uid-5");
+        let (mut told, vitals) = daemon.pretend(&key("uid-5", "works"), Signs::default());
+        let (mut others, _) = daemon.pretend(&key("operator", "idle"), idle(9));
+        let _waits = daemon.launches.place("uid-5");
+        let evicting = tokio::spawn(run(Arc::clone(&daemon), CALM));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(told.try_recv().is_err(), "it works");
+        vitals.set(idle(0));
+        daemon.idle.notify_one();
+        let message = timeout(Duration::from_secs(1), told.recv()).await.unwrap();
+        assert!(matches!(message, Some(Message::Evict { reason, .. }) if reason.contains("wants its place")));
+        assert!(others.try_recv().is_err(), "its end would help nobody");
+        evicting.abort();
+    }
 }

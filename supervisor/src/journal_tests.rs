@@ -2,6 +2,7 @@ use super::*;
 use crate::entry::INTERRUPT;
 use cellblock_proto::execution::{End, Output, StreamName, Variables};
 use proptest::prelude::*;
+use std::os::unix::fs::MetadataExt;
 
 fn id(name: &str) -> ExecutionId {
     name.parse().unwrap()
@@ -51,7 +52,7 @@ fn thousand_are_remembered_and_files_are_two_and_bounded() {
     let temp = tempfile::tempdir().unwrap();
     let folder: Arc<Path> = temp.path().into();
     let mut journal = again(&folder);
-    journal.accept(&id("open"), 0);
+    journal.accept(&id("open"), INTERRUPT);
     for number in 0..5000 {
         journal.accept(&id(&format!("e{number}")), 0);
         assert!(end(&mut journal, &format!("e{number}"), 0));
@@ -65,7 +66,8 @@ fn thousand_are_remembered_and_files_are_two_and_bounded() {
         }
         assert!(journal.find(&id("e4999")).is_some() && journal.find(&id("e4100")).is_some());
         assert!(!journal.knows(&id("e0")) && journal.known.len() <= 2 * REMEMBERED + 2);
-        assert_eq!(journal.open_ones().len(), 1);
+        assert_eq!(journal.open_ones(), [Open { execution: id("open"), flags: INTERRUPT }]);
+        assert_eq!(journal.recent().count(), RECENT);
     }
     let bytes: u64 =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
@@ -140,6 +142,36 @@ fn small_disk() {
     let journal = again(&folder);
     assert_eq!(journal.open_ones(), []);
     assert_eq!(journal.find(&id("first")).unwrap().inline.len(), 0);
+}
+
+#[test]
+fn for_each_that_is_open_the_disk_has_promised_room_for_its_end_and_gets_it_back_at_rest() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder: Arc<Path> = temp.path().into();
+    let mut journal = again(&folder);
+    assert!(!journal.has_room());
+    for number in 0..100 {
+        if !journal.has_room() {
+            journal.make_room().unwrap();
+        }
+        journal.accept(&id(&format!("e{number}")), 0);
+    }
+    assert!(journal.reserved >= journal.bytes + 99 * END_BYTES, "{journal:?}");
+    let taken = || fs::metadata(folder.join(NAME)).unwrap().blocks() * 512;
+    assert!(taken() >= 99 * END_BYTES, "{}", taken());
+    journal.rest();
+    assert!(taken() < 32 << 10, "{}", taken());
+    assert_eq!(again(&folder).open_ones().len(), 100);
+}
+
+#[test]
+fn where_the_disk_promises_no_room_nothing_is_to_be_accepted() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder: Arc<Path> = temp.path().into();
+    let mut journal = again(&folder);
+    std::os::unix::fs::symlink("/dev/full", folder.join(NAME)).unwrap();
+    journal.make_room().unwrap_err();
+    assert!(!journal.has_room());
 }
 
 proptest! {

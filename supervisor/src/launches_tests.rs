@@ -27,6 +27,18 @@ async fn starts_beyond_the_bound_wait_in_their_order_and_one_given_up_is_passed_
 }
 
 #[tokio::test]
+async fn place_that_is_given_up_with_what_it_came_for_gives_that_back() {
+    let launches = Launches::of(1, 1);
+    let came = launches.place("t");
+    assert_eq!((launches.figures().0, launches.lock().starting), (1, 1));
+    let mut next = Some(launches.place("t"));
+    assert!(comes(&mut next).await.is_none());
+    drop(came);
+    assert!(comes(&mut next).await.is_some());
+    assert_eq!((launches.figures().0, launches.lock().starting), (0, 0));
+}
+
+#[tokio::test]
 async fn tenant_with_a_thousand_starts_in_the_line_holds_another_up_by_one() {
     let launches = Launches::of(1, usize::MAX);
     let mut first = Some(launches.place("many"));

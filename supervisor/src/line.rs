@@ -91,11 +91,8 @@ impl<T> Line<T> {
     }
 
     /// How many of a tenant wait.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the figures of the daemon and what evicts use it next")
-    )]
-    pub(crate) fn waiting_of(&self, tenant: &str) -> usize {
+    #[cfg(test)]
+    fn waiting_of(&self, tenant: &str) -> usize {
         self.waiting.get(tenant).into_iter().flat_map(BTreeMap::values).map(VecDeque::len).sum()
     }
 
@@ -190,6 +187,21 @@ mod tests {
         assert_eq!(anybody(&mut line).unwrap(), ("few".to_owned(), 8));
         assert_eq!(line.len(), 998);
         assert_eq!(line.waiting_of("many"), 998);
+    }
+
+    #[test]
+    fn who_holds_least_is_next_though_another_has_had_nothing_for_longer() {
+        let mut line = Line::default();
+        let class: Arc<str> = "p".into();
+        for (tenant, count) in [("long", 3), ("brief", 1)] {
+            (0..count).for_each(|item| drop(line.join(&tenant.into(), &class, item)));
+        }
+        assert_eq!(anybody(&mut line).unwrap().0, "long");
+        assert_eq!(anybody(&mut line).unwrap().0, "brief");
+        line.give_back("brief");
+        line.join(&"brief".into(), &class, 9);
+        // Its turn would be the other's, who still holds what it had.
+        assert_eq!(anybody(&mut line).unwrap(), ("brief".to_owned(), 9));
     }
 
     #[test]

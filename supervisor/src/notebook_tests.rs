@@ -2,6 +2,7 @@
 //! anchor and shims of a few lines, at the real sockets.
 
 mod adoption;
+mod idle;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -131,6 +132,8 @@ struct Shim {
     socket: UnixStream,
     frames: FrameReader,
     commands: VecDeque<(u32, Command)>,
+    /// What the daemon spoke last.
+    codec: Codec,
     seq: u64,
 }
 
@@ -155,6 +158,7 @@ impl Shim {
             socket: UnixStream::from_std(socket).unwrap(),
             frames: FrameReader::new(Limits::DEFAULT),
             commands: VecDeque::new(),
+            codec: Codec::Bincode,
             seq: 0,
         }
     }
@@ -174,6 +178,7 @@ impl Shim {
             let mut buffer = vec![0; 64 << 10];
             loop {
                 while let Some(frame) = self.frames.next_frame().unwrap() {
+                    self.codec = frame.codec;
                     self.commands.push_back((frame.request, frame.message().unwrap()));
                 }
                 if let Some(command) = self.commands.pop_front() {
@@ -256,6 +261,17 @@ impl Shim {
     }
 }
 
+/// A client whose Execution `e` runs, and the shim that has it.
+async fn running(daemon: &Arc<Daemon>, shims: &mut mpsc::Receiver<OwnedFd>) -> (Peer, Shim) {
+    let mut peer = Peer::connect(daemon).await;
+    peer.open().await;
+    peer.execute("e").await;
+    let mut shim = Shim::next(shims).await;
+    shim.ready().await;
+    shim.begin("e").await;
+    (peer, shim)
+}
+
 fn outcome(end: End) -> Outcome {
     Outcome {
         end,
@@ -306,12 +322,7 @@ async fn execution_goes_to_a_new_worker_and_back_and_is_taken_when_read() {
 #[tokio::test]
 async fn nothing_is_taken_that_a_client_may_come_back_for_until_it_is_on_the_disk() {
     let (_temp, daemon, mut shims) = daemon().await;
-    let mut peer = Peer::connect(&daemon).await;
-    peer.open().await;
-    peer.execute("e").await;
-    let mut shim = Shim::next(&mut shims).await;
-    shim.ready().await;
-    shim.begin("e").await;
+    let (mut peer, mut shim) = running(&daemon, &mut shims).await;
     let first = shim.output("e", 0, b"read").await;
     assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
     assert!(matches!(peer.reply().await.1, Reply::Output(_)));
@@ -337,12 +348,7 @@ async fn nothing_is_taken_that_a_client_may_come_back_for_until_it_is_on_the_dis
 /// A shim that nobody reads from any more, because its client reads nothing, and another client.
 async fn beside_a_slow_reader() -> (impl Sized, Peer, Shim) {
     let (temp, daemon, mut shims) = daemon().await;
-    let mut slow = Peer::connect(&daemon).await;
-    slow.open().await;
-    slow.execute("e").await;
-    let mut shim = Shim::next(&mut shims).await;
-    shim.ready().await;
-    shim.begin("e").await;
+    let (slow, mut shim) = running(&daemon, &mut shims).await;
     shim.fill("e").await;
     let other = Peer::connect(&daemon).await;
     ((temp, daemon, shims, slow), other, shim)
@@ -417,17 +423,14 @@ async fn failed_start_is_told_to_all_who_wait() {
             assert!(message.contains(part), "{message}");
         }
     }
+    let metrics = crate::overview::metrics(&daemon);
+    assert!(metrics.contains("cellblock_worker_start_failures_total{code=\"sandbox\"} 1\n"), "{metrics}");
 }
 
 #[tokio::test]
 async fn restart_is_answered_when_the_worker_has_gone() {
     let (_temp, daemon, mut shims) = daemon().await;
-    let mut peer = Peer::connect(&daemon).await;
-    peer.open().await;
-    peer.execute("e").await;
-    let mut shim = Shim::next(&mut shims).await;
-    shim.ready().await;
-    shim.begin("e").await;
+    let (mut peer, mut shim) = running(&daemon, &mut shims).await;
     assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
     let restart = peer.send(&Request::Restart { notebook: notebook() }, b"").await;
     let (_, Command::End { reason }) = shim.command().await else { panic!("not told to end") };

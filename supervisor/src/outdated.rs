@@ -65,3 +65,7 @@ async fn ask(entry: &Entry) -> Result<(), String> {
     // It is being closed, which ends its worker.
     answered.await.unwrap_or(Ok(()))
 }
+
+#[cfg(test)]
+#[path = "outdated_tests.rs"]
+mod tests;

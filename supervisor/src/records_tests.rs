@@ -303,4 +303,47 @@ async fn execution_that_is_to_end_with_its_client_is_told_when_the_last_has_gone
     assert!(records.has_deserted());
     records.desert_unread();
     assert_eq!(records.take_deserted(), [id("a")]);
+    // Somebody has come back to it.
+    let mut records = again(&temp);
+    records.attach(&id("a"), Attachment::new(Responder::new(client(), 1), 0));
+    records.desert_unread();
+    assert_eq!(records.take_deserted(), []);
+}
+
+#[tokio::test]
+async fn who_reads_what_is_on_the_disk_reads_on_when_it_is_let_go() {
+    for (mut records, goes) in [(kept().1, 0), (Records::default(), 1)] {
+        records.create(&id("a"), false);
+        add(&mut records, "a", 0, 10);
+        end(&mut records, "a", 1);
+        records.attach(&id("a"), Attachment::new(Responder::new(client(), 1), 0));
+        assert_eq!(records.let_go(&id("a")).len(), goes);
+        assert_eq!(records.find(&id("a")).is_some(), goes == 0);
+    }
+}
+
+#[test]
+fn files_of_what_the_journal_has_forgotten_go() {
+    let (temp, mut records) = kept();
+    add(&mut records, "old", 0, MIB);
+    end(&mut records, "old", 1);
+    let segments = || {
+        let names = std::fs::read_dir(temp.path().join("outputs")).unwrap();
+        names.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("old")).count()
+    };
+    assert_eq!(segments(), 1);
+    for number in 0..=2 * crate::journal::REMEMBERED {
+        end(&mut records, &format!("e{number}"), 0);
+    }
+    assert_eq!((segments(), records.knows(&id("old"))), (0, false));
+}
+
+#[test]
+fn without_a_disk_what_a_client_has_goes_before_what_nobody_has() {
+    let mut records = Records::default();
+    (0..8).for_each(|seq| add(&mut records, "a", seq, MIB / 4));
+    records.ensure(&id("a")).mark_written(3);
+    (8..12).for_each(|seq| add(&mut records, "a", seq, MIB / 4));
+    let kept: Vec<u64> = records.ensure(&id("a")).outputs.keys().copied().collect();
+    assert_eq!(kept, [5, 6, 7, 8, 9, 10, 11]);
 }

@@ -224,3 +224,7 @@ async fn info(entry: &Entry) -> Option<NotebookInfo> {
     entry.inbox.send(Message::Info { reply }).await.ok()?;
     answer.await.ok()
 }
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -38,6 +38,30 @@ fn outputs_are_read_from_any_place_while_more_are_added() {
     assert_eq!(spill.read(100, &mut ahead).unwrap().0, 100);
     assert_eq!(all(&spill, 77), (77..130).collect::<Vec<_>>());
     assert_eq!(all(&spill, 130), Vec::<u64>::new());
+    // Where a reader begins is known by what it has passed over.
+    let mut ahead = Ahead::at(77);
+    assert_eq!(spill.read(77, &mut ahead).unwrap().0, 77);
+    assert_eq!(ahead.position, Some(77 * (100 << 10)));
+}
+
+#[test]
+fn of_what_all_have_read_the_head_goes_last() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut spill = Spill::new(&temp.path().into(), &id());
+    let per_segment = SEGMENT_BYTES / (1 << 20);
+    let all_of = CAP_BYTES / SEGMENT_BYTES + 3;
+    for segment in 0..all_of {
+        let seqs = segment * per_segment..(segment + 1) * per_segment;
+        let outputs: Vec<_> = seqs.clone().map(|seq| (seq, stored(1 << 20, seq << 20))).collect();
+        spill.append(outputs.iter().map(|(seq, stored)| (*seq, stored)), seqs.end).unwrap();
+    }
+    let kept = all(&spill, 0);
+    assert!(spill.bytes() <= CAP_BYTES);
+    assert_eq!(
+        kept[..(HEAD_SEGMENTS * per_segment) as usize],
+        (0..HEAD_SEGMENTS * per_segment).collect::<Vec<_>>()
+    );
+    assert_eq!(kept.last(), Some(&(all_of * per_segment - 1)));
 }
 
 #[test]
@@ -114,6 +138,34 @@ fn shelf_holds_a_notebook_to_its_cap_and_forgets_with_the_journal() {
     assert_eq!((there("old"), there("new")), (false, false));
     shelf.clear(&folder, &journal);
     assert!(shelf.owners.is_empty());
+}
+
+#[test]
+fn what_ended_long_ago_goes_and_what_ended_first_is_the_first_to_go() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder: Arc<Path> = temp.path().into();
+    let mut journal = Journal::open(&folder).unwrap();
+    let outcome = crate::loss::unmeasured(
+        cellblock_proto::execution::End::Ok,
+        cellblock_proto::execution::Variables::Kept,
+    );
+    let days = |days: u64| std::time::Duration::from_secs(days * 24 * 60 * 60);
+    // Their names say nothing of their age.
+    for (name, age) in [("b", 8), ("open", 8), ("a", 1), ("c", 6)] {
+        let execution: ExecutionId = name.parse().unwrap();
+        append(&mut Spill::new(&folder, &execution), 0..1, 10).unwrap();
+        let file = OpenOptions::new().write(true).open(path(&folder, &execution, 0, 0)).unwrap();
+        file.set_modified(SystemTime::now() - days(age)).unwrap();
+        journal.accept(&execution, 0);
+        if name != "open" {
+            journal.end(&execution, (1, 10), (&outcome, &[]), std::iter::empty());
+        }
+    }
+    let shelf = Shelf::open(&folder, &journal).unwrap();
+    let there = |name: &str| path(&folder, &name.parse().unwrap(), 0, 0).exists();
+    assert_eq!((there("b"), there("open")), (false, true), "{DAYS} days");
+    let order: Vec<&str> = shelf.owners.iter().map(|(execution, _)| execution.as_str()).collect();
+    assert_eq!(order, ["c", "a"]);
 }
 
 #[test]

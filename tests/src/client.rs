@@ -102,6 +102,16 @@ impl Client {
         }
     }
 
+    /// What the daemon has counted, as an operator.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub fn metrics(&mut self) -> String {
+        let asked = self.ask_about(&Request::Metrics, &[]).expect("metrics");
+        assert_eq!(asked.reply, Reply::Metrics);
+        String::from_utf8(asked.payload).expect("text")
+    }
+
     /// The next answer to a request, or what is said to the connection.
     fn next_or_refusal(&mut self, request: u32) -> Answer {
         match self.frame(Instant::now() + PATIENCE) {

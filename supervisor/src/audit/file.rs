@@ -151,3 +151,20 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_half_a_line_begins_a_line_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        std::fs::write(&path, "{\"half").unwrap();
+        let mut appender = Appender::open(&path).unwrap();
+        appender.is_torn = true;
+        appender.append(b"{}\n").unwrap();
+        appender.append(b"{}\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"half\n{}\n{}\n");
+    }
+}

@@ -108,3 +108,91 @@ fn a_folder_a_pipe_or_a_link_is_no_audit_log() {
         assert!(error.contains("--audit-log"), "{error}");
     }
 }
+
+#[test]
+fn each_deed_says_what_was_done_to_what_and_looking_is_none() {
+    let n = || "a".parse().unwrap();
+    let e = || "e1".parse().unwrap();
+    let path = || "secret".to_owned();
+    let options = cellblock_proto::execution::ExecuteOptions::default;
+    let deeds: Vec<(Request, &str)> = vec![
+        (
+            Request::OpenNotebook { notebook: n(), profile: Some("p".into()) },
+            r#"{"action":"open","notebook":"a","profile":"p"}"#,
+        ),
+        (
+            Request::Execute { notebook: n(), execution: e(), options: options() },
+            r#"{"action":"execute","notebook":"a","execution":"e1"}"#,
+        ),
+        (Request::Interrupt { notebook: n() }, r#"{"action":"interrupt","notebook":"a"}"#),
+        (
+            Request::Cancel { notebook: n(), execution: e() },
+            r#"{"action":"cancel","notebook":"a","execution":"e1"}"#,
+        ),
+        (Request::Restart { notebook: n() }, r#"{"action":"restart","notebook":"a"}"#),
+        (Request::Close { notebook: n() }, r#"{"action":"close","notebook":"a"}"#),
+        (Request::Delete { notebook: n() }, r#"{"action":"delete","notebook":"a"}"#),
+        (Request::Clear { notebook: n() }, r#"{"action":"clear","notebook":"a"}"#),
+        (
+            Request::Restore { notebook: n(), checkpoint: Some(3) },
+            r#"{"action":"restore","notebook":"a","checkpoint":3}"#,
+        ),
+        (
+            Request::Fork { notebook: n(), checkpoint: None, to: "b".parse().unwrap() },
+            r#"{"action":"fork","notebook":"a","to":"b"}"#,
+        ),
+        (
+            Request::ExportCheckpoint { notebook: n(), checkpoint: Some(4) },
+            r#"{"action":"export","notebook":"a","checkpoint":4}"#,
+        ),
+        (
+            Request::ImportCheckpoint { notebook: n(), offset: 0, last: false },
+            r#"{"action":"import","notebook":"a"}"#,
+        ),
+        (Request::CollectCheckpoints { notebook: n(), keep: None }, r#"{"action":"collect","notebook":"a"}"#),
+        (
+            Request::ReadFile { notebook: n(), path: path(), offset: 0, bytes: 1 },
+            r#"{"action":"read_file","notebook":"a"}"#,
+        ),
+        (
+            Request::WriteFile { notebook: n(), path: path(), offset: 0 },
+            r#"{"action":"write_file","notebook":"a"}"#,
+        ),
+        (Request::RemoveFile { notebook: n(), path: path() }, r#"{"action":"remove_file","notebook":"a"}"#),
+        (Request::Pin { notebook: n(), pinned: true }, r#"{"action":"pin","notebook":"a"}"#),
+        (Request::Pin { notebook: n(), pinned: false }, r#"{"action":"unpin","notebook":"a"}"#),
+        (Request::Evict { notebook: n() }, r#"{"action":"evict","notebook":"a"}"#),
+        (Request::Drain { seconds: None }, r#"{"action":"drain"}"#),
+        (Request::Shutdown, r#"{"action":"shutdown"}"#),
+    ];
+    for (request, expected) in &deeds {
+        assert_eq!(serde_json::to_string(&Deed::of(request).unwrap()).unwrap(), *expected);
+    }
+    for looks in [
+        Request::Status { notebook: n() },
+        Request::Checkpoints { notebook: n() },
+        Request::Attach { notebook: n(), execution: e(), from_seq: 0 },
+        // The parts behind the first are of the same deed.
+        Request::ImportCheckpoint { notebook: n(), offset: 9, last: true },
+        Request::ReadFile { notebook: n(), path: path(), offset: 9, bytes: 1 },
+        Request::Metrics,
+    ] {
+        assert!(Deed::of(&looks).is_none(), "{looks:?}");
+    }
+}
+
+#[test]
+fn of_what_is_put_there_is_a_hash_and_of_what_is_got_nothing() {
+    use cellblock_proto::execution::{ExecuteOptions, Task, ValueFormat};
+    let execute = |task| {
+        let (notebook, execution) = ("a".parse().unwrap(), "e1".parse().unwrap());
+        let options = ExecuteOptions { task, ..ExecuteOptions::default() };
+        Request::Execute { notebook, execution, options }
+    };
+    let has_hash = |request: &Request| {
+        let deed = Deed::of(request).unwrap().with_payload(request, b"secret");
+        serde_json::to_value(deed).unwrap().get("blake3").is_some()
+    };
+    assert!(has_hash(&execute(Task::Code)));
+    assert!(!has_hash(&execute(Task::Get { name: "x".to_owned(), format: ValueFormat::Json })));
+}

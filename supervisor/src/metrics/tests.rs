@@ -207,6 +207,18 @@ fn no_label_is_a_notebook_and_every_metric_stands_in_the_document_with_its_label
 }
 
 #[test]
+fn an_execution_that_never_began_has_waited_and_has_not_run() {
+    let metrics = Metrics::new();
+    let never = Outcome { wall_us: 0, ..outcome(End::Interrupted) };
+    metrics.execution(&"web".into(), &"default".into(), &never);
+    let families = read(&metrics.text(Moment::default()));
+    let count =
+        |family: &str| families[family].samples.get(&format!("{family}_count{{profile=\"default\"}}"));
+    assert_eq!(count("cellblock_execution_queue_seconds"), Some(&1.0));
+    assert_eq!(count("cellblock_execution_wall_seconds"), None);
+}
+
+#[test]
 fn what_an_execution_counts_costs_little() {
     let metrics = Metrics::new();
     let (tenant, profile) = ("web".into(), "default".into());

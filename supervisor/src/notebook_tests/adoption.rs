@@ -1,6 +1,12 @@
 //! Shims that an earlier daemon started.
 
+use std::sync::Mutex;
+
+use cellblock_proto::anchor::AnchorRequest;
+use cellblock_proto::id::WorkerId;
+
 use super::*;
+use crate::adopt::adopt;
 
 fn state() -> ShimState {
     ShimState {
@@ -79,12 +85,7 @@ async fn worker_that_outlived_a_daemon_goes_on_where_its_client_was() {
 #[tokio::test]
 async fn execution_whose_shim_went_with_the_daemon_has_one_outcome_and_is_never_run_again() {
     let (temp, daemon, mut shims) = daemon().await;
-    let mut peer = Peer::connect(&daemon).await;
-    peer.open().await;
-    peer.execute("e").await;
-    let mut shim = Shim::next(&mut shims).await;
-    shim.ready().await;
-    shim.begin("e").await;
+    let (mut peer, _shim) = running(&daemon, &mut shims).await;
     assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
     for _ in 0..2 {
         // Another daemon with the same notebooks, and without this shim.
@@ -143,4 +144,172 @@ async fn what_a_shim_told_right_behind_its_state_is_heard_without_another_read()
     assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
     let (_, reply, _) = peer.reply().await;
     assert!(matches!(reply, Reply::Outcome { .. }), "{reply:?}");
+}
+
+/// A daemon whose anchor has one shim, `a-1`; that shim, once it is spoken to; and which shims were killed.
+struct Found {
+    _temp: tempfile::TempDir,
+    daemon: Arc<Daemon>,
+    listener: tokio::net::UnixListener,
+    killed: Arc<Mutex<Vec<WorkerId>>>,
+}
+
+impl Found {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let killed = Arc::<Mutex<Vec<WorkerId>>>::default();
+        let kills = Arc::clone(&killed);
+        let socket = fake_anchor(move |request, _| match request {
+            AnchorRequest::List => AnchorReply::Shims { shims: vec![("a-1".parse().unwrap(), 1)] },
+            AnchorRequest::Kill { worker } => {
+                kills.lock().unwrap().push(worker);
+                AnchorReply::Done
+            }
+            other => panic!("{other:?}"),
+        });
+        let daemon = crate::server::test_daemon(temp.path(), Anchor::with_socket(socket));
+        let listener = tokio::net::UnixListener::bind(daemon.runtime.worker_socket("a-1")).unwrap();
+        Found { _temp: temp, daemon, listener, killed }
+    }
+
+    /// The shim tells `told` before how things stand.
+    async fn adopt(&self, told: Vec<EventBody>, state: ShimState) -> Shim {
+        crate::workspace::open(&self.daemon.state, &crate::daemon::Key::own(notebook()), None).unwrap();
+        let answers = async {
+            let (socket, _) = self.listener.accept().await.unwrap();
+            let mut shim = Shim::new(socket.into_std().unwrap());
+            let Command::Resume { taken: 0, .. } = shim.command().await.1 else { panic!("no resume") };
+            assert_eq!(shim.codec, Codec::Json, "any build must understand it");
+            for body in told {
+                shim.event(body).await;
+            }
+            shim.write(0, EventBody::State(state), &[]).await;
+            shim
+        };
+        let (adopted, shim) = tokio::join!(adopt(&self.daemon), answers);
+        adopted.unwrap();
+        shim
+    }
+
+    fn is_known(&self) -> bool {
+        self.daemon.notebooks.get(&crate::daemon::Key::own(notebook())).is_some()
+    }
+}
+
+#[tokio::test]
+async fn shim_of_another_build_is_spoken_to_in_json_and_one_of_ours_in_bincode() {
+    for (build, codec) in [("0.0.0+older".to_owned(), Codec::Json), (crate::build::build(), Codec::Bincode)] {
+        let found = Found::new();
+        let mut shim = found.adopt(Vec::new(), ShimState { build, ..state() }).await;
+        assert!(found.is_known() && found.killed.lock().unwrap().is_empty());
+        let metrics = crate::overview::metrics(&found.daemon);
+        assert!(metrics.contains("cellblock_shims_adopted_total 1\n"), "{metrics}");
+        let mut peer = Peer::connect(&found.daemon).await;
+        peer.send(&Request::Interrupt { notebook: notebook() }, b"").await;
+        assert_eq!(shim.command().await.1, Command::Interrupt);
+        assert_eq!(shim.codec, codec);
+    }
+}
+
+#[tokio::test]
+async fn shim_that_cannot_be_understood_is_told_to_retire_and_not_killed() {
+    let found = Found::new();
+    let state = ShimState { build: "9.0.0+1".to_owned(), link: 99, ..state() };
+    let retires = async {
+        let (socket, _) = found.listener.accept().await.unwrap();
+        let mut shim = Shim::new(socket.into_std().unwrap());
+        shim.command().await;
+        shim.write(0, EventBody::State(state), &[]).await;
+        let Command::Retire { reason } = shim.command().await.1 else { panic!("not told to retire") };
+        assert!(reason.contains("9.0.0+1") && reason.contains("link 99"), "{reason}");
+        assert_eq!(shim.codec, Codec::Json);
+    };
+    let (adopted, ()) = tokio::join!(adopt(&found.daemon), retires);
+    adopted.unwrap();
+    assert!(!found.is_known() && found.killed.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn shim_that_is_no_notebooks_yet_is_killed() {
+    let found = Found::new();
+    found.adopt(Vec::new(), ShimState { spare: true, ..state() }).await;
+    assert!(!found.is_known());
+    assert_eq!(*found.killed.lock().unwrap(), ["a-1".parse().unwrap()]);
+    assert!(!found.daemon.runtime.worker_socket("a-1").exists());
+}
+
+#[tokio::test]
+async fn ids_of_a_worker_that_has_ended_may_be_anothers_by_now() {
+    let found = Found::new();
+    let _others = found.daemon.slots.claim(state().slot).unwrap();
+    let ended = EventBody::WorkerEnded { death: Death::Exited { code: 0 }, lost: Vec::new() };
+    let over = ShimState { ready: None, running: None, queue: Vec::new(), ..state() };
+    found.adopt(vec![ended], over).await;
+    assert!(found.is_known(), "what it has still to tell is heard");
+    let found = Found::new();
+    let _others = found.daemon.slots.claim(state().slot).unwrap();
+    found.adopt(Vec::new(), state()).await;
+    assert!(!found.is_known(), "two workers have the same ids");
+}
+
+#[tokio::test]
+async fn execution_that_is_to_end_with_its_client_has_a_while_for_it_to_come_back_after_a_restart() {
+    for comes_back in [false, true] {
+        let (_temp, daemon, _shims) = daemon().await;
+        let key = crate::daemon::Key::own(notebook());
+        crate::workspace::open(&daemon.state, &key, None).unwrap();
+        let mut records = crate::records::Records::open(&crate::workspace::outputs(&daemon.state, &key));
+        records.create(&id("e"), true);
+        records.accept(&id("e"), 0);
+        drop(records);
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut shim = Shim::new(theirs);
+        let state = ShimState { queue: Vec::new(), ..state() };
+        shim.write(0, EventBody::State(state.clone()), &[]).await;
+        take_over(&daemon, ours, state).await;
+        let mut peer = Peer::connect(&daemon).await;
+        if comes_back {
+            peer.send(&Request::Attach { notebook: notebook(), execution: id("e"), from_seq: 0 }, b"").await;
+            assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
+        }
+        for (seconds, is_interrupted) in [(29, false), (2, !comes_back)] {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::resume();
+            // Whatever it has said by now is read before the answer to this.
+            peer.send(&Request::Status { notebook: notebook() }, b"").await;
+            assert!(matches!(peer.reply().await.1, Reply::Status(_)));
+            let told = tokio::time::timeout(Duration::from_millis(50), shim.command()).await;
+            assert_eq!(told.is_ok_and(|(_, command)| command == Command::Interrupt), is_interrupted);
+        }
+    }
+}
+
+#[tokio::test]
+async fn worker_of_another_build_that_saves_nothing_goes_without_variables_or_when_nobody_has_wanted_it_for_long()
+ {
+    let x = NameInfo { name: "x".to_owned(), kind: "int".to_owned(), bytes: None };
+    for names in [vec![], vec![x]] {
+        let found = Found::new();
+        let is_empty = names.is_empty();
+        // A profile that cannot be read saves nothing.
+        let (build, profile) = ("0.0.0+older".to_owned(), "gone".to_owned());
+        let state = ShimState { build, profile, running: None, queue: Vec::new(), names, ..state() };
+        let mut shim = found.adopt(Vec::new(), state).await;
+        if !is_empty {
+            let told = tokio::time::timeout(Duration::from_millis(100), shim.command()).await;
+            assert!(told.is_err(), "{told:?}");
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(601)).await;
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::resume();
+        }
+        let (_, Command::End { reason }) = shim.command().await else { panic!("it stays") };
+        assert!(reason.contains("0.0.0+older"), "{reason}");
+    }
 }

@@ -13,7 +13,7 @@ as_root_and_user!(
     a_drained_daemon_lets_what_runs_end_and_begins_nothing,
     what_has_no_time_left_goes_on_for_the_next_daemon,
 );
-in_one_mode!(a_daemon_that_hands_over_waits_for_nothing);
+in_one_mode!(a_second_signal_hurries, a_daemon_that_hands_over_waits_for_nothing);
 
 const SAVED: &str = "version = 1\n[checkpoints]\nwhen = 'background'\n";
 
@@ -73,9 +73,13 @@ fn what_has_no_time_left_goes_on_for_the_next_daemon(setup: Setup) {
     let mut notebook = Notebook::known(daemon.client(), "a");
     let again = notebook.attach(&sent.execution, 0);
     assert_eq!(notebook.finish(again).ok().stdout(), "on\noff\n");
+}
 
-    // A second signal hurries.
-    let mut sent = notebook.start("import time; print('on', flush=True); time.sleep(60)");
+fn a_second_signal_hurries(setup: Setup) {
+    // Longer than this waits for its end.
+    let mut daemon = Daemon::start(setup.lasting().argument("--drain-seconds").argument("600"));
+    let mut notebook = daemon.notebook("a");
+    let mut sent = notebook.start("import time; print('on', flush=True); time.sleep(600)");
     notebook.until_stdout(&mut sent, "on");
     signal(&daemon, "TERM");
     refuses(&daemon, "a");
@@ -86,14 +90,16 @@ fn what_has_no_time_left_goes_on_for_the_next_daemon(setup: Setup) {
 }
 
 fn a_daemon_that_hands_over_waits_for_nothing(setup: Setup) {
-    let mut daemon = Daemon::start(setup.lasting().argument("--drain-seconds").argument("60"));
+    let mut daemon = Daemon::start(setup.lasting().argument("--drain-seconds").argument("600"));
     let mut notebook = daemon.notebook("a");
-    let mut sent = notebook.start("import time; print('on', flush=True); time.sleep(3); print('off')");
+    let code = "import time, os\nprint('on', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.05)\nprint('off')";
+    let mut sent = notebook.start(code);
     notebook.until_stdout(&mut sent, "on");
     signal(&daemon, "HUP");
-    assert_eq!(daemon.exit_code(), Some(0));
+    assert_eq!(daemon.exit_code(), Some(0), "the cell runs still");
     daemon.restart();
     let mut notebook = Notebook::known(daemon.client(), "a");
+    notebook.write_file("go", b"").unwrap();
     let again = notebook.attach(&sent.execution, 0);
     assert_eq!(notebook.finish(again).ok().stdout(), "on\noff\n");
 }

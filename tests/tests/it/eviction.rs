@@ -1,5 +1,6 @@
 //! Workers that make room, and notebooks that do not notice more than a delay.
 
+use cellblock_proto::checkpoint::NotebookEvent;
 use cellblock_proto::client::{ErrorCode, NotebookInfo, Reply, Request, WorkerState};
 use cellblock_proto::execution::{Checkpointing, ExecuteOptions};
 use cellblock_tests::client::Refused;
@@ -13,7 +14,10 @@ as_root_and_user!(
     a_notebook_is_open_and_pinned_until_somebody_says_otherwise,
     as_many_workers_live_as_may_and_all_notebooks_go_on,
 );
-in_one_mode!(what_cannot_be_saved_stays_or_is_told_as_its_profile_says);
+in_one_mode!(
+    what_cannot_be_saved_stays_or_is_told_as_its_profile_says,
+    what_is_evicted_and_comes_back_is_told_and_counted,
+);
 
 const SAVED: &str = "version = 1\n[checkpoints]\nwhen = 'background'\n";
 
@@ -152,4 +156,41 @@ fn as_many_workers_live_as_may_and_all_notebooks_go_on(setup: Setup) {
         notebook.finish(sent);
     }
     assert_eq!(notebooks[2].run("print(x)").ok().stdout(), "2\n");
+}
+
+fn what_is_evicted_and_comes_back_is_told_and_counted(setup: Setup) {
+    let any = format!("{SAVED}[lifecycle]\nevict = 'any'\n");
+    let daemon = Daemon::start(setup.profile("default", &any));
+    let mut listener = daemon.client();
+    let events = listener.send(&Request::Events { notebook: None, all: false }, &[]);
+    assert_eq!(listener.next(events).reply, Reply::Listening);
+    let mut notebook = daemon.notebook("a");
+    for code in ["x = 1", "import threading; lock = threading.Lock()"] {
+        notebook.run(code).ok();
+        assert_eq!(evict(&mut notebook), Ok(Reply::Done));
+        let back = notebook.run("print(x)").ok();
+        assert_eq!(back.stdout(), "1\n");
+        let mut evicted = None;
+        let took_ms = loop {
+            match listener.next(events).reply {
+                Reply::Event(NotebookEvent::Evicted { reason, .. }) => evicted = Some(reason),
+                Reply::Event(NotebookEvent::Returned { took_ms, .. }) => break took_ms,
+                Reply::Event(_) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(evicted.as_deref(), Some("its owner wants it"));
+        assert!(took_ms <= back.outcome.worker_ms.unwrap(), "{took_ms} ms of {:?}", back.outcome.worker_ms);
+    }
+    let metrics = daemon.client().metrics();
+    for line in [
+        "cellblock_evictions_total 2",
+        "cellblock_restores_total{result=\"whole\"} 1",
+        "cellblock_restores_total{result=\"partial\"} 1",
+        "cellblock_worker_ends_total{cause=\"ended\"} 2",
+        "cellblock_worker_end_seconds_count 2",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    assert!(metrics.contains("cellblock_checkpoints_total{result=\"saved\"}"), "{metrics}");
 }

@@ -97,6 +97,10 @@ fn what_is_left_over_goes_and_what_another_daemon_has_stays(setup: Setup) {
         let mut gone = gone.iter().chain([&socket, &payload]);
         gone.all(|path| !path.exists()).then_some(())
     });
+    for (kind, count) in [("socket", 1), ("files", gone.len() + 1)] {
+        let line = format!("cellblock_reconciled_total{{kind=\"{kind}\"}} {count}\n");
+        wait::until(&line, || one.client().metrics().contains(&line).then_some(()));
+    }
     let words = gone.iter().chain([&payload]).map(|path| path.display().to_string());
     for word in words.chain(["gone-0123456789ab".to_owned()]) {
         // Said when it is done.
