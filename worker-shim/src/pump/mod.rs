@@ -7,9 +7,10 @@
 //!
 //! A mark may or may not belong to a frame. Which, is known without waiting: the worker sends the
 //! frame before its mark, so whoever has read a mark finds its frame in the socket already. Hence
-//! the one rule for callers: *read the pipes first, the socket after.* And a frame whose mark is not
-//! there yet has its place all the same once both pipes have been read empty: all text before it
-//! was written before it was sent ([`Sequencer::take_all`]).
+//! the one rule for callers: *read the pipes first, the socket after*, and say when the socket is empty
+//! ([`Sequencer::heard_out`]): what stands behind a mark that was read later than that waits, for the mark's
+//! frame may be in the socket. And a frame whose mark is not there yet has its place all the same once both
+//! pipes have been read empty: all text before it was written before it was sent ([`Sequencer::take_all`]).
 //!
 //! Invariant: no I/O and no clock in here; bytes go in, pieces come out.
 
@@ -59,6 +60,8 @@ pub enum Item {
 pub struct Sequencer {
     pipes: [Pipe; 2],
     frames: VecDeque<Pending>,
+    /// The last mark up to which all frames are here.
+    heard: u64,
 }
 
 struct Pipe {
@@ -73,7 +76,8 @@ impl Sequencer {
     /// A sequencer for a worker that marks with `nonce`.
     pub fn new(nonce: [u8; 16]) -> Self {
         let pipe = |name| Pipe { name, splitter: Splitter::new(nonce), items: VecDeque::new(), passed: 0 };
-        Sequencer { pipes: [pipe(StreamName::Stdout), pipe(StreamName::Stderr)], frames: VecDeque::new() }
+        let pipes = [pipe(StreamName::Stdout), pipe(StreamName::Stderr)];
+        Sequencer { pipes, frames: VecDeque::new(), heard: 0 }
     }
 
     /// Takes bytes as they were read from a pipe.
@@ -96,7 +100,20 @@ impl Sequencer {
 
     /// Takes a frame as it was received.
     pub fn feed_frame(&mut self, frame: Pending) {
+        // They come in their order.
+        self.heard = self.heard.max(frame.mark);
         self.frames.push_back(frame);
+    }
+
+    /// The socket is empty, or nothing more is taken from it: the frames of all marks read so far are here.
+    pub fn heard_out(&mut self) {
+        let reached = self.pipes.iter().map(Pipe::reached).max().unwrap_or(0);
+        self.heard = self.heard.max(reached);
+    }
+
+    /// Whether something waits only for the socket to be read once more.
+    pub fn must_hear(&self) -> bool {
+        self.pipes.iter().filter_map(Pipe::head).any(|mark| mark > self.heard)
     }
 
     /// The mark that the pipes must have passed before everything received can be put in order.
@@ -124,8 +141,8 @@ impl Sequencer {
         self.merge(false)
     }
 
-    /// All pieces. For when no more marks can come: a pipe has been redirected by the program, or
-    /// the worker has ended.
+    /// All pieces, but for what must wait for the socket. For when no more marks can come: a pipe has been
+    /// redirected by the program, or the worker has ended.
     pub fn take_all(&mut self) -> Vec<Piece> {
         for pipe in &mut self.pipes {
             pipe.splitter.release(&mut pipe.items);
@@ -151,6 +168,9 @@ impl Sequencer {
                 [Some(n), None] | [None, Some(n)] if force => n,
                 _ => break,
             };
+            if next > self.heard {
+                break;
+            }
             for pipe in &mut self.pipes {
                 if pipe.head() == Some(next) {
                     pipe.items.pop_front();

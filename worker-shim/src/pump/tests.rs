@@ -37,55 +37,81 @@ struct Bench {
     pipes: [Vec<u8>; 2],
     socket: VecDeque<Pending>,
     chunk: usize,
+    /// How far the reader has come in its look.
+    next: Step,
     got: Vec<Piece>,
 }
 
+/// What the reader does in one look, by the rules of `Worker::read`. The worker acts between any two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Read(usize),
+    Hear,
+    ReadOn(usize),
+    Take,
+}
+
 impl Bench {
-    /// One look of the reader, by the rules of `Worker::read`.
     fn look(&mut self) {
-        self.read(self.chunk);
-        while let Some(frame) = self.socket.pop_front() {
-            self.sequencer.feed_frame(frame);
+        self.step();
+        while self.next != Step::Read(0) {
+            self.step();
         }
-        let whole = self.sequencer.awaited().is_some();
-        if whole {
-            self.read(usize::MAX);
-        }
-        self.got.extend(if self.sequencer.awaited().is_some() {
-            self.sequencer.take_all()
-        } else {
-            self.sequencer.take()
-        });
     }
 
-    fn read(&mut self, most: usize) {
-        for (pipe, name) in self.pipes.iter_mut().zip([StreamName::Stdout, StreamName::Stderr]) {
-            let bytes: Vec<u8> = pipe.drain(..most.min(pipe.len())).collect();
-            self.sequencer.feed_text(name, &bytes);
-            if pipe.is_empty() {
-                self.sequencer.release(name);
+    fn step(&mut self) {
+        self.next = match self.next {
+            Step::Read(pipe) => {
+                self.read(pipe, self.chunk);
+                if pipe == 0 { Step::Read(1) } else { Step::Hear }
             }
+            Step::Hear => {
+                while let Some(frame) = self.socket.pop_front() {
+                    self.sequencer.feed_frame(frame);
+                }
+                self.sequencer.heard_out();
+                if self.sequencer.awaited().is_some() { Step::ReadOn(0) } else { Step::Take }
+            }
+            Step::ReadOn(pipe) => {
+                self.read(pipe, usize::MAX);
+                if pipe == 0 { Step::ReadOn(1) } else { Step::Take }
+            }
+            Step::Take => {
+                self.got.extend(if self.sequencer.awaited().is_some() {
+                    self.sequencer.take_all()
+                } else {
+                    self.sequencer.take()
+                });
+                Step::Read(0)
+            }
+        };
+    }
+
+    fn read(&mut self, pipe: usize, most: usize) {
+        let name = [StreamName::Stdout, StreamName::Stderr][pipe];
+        let pipe = &mut self.pipes[pipe];
+        let bytes: Vec<u8> = pipe.drain(..most.min(pipe.len())).collect();
+        self.sequencer.feed_text(name, &bytes);
+        if pipe.is_empty() {
+            self.sequencer.release(name);
         }
     }
 }
 
-/// Runs the acts as a marking worker would. `looks` says, step by step of the worker (a frame and
-/// each of its two marks are steps of their own), whether the reader looks then.
-fn run(acts: &[Act], chunk: usize, looks: &[bool]) -> (Vec<Piece>, Vec<Piece>) {
+/// Runs the acts as a marking worker would. `steps` says, act by act of the worker (a frame and
+/// each of its two marks are acts of their own), how many steps the reader takes then.
+fn run(acts: &[Act], chunk: usize, steps: &[usize]) -> (Vec<Piece>, Vec<Piece>) {
     let mut bench = Bench {
         sequencer: Sequencer::new(NONCE),
         pipes: Default::default(),
         socket: VecDeque::new(),
         chunk,
+        next: Step::Read(0),
         got: Vec::new(),
     };
     let mut wanted = Vec::new();
-    let mut looks = looks.iter().copied().cycle();
-    let mut step = |bench: &mut Bench| {
-        if looks.next().unwrap_or(true) {
-            bench.look();
-        }
-    };
+    let mut steps = steps.iter().copied().cycle();
+    let mut step = |bench: &mut Bench| (0..steps.next().unwrap_or(1)).for_each(|_| bench.step());
     let (mut number, mut last) = (0, None);
     for (at, act) in acts.iter().enumerate() {
         let stream = match act {
@@ -115,7 +141,11 @@ fn run(acts: &[Act], chunk: usize, looks: &[bool]) -> (Vec<Piece>, Vec<Piece>) {
             step(&mut bench);
         }
     }
-    while bench.pipes.iter().any(|pipe| !pipe.is_empty()) {
+    bench.look();
+    while bench.pipes.iter().any(|pipe| !pipe.is_empty())
+        || !bench.socket.is_empty()
+        || bench.sequencer.must_hear()
+    {
         bench.look();
     }
     let rest = bench.sequencer.take_all();
@@ -140,9 +170,9 @@ proptest! {
     fn order_is_the_workers_however_the_reads_fall(
         acts in prop::collection::vec(act(), 0..40),
         chunk in 1..80usize,
-        looks in prop::collection::vec(any::<bool>(), 1..20),
+        steps in prop::collection::vec(0..9usize, 1..20),
     ) {
-        let (wanted, got) = run(&acts, chunk, &looks);
+        let (wanted, got) = run(&acts, chunk, &steps);
         prop_assert_eq!(wanted, got);
     }
 }
@@ -168,6 +198,26 @@ fn frame_waits_for_text_before_its_mark() {
     assert_eq!(sequencer.one_sided(), Some(1));
     sequencer.feed_text(StreamName::Stderr, &mark);
     assert!(matches!(sequencer.take()[..], [Piece::Frame(_)]));
+}
+
+#[test]
+fn text_behind_a_mark_waits_until_the_socket_has_been_read_after_it() {
+    let mut sequencer = Sequencer::new(NONCE);
+    let frame = |mark: u64| Pending { mark, request: 1, body: answer(), payload: vec![] };
+    let marks = [1, 2].map(|number| Mark { nonce: NONCE, number }.encode());
+    // The pipes are read for the sake of the first frame, and the second was sent meanwhile.
+    sequencer.feed_frame(frame(1));
+    sequencer.heard_out();
+    assert_eq!(sequencer.awaited(), Some(1));
+    sequencer.feed_text(StreamName::Stdout, &[&marks[0][..], b"between", &marks[1][..], b"behind"].concat());
+    sequencer.feed_text(StreamName::Stderr, &marks.concat());
+    let between = Piece::Text(StreamName::Stdout, b"between".to_vec());
+    assert_eq!(sequencer.take(), [Piece::Frame(frame(1)), between]);
+    assert!(sequencer.must_hear());
+    sequencer.feed_frame(frame(2));
+    let behind = Piece::Text(StreamName::Stdout, b"behind".to_vec());
+    assert_eq!(sequencer.take(), [Piece::Frame(frame(2)), behind]);
+    assert!(!sequencer.must_hear());
 }
 
 #[test]

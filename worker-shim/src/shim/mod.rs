@@ -403,6 +403,8 @@ impl Shim {
         if let Some(worker) = self.worker.as_ref().filter(|_| is_heard) {
             polled.extend(worker.readable().map(|fd| PollFd::from_borrowed_fd(fd, listening)));
         }
+        let is_unheard = is_heard && self.worker.is_some() && self.sequencer.must_hear();
+        let deadline = if is_unheard { Some(now) } else { deadline };
         let timeout = deadline.map(|at| {
             let wait = at.saturating_duration_since(now);
             Timespec {
@@ -421,7 +423,7 @@ impl Shim {
             control: woken(&polled[2..init_at]),
             init: woken(&polled[init_at..store_at]),
             stores: polled[store_at..worker_at].iter().map(|fd| !fd.revents().is_empty()).collect(),
-            worker: woken(&polled[worker_at..]),
+            worker: is_unheard || woken(&polled[worker_at..]),
         })
     }
 

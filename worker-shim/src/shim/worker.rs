@@ -160,14 +160,11 @@ impl Worker {
             self.read_pipe(name, sequencer, READ_BYTES, None);
         }
         self.read_channel(sequencer)?;
-        while let Some(mark) = sequencer.awaited() {
-            // A frame is here, so its mark has been written: it is in the pipe, or went somewhere
-            // else because the program has redirected its output.
+        if let Some(mark) = sequencer.awaited() {
+            // A frame is here, so its mark has been written, or is just about to be: it is in the pipe, or
+            // went somewhere else because the program has redirected its output.
             for name in [StreamName::Stdout, StreamName::Stderr] {
                 self.read_pipe(name, sequencer, SEARCH_BYTES, Some(mark));
-            }
-            if sequencer.awaited().is_some() {
-                break;
             }
         }
         Ok(())
@@ -180,6 +177,7 @@ impl Worker {
         }
         // What it said last may be cut off; what came before stands.
         let _ = self.read_channel(sequencer);
+        sequencer.heard_out();
     }
 
     fn read_pipe(&mut self, name: StreamName, sequencer: &mut Sequencer, most: usize, until: Option<u64>) {
@@ -213,6 +211,15 @@ impl Worker {
     }
 
     fn read_channel(&mut self, sequencer: &mut Sequencer) -> Result<(), String> {
+        let is_empty = self.receive(sequencer);
+        if is_empty != Ok(false) {
+            sequencer.heard_out();
+        }
+        is_empty.map(drop)
+    }
+
+    /// Whether that was all there is.
+    fn receive(&mut self, sequencer: &mut Sequencer) -> Result<bool, String> {
         let mut bytes = 0;
         while bytes < CHANNEL_BYTES && !self.is_refused {
             let message =
@@ -220,7 +227,7 @@ impl Worker {
             let frame = match message {
                 Ok(Some(frame)) => frame,
                 // Closed: the worker is ending, or its user closed our channel; init will tell.
-                Ok(None) | Err(ReceiveError::Socket(_)) => return Ok(()),
+                Ok(None) | Err(ReceiveError::Socket(_)) => return Ok(true),
                 Err(error) => {
                     self.is_refused = true;
                     return Err(error.to_string());
@@ -230,7 +237,7 @@ impl Worker {
             bytes += frame.payload.len() + 1024;
             sequencer.feed_frame(Pending { mark, request: frame.request, body, payload: frame.payload });
         }
-        Ok(())
+        Ok(self.is_refused)
     }
 
     /// Tells the worker something.
