@@ -6,7 +6,7 @@ use cellblock_proto::execution::Limit;
 use cellblock_proto::shim::StartFailure;
 
 use super::executions::{Cause, Due};
-use super::{Shim, processes};
+use super::{Shim, memory, processes};
 
 /// How often memory is summed while something runs and no cgroup does it: a fast allocator overshoots by
 /// what it can touch in this time.
@@ -105,6 +105,7 @@ impl Shim {
             return None;
         }
         if now >= self.memory_at {
+            let began = memory::spent();
             let limit = self.spec.limits.memory_bytes;
             let used = match group.most_memory() {
                 Some(most) => most,
@@ -134,8 +135,10 @@ impl Shim {
                 false => IDLE_TICK,
             };
             // However many processes there are to look at, most of our time is for the output; but nobody
-            // gets away for long by having many.
-            self.memory_at = Instant::now() + tick.max((now.elapsed() * 9).min(LONGEST));
+            // gets away for long by having many. Nor by a busy machine: while we waited for a processor, whoever
+            // is looked at may have had one.
+            let pause = ((memory::spent() - began) * 9).max(now.elapsed()).min(LONGEST);
+            self.memory_at = Instant::now() + tick.max(pause);
             // The kernel has ended one of its processes, for which it may wait for ever.
             if let Some(cause) = hit {
                 self.interrupt(cause, now);

@@ -39,7 +39,7 @@ const SLICE: Duration = Duration::from_millis(5);
 const EXACT: Duration = Duration::from_millis(400);
 
 /// This thread's processor time so far.
-fn spent() -> Duration {
+pub(super) fn spent() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
