@@ -157,6 +157,8 @@ pub(crate) enum Input {
     Restart { reason: String },
     /// The worker is to be saved and ended, to make room or for another build.
     Evict { reason: String, rule: Evict },
+    /// The worker was pinned: it stays, unless it has to go in any case.
+    Pinned,
     /// What was asked for has been saved, or has not.
     SavedNow { checkpoint: Checkpoint },
     /// [`Machine::deadline`] has come.
@@ -353,6 +355,9 @@ impl Machine {
             Input::Cancel { execution } => self.cancel(&execution, out),
             Input::Restart { reason } => self.restart(reason, now, out),
             Input::Evict { reason, rule } => self.evict(reason, rule, out),
+            Input::Pinned => {
+                self.keep("it was pinned", out);
+            }
             Input::SavedNow { checkpoint } => self.saved_now(&checkpoint, now, out),
             Input::Time => self.time(now, out),
         }

@@ -55,11 +55,16 @@ impl Machine {
 
     /// Whether the worker takes what comes now; one that could stay does, and stays.
     pub(super) fn takes_work(&mut self, out: &mut Vec<Action>) -> bool {
+        self.keep("something is to be run", out)
+    }
+
+    /// One that is about to be evicted stays, unless it has to go in any case; whether there is a worker that stays.
+    pub(super) fn keep(&mut self, why: &str, out: &mut Vec<Action>) -> bool {
         if self.phase != Phase::Up || self.leaving.as_ref().is_some_and(|leaving| leaving.rule.firmly) {
             return false;
         }
         if self.leaving.take().is_some() {
-            out.push(Action::Stays { reason: "something is to be run".to_owned() });
+            out.push(Action::Stays { reason: why.to_owned() });
         }
         true
     }

@@ -82,6 +82,21 @@ fn worker_that_is_wanted_while_it_is_saved_stays() {
 }
 
 #[test]
+fn worker_that_is_pinned_while_it_is_saved_stays_unless_it_must_go() {
+    let mut machine = up();
+    ran(&mut machine, "a", Some(whole()));
+    assert_eq!(machine.hears(Input::Pinned), [], "nobody wants it gone");
+    evict(&mut machine, GENTLY);
+    assert_eq!(stays(&machine.hears(Input::Pinned)), Some("it was pinned"));
+    assert_eq!(saved(&mut machine, whole()), []);
+    assert!(machine.is_idle());
+    evict(&mut machine, Evict { firmly: true, ..GENTLY });
+    assert_eq!(machine.hears(Input::Pinned), []);
+    assert_eq!(saved(&mut machine, whole()), [end()]);
+    assert_eq!(machine.hears(Input::Pinned), [], "it is too late");
+}
+
+#[test]
 fn worker_that_must_go_ends_what_it_has_and_what_comes_waits_for_the_next() {
     let firmly = Evict { firmly: true, ..GENTLY };
     let mut machine = up();

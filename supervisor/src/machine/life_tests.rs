@@ -137,6 +137,7 @@ impl World {
                 };
                 vec![Input::SavedNow { checkpoint }]
             }
+            23 => vec![Input::Pinned],
             9 => vec![Input::Wanted],
             10 => vec![Input::Interrupt],
             11 if self.alive => {
@@ -226,7 +227,7 @@ proptest! {
                     }
                 }
                 13 => notebooks.on(at, vec![Input::Leave]),
-                14..17 | 23.. => notebooks.submit(at),
+                14..17 | 24.. => notebooks.submit(at),
                 _ => notebooks.happens(at, choice),
             }
         }

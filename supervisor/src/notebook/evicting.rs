@@ -119,6 +119,9 @@ impl Notebook {
             Ok(()) => {
                 tracing::info!(pinned, "pinned");
                 self.pinned = pinned;
+                if pinned {
+                    self.decide(Input::Pinned);
+                }
                 responder.answer(&Reply::Notebook(self.info()), None);
             }
             Err(error) => responder.refuse(ErrorCode::Storage, chain(&error)),
