@@ -157,8 +157,6 @@ pub(crate) struct Sleeper {
     pub(crate) settings: Settings,
     /// Executions ended since it was opened.
     pub(crate) executions: u64,
-    /// Whether its worker was evicted.
-    pub(crate) evicted: bool,
     /// That it is open, as its tenant has it counted.
     pub(crate) open: Arc<Held>,
 }
@@ -170,6 +168,8 @@ pub(crate) struct Known {
     pub(crate) awake: BTreeMap<Key, Entry>,
     /// Without.
     pub(crate) asleep: BTreeMap<Key, Sleeper>,
+    /// Whether these are all there are: those that the daemon before us has left have been looked for.
+    pub(crate) is_complete: bool,
 }
 
 /// All that is known.

@@ -102,6 +102,8 @@ pub(crate) struct Notebook {
     vitals: Vitals,
     life: Life,
     pinned: bool,
+    /// As the disk has it.
+    evicted: bool,
     idle_since: Option<Instant>,
     not_before: Option<Instant>,
     closing: Option<Closing>,
@@ -132,7 +134,7 @@ impl Notebook {
         inbox: mpsc::Receiver<Message>,
         vitals: Vitals,
     ) -> Self {
-        let Settings { profile, pinned } = settings;
+        let Settings { profile, pinned, evicted } = settings;
         let wake = Arc::new(Notify::new());
         let turn = daemon.runners.turn(id.tenant.as_str(), &profile, Arc::clone(&wake));
         let uses = Uses::new(&daemon, &id);
@@ -161,6 +163,7 @@ impl Notebook {
             vitals,
             life: Life::default(),
             pinned,
+            evicted,
             idle_since: None,
             not_before: None,
             closing: None,
@@ -342,6 +345,8 @@ impl Notebook {
     fn decide(&mut self, input: Input) {
         let (before, evicted) = (self.machine.state(), self.machine.is_evicted());
         let actions = self.machine.on(input, Instant::now());
+        // Before anybody is told.
+        self.keep_evicted();
         self.perform(actions);
         let after = self.machine.state();
         self.watch.state(before, after, evicted);

@@ -249,8 +249,7 @@ async fn remove_payloads(daemon: &Arc<Daemon>) {
 }
 
 fn remove_files(daemon: &Daemon) {
-    let notebooks: Vec<_> =
-        workspace::all_notebooks(&daemon.state).into_iter().map(|(_, folder)| folder).collect();
+    let notebooks = workspace::all_folders(&daemon.state);
     let folders = notebooks.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
     let unfinished = folders.flat_map(|entry| workspace::UNFINISHED.map(|name| entry.path().join(name)));
     let others = [Ready::of(&daemon.state).folder(), daemon.cache.clone()];

@@ -13,7 +13,7 @@ use crate::log::chain;
 use crate::notebook::{self, INBOX, Message, Notebook, Survivor};
 use crate::tenants::{Counted, Held};
 use crate::vitals::Vitals;
-use crate::workspace::Settings;
+use crate::workspace::{Settings, WorkspaceError};
 use crate::{profiles, workspace};
 use cellblock_proto::id::{NotebookId, TenantId};
 
@@ -54,7 +54,7 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> R
     let profile = profile.unwrap_or_else(|| tenant.default_profile()).to_owned();
     let open =
         Held::take(&tenant, Counted::Notebooks, 1).map_err(|met| (ErrorCode::Busy, tenant.explain(met)))?;
-    let settings = Settings { profile, pinned: false };
+    let settings = Settings { profile, pinned: false, evicted: false };
     let (folder, state, owner) = (daemon.profiles.clone(), daemon.state.clone(), daemon.anchor.first_uid());
     let (told, id) = (settings.clone(), notebook.clone());
     let checked = tokio::task::spawn_blocking(move || {
@@ -73,7 +73,7 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> R
         profile: settings.profile.clone(),
     };
     notebook::tell(daemon, &tenant, event);
-    Ok(insert(daemon, notebook, Sleeper { settings, executions: 0, evicted: false, open: Arc::new(open) }))
+    Ok(insert(daemon, notebook, Sleeper { settings, executions: 0, open: Arc::new(open) }))
 }
 
 /// A notebook that is open: also one that sleeps, and one that was open when the daemon before us ended.
@@ -86,11 +86,16 @@ pub(crate) fn find(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Entry> {
         if let Some(sleeper) = known.asleep.remove(notebook) {
             return Some(wake(daemon, &mut known, notebook.clone(), sleeper));
         }
+        // Whoever asks for many names that are none makes us look at no disk.
+        if known.is_complete {
+            return None;
+        }
     }
-    let settings = workspace::recall(&daemon.state, notebook)?;
+    // Only until those of before have been looked for.
+    let settings = workspace::recall(&daemon.state, notebook).ok().flatten()?;
     // It was counted when it was opened: no cap keeps it out now.
     let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
-    let sleeper = Sleeper { settings, executions: 0, evicted: true, open: Arc::new(open) };
+    let sleeper = Sleeper { settings, executions: 0, open: Arc::new(open) };
     Some(insert(daemon, notebook.clone(), sleeper))
 }
 
@@ -105,7 +110,8 @@ fn insert(daemon: &Arc<Daemon>, notebook: Key, sleeper: Sleeper) -> Entry {
 }
 
 fn wake(daemon: &Arc<Daemon>, known: &mut Known, notebook: Key, sleeper: Sleeper) -> Entry {
-    let Sleeper { settings, executions, evicted, open } = sleeper;
+    let Sleeper { settings, executions, open } = sleeper;
+    let evicted = settings.evicted;
     let (sender, inbox) = mpsc::channel(INBOX);
     let (vitals, span) = (Vitals::default(), span(&notebook));
     let profile = settings.profile.clone();
@@ -117,22 +123,39 @@ fn wake(daemon: &Arc<Daemon>, known: &mut Known, notebook: Key, sleeper: Sleeper
     entry
 }
 
-/// Looks for the notebooks that were open when the daemon before us ended: they sleep.
+/// Looks for the notebooks that were open when the daemon before us ended: they sleep. When all have been found, no
+/// other name is looked for on the disk.
 pub(crate) fn look_for_sleepers(daemon: &Arc<Daemon>) {
-    for (tenant, folder) in workspace::all_notebooks(&daemon.state) {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let Some(Ok(name)) = entry.file_name().to_str().map(str::parse) else { continue };
-            let key = Key { tenant: tenant.clone(), notebook: name };
-            let Some(settings) = workspace::recall(&daemon.state, &key) else { continue };
-            let open = Held::claim(&daemon.tenants.named(&tenant), Counted::Notebooks, 1);
-            let mut known = daemon.notebooks.lock();
-            // It may have been closed since we looked, which is done with its folder's lock: looked at once more.
-            if !known.awake.contains_key(&key) && workspace::recall(&daemon.state, &key).is_some() {
-                let open = Arc::new(open);
-                known.asleep.entry(key).or_insert(Sleeper { settings, executions: 0, evicted: true, open });
+    let mut missed = None;
+    match workspace::all_notebooks(&daemon.state) {
+        Ok(all) => {
+            for key in all {
+                if let Err(error) = look_for_sleeper(daemon, key) {
+                    missed = Some(error);
+                }
             }
         }
+        Err(error) => missed = Some(error),
     }
+    match missed {
+        None => daemon.notebooks.lock().is_complete = true,
+        Some(error) => tracing::warn!(
+            error = chain(&error),
+            "not all notebooks that were open could be looked for: each is when it is asked for"
+        ),
+    }
+}
+
+fn look_for_sleeper(daemon: &Arc<Daemon>, key: Key) -> Result<(), WorkspaceError> {
+    let Some(settings) = workspace::recall(&daemon.state, &key)? else { return Ok(()) };
+    let open = Held::claim(&daemon.tenants.named(&key.tenant), Counted::Notebooks, 1);
+    let mut known = daemon.notebooks.lock();
+    // It may have been closed since we looked, which is done with the lock: looked at once more.
+    if !known.awake.contains_key(&key) && workspace::recall(&daemon.state, &key)?.is_some() {
+        let open = Arc::new(open);
+        known.asleep.entry(key).or_insert(Sleeper { settings, executions: 0, open });
+    }
+    Ok(())
 }
 
 fn span(notebook: &Key) -> Span {
@@ -151,9 +174,10 @@ pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: Key, survivors: Vec<Survivor
     let span = span(&notebook);
     let vitals = Vitals::default();
     // It was open when it was left; at least what its shim says of it is known.
-    let settings = workspace::recall(&daemon.state, &notebook);
-    let settings = settings.unwrap_or_else(|| Settings { profile: profile.clone(), pinned: false });
-    let settings = Settings { profile: profile.clone(), ..settings };
+    let settings = workspace::recall(&daemon.state, &notebook).ok().flatten();
+    let is_pinned = settings.as_ref().is_some_and(|settings| settings.pinned);
+    let is_marked = settings.is_some_and(|settings| settings.evicted);
+    let settings = Settings { profile: profile.clone(), pinned: is_pinned, evicted: is_marked };
     let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), settings, inbox, vitals.clone());
     span.in_scope(|| task.adopt(survivors));
     tokio::spawn(task.run().instrument(span));
@@ -209,7 +233,7 @@ pub(crate) fn asleep(daemon: &Daemon, tenant: Option<&TenantId>) -> Vec<Notebook
         executions: sleeper.executions,
         tenant: Some(key.tenant.clone()),
         pinned: sleeper.settings.pinned,
-        evicted: sleeper.evicted,
+        evicted: sleeper.settings.evicted,
         idle_ms: None,
         memory_bytes: None,
         saved_whole: true,
@@ -228,3 +252,7 @@ async fn info(entry: &Entry) -> Option<NotebookInfo> {
 #[cfg(test)]
 #[path = "registry_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "registry_left_tests.rs"]
+mod left_tests;

@@ -7,8 +7,8 @@ fn key(tenant: &str, notebook: &str) -> Key {
 
 fn asleep(daemon: &Daemon, key: Key) {
     let open = Arc::new(Held::claim(&daemon.tenants.named(&key.tenant), Counted::Notebooks, 1));
-    let settings = Settings { profile: "default".to_owned(), pinned: false };
-    let sleeper = Sleeper { settings, executions: 0, evicted: true, open };
+    let settings = Settings { profile: "default".to_owned(), pinned: false, evicted: true };
+    let sleeper = Sleeper { settings, executions: 0, open };
     daemon.notebooks.lock().asleep.insert(key, sleeper);
 }
 
@@ -53,7 +53,7 @@ async fn notebook_that_was_open_before_a_restart_is_found_and_counted_until_it_i
     let (_temp, daemon) = lonely_daemon();
     let notebook = key("uid-1", "a");
     let tenant = daemon.tenants.named(&notebook.tenant);
-    let settings = Settings { profile: "default".to_owned(), pinned: true };
+    let settings = Settings { profile: "default".to_owned(), pinned: true, evicted: true };
     assert!(find(&daemon, &notebook).is_none());
     workspace::open(&daemon.state, &notebook, None).unwrap();
     workspace::remember(&daemon.state, &notebook, &settings).unwrap();
@@ -83,7 +83,7 @@ async fn notebook_sleeps_when_nobody_is_about_to_ask_it_and_is_known_as_it_was()
     let (_temp, daemon) = lonely_daemon();
     let notebook = key("uid-1", "a");
     workspace::open(&daemon.state, &notebook, None).unwrap();
-    let settings = Settings { profile: "default".to_owned(), pinned: true };
+    let settings = Settings { profile: "default".to_owned(), pinned: true, evicted: true };
     workspace::remember(&daemon.state, &notebook, &settings).unwrap();
     let found = find(&daemon, &notebook).unwrap();
     assert!(info(&found).await.unwrap().evicted, "it was open before we came");
@@ -94,7 +94,7 @@ async fn notebook_sleeps_when_nobody_is_about_to_ask_it_and_is_known_as_it_was()
     {
         let known = daemon.notebooks.lock();
         let sleeper = known.asleep.get(&notebook).unwrap();
-        assert!(sleeper.evicted && sleeper.settings.pinned && known.awake.is_empty());
+        assert!(sleeper.settings.evicted && sleeper.settings.pinned && known.awake.is_empty());
     }
     let woken = find(&daemon, &notebook).unwrap();
     let info = info(&woken).await.unwrap();

@@ -173,7 +173,7 @@ async fn come_up(args: &Args, runtime: &RuntimeDir) -> anyhow::Result<Ground> {
     let means = Means::find(&shim, &state).await;
     let cache = absolute(args.cache_dir.clone().unwrap_or_else(|| state.join("python")))?;
     workspace::make_private_dir(&cache)?;
-    let mut swept: Vec<_> = workspace::all_notebooks(&state).into_iter().map(|(_, folder)| folder).collect();
+    let mut swept = workspace::all_folders(&state);
     swept.extend([Ready::of(&state).folder(), cache.clone()]);
     // Nobody waits for it, however much it is.
     std::thread::spawn(move || swept.iter().for_each(|folder| removal::sweep(folder)));

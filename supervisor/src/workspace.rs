@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::id::TenantId;
@@ -80,12 +81,39 @@ fn tenants(state: &Path) -> PathBuf {
     state.join("tenants")
 }
 
-/// The tenants that have notebooks, and the folders of these.
-pub(crate) fn all_notebooks(state: &Path) -> Vec<(TenantId, PathBuf)> {
-    let mut all = vec![TenantId::operator()];
-    let others = fs::read_dir(tenants(state)).into_iter().flatten().flatten();
-    all.extend(others.filter_map(|entry| entry.file_name().to_str()?.parse().ok()));
-    all.into_iter().map(|tenant| (tenant.clone(), notebooks(state, &tenant))).collect()
+/// The folders that tenants' notebooks have theirs in, as far as they can be found.
+pub(crate) fn all_folders(state: &Path) -> Vec<PathBuf> {
+    let others = names_in(&tenants(state)).unwrap_or_default();
+    let all = std::iter::once(TenantId::operator()).chain(others);
+    all.map(|tenant| notebooks(state, &tenant)).collect()
+}
+
+/// All notebooks that have a folder.
+///
+/// # Errors
+/// What the disk says, with the path.
+pub(crate) fn all_notebooks(state: &Path) -> Result<Vec<Key>, WorkspaceError> {
+    let mut all = Vec::new();
+    for tenant in std::iter::once(TenantId::operator()).chain(names_in(&tenants(state))?) {
+        let names = names_in(&notebooks(state, &tenant))?;
+        all.extend(names.into_iter().map(|notebook| Key { tenant: tenant.clone(), notebook }));
+    }
+    Ok(all)
+}
+
+/// What is in a folder and has a name of that kind; nothing when there is no such folder.
+fn names_in<T: FromStr>(folder: &Path) -> Result<Vec<T>, WorkspaceError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("look into", folder)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("look into", folder))?;
+        names.extend(entry.file_name().to_str().and_then(|name| name.parse().ok()));
+    }
+    Ok(names)
 }
 
 /// Where a notebook's workspace is, or will be.
@@ -159,6 +187,9 @@ pub(crate) struct Settings {
     /// Whether its worker is not evicted.
     #[serde(default)]
     pub(crate) pinned: bool,
+    /// Whether its last worker was evicted, and there has been none since.
+    #[serde(default)]
+    pub(crate) evicted: bool,
 }
 
 /// Keeps them, until [`forget`].
@@ -172,11 +203,21 @@ pub(crate) fn remember(state: &Path, notebook: &Key, settings: &Settings) -> Res
     fs::write(&next, text).and_then(|()| fs::rename(&next, &path)).map_err(failed("write", &path))
 }
 
-/// Those of a notebook that was not closed.
-pub(crate) fn recall(state: &Path, notebook: &Key) -> Option<Settings> {
+/// Those of a notebook that was not closed; `None` where there are none, or none that make sense.
+///
+/// # Errors
+/// What the disk says, with the path: then nobody knows whether there are some.
+pub(crate) fn recall(state: &Path, notebook: &Key) -> Result<Option<Settings>, WorkspaceError> {
+    let path = settings_path(state, notebook);
     let mut text = Vec::new();
-    File::open(settings_path(state, notebook)).ok()?.take(SETTINGS_BYTES).read_to_end(&mut text).ok()?;
-    Codec::Json.decode(&text).ok()
+    let read = File::open(&path).and_then(|file| file.take(SETTINGS_BYTES).read_to_end(&mut text));
+    match read {
+        Ok(_) => Ok(Codec::Json.decode(&text).ok()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(failed("read", &path)(error)),
+    }
 }
 
 /// It is closed.

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use cellblock_proto::checkpoint::NotebookEvent;
-use cellblock_proto::client::{ErrorCode, Reply};
+use cellblock_proto::client::{ErrorCode, Reply, WorkerState};
 use sandbox_profiles::Evictable;
 use tokio::time::Instant;
 
 use super::Notebook;
 use crate::daemon::Key;
+use crate::entry::blocking;
 use crate::evict::Answer;
 use crate::log::chain;
 use crate::machine::{Evict, Input};
 use crate::outbox::Responder;
 use crate::vitals::Signs;
-use crate::workspace;
+use crate::workspace::{self, Settings};
 
 /// How long one that stays is left alone.
 const STAYS_FOR: Duration = Duration::from_secs(60);
@@ -113,8 +114,31 @@ impl Notebook {
         self.watch.tell(|| event);
     }
 
+    /// What the daemon after us is to know.
+    pub(super) fn settings(&self) -> Settings {
+        Settings { profile: self.profile.clone(), pinned: self.pinned, evicted: self.evicted }
+    }
+
+    /// Whether its worker was evicted the daemon after us is to know, not to guess.
+    pub(super) fn keep_evicted(&mut self) {
+        let evicted = match self.machine.state() {
+            WorkerState::None => self.machine.is_evicted(),
+            // It may yet come up, or be evicted.
+            WorkerState::Starting | WorkerState::Ending => return,
+            WorkerState::Idle | WorkerState::Busy | WorkerState::Waiting => false,
+        };
+        if evicted == self.evicted || self.closing.is_some() {
+            return;
+        }
+        self.evicted = evicted;
+        let settings = self.settings();
+        if let Err(error) = blocking(|| workspace::remember(&self.daemon.state, &self.id, &settings)) {
+            tracing::warn!(evicted, error = chain(&error), "not kept whether the worker was evicted");
+        }
+    }
+
     pub(super) fn pin(&mut self, pinned: bool, responder: Responder) {
-        let settings = workspace::Settings { profile: self.profile.clone(), pinned };
+        let settings = Settings { pinned, ..self.settings() };
         match workspace::remember(&self.daemon.state, &self.id, &settings) {
             Ok(()) => {
                 tracing::info!(pinned, "pinned");

@@ -42,9 +42,8 @@ impl Notebook {
             return false;
         }
         let Some(entry) = known.awake.remove(&self.id) else { return false };
-        let settings = Settings { profile: self.profile.clone(), pinned: self.pinned };
-        let (executions, evicted) = (self.machine.ended_count(), self.machine.is_evicted());
-        let sleeper = Sleeper { settings, executions, evicted, open: entry.open };
+        let settings = Settings { evicted: self.machine.is_evicted(), ..self.settings() };
+        let sleeper = Sleeper { settings, executions: self.machine.ended_count(), open: entry.open };
         known.asleep.insert(self.id.clone(), sleeper);
         drop(known);
         tracing::debug!("goes to sleep");

@@ -17,6 +17,7 @@ as_root_and_user!(
 in_one_mode!(
     what_cannot_be_saved_stays_or_is_told_as_its_profile_says,
     what_is_evicted_and_comes_back_is_told_and_counted,
+    pin_keeps_a_worker_that_is_being_saved_to_be_evicted,
 );
 
 const SAVED: &str = "version = 1\n[checkpoints]\nwhen = 'background'\n";
@@ -64,12 +65,22 @@ fn a_notebook_is_open_and_pinned_until_somebody_says_otherwise(setup: Setup) {
     let mut other = daemon.notebook("other");
     other.run("x = 8").ok();
     wait::until("the other one has made room", || info(&mut other).evicted.then_some(()));
+    daemon.notebook("never");
+    let mut ended = daemon.notebook("ended");
+    ended.run("x = 9").ok();
+    wait::until("it has made room", || info(&mut ended).evicted.then_some(()));
+    ended.client.tell(&Request::Restart { notebook: ended.id.clone() });
     assert_eq!(kept.status().worker_pid, pid, "a pinned one stays");
 
     daemon.kill_hard();
     daemon.restart();
-    // Nobody opens them again.
+    // Nobody opens them again. Which were evicted is known, and of which that is not so.
     let mut client = daemon.client();
+    wait::until("all have been found", || (client.notebooks().len() == 4).then_some(()));
+    let told: Vec<_> =
+        client.notebooks().iter().map(|info| (info.notebook.to_string(), info.evicted)).collect();
+    let expected = [("ended", false), ("kept", false), ("never", false), ("other", true)];
+    assert_eq!(told, expected.map(|(name, evicted)| (name.to_owned(), evicted)));
     let told = client.status(&"kept".parse().unwrap());
     assert_eq!((told.info.pinned, told.worker_pid), (true, pid));
     let mut other = Notebook::known(daemon.client(), "other");
@@ -123,6 +134,25 @@ fn what_cannot_be_saved_stays_or_is_told_as_its_profile_says(setup: Setup) {
     assert_eq!(ran.stdout(), "1\n");
     let [(text, _)] = &ran.notices()[..] else { panic!("{ran:?}") };
     assert!(text.contains("what changed since then is lost"), "{text}");
+}
+
+fn pin_keeps_a_worker_that_is_being_saved_to_be_evicted(setup: Setup) {
+    let daemon = Daemon::start(setup.profile("default", SAVED));
+    let mut notebook = daemon.notebook("a");
+    let slow = "import time\nclass Slow:\n    def __reduce__(self):\n        time.sleep(2)\n        return (Slow, ())\nx = Slow()";
+    notebook.run(slow).ok();
+    let pid = notebook.status().worker_pid;
+    let evict = notebook.client.send(&Request::Evict { notebook: notebook.id.clone() }, b"");
+    let pin = notebook.client.send(&Request::Pin { notebook: notebook.id.clone(), pinned: true }, b"");
+    assert!(matches!(notebook.client.next(pin).reply, Reply::Notebook(_)));
+    let Reply::Error { code: ErrorCode::Busy, message, .. } = notebook.client.next(evict).reply else {
+        panic!("it was evicted")
+    };
+    assert_eq!(message, "the worker was not evicted: it was pinned");
+    assert_eq!(
+        (notebook.status().worker_pid, notebook.run("print(type(x))").ok().stdout()),
+        (pid, "<class '__main__.Slow'>\n".to_owned())
+    );
 }
 
 fn as_many_workers_live_as_may_and_all_notebooks_go_on(setup: Setup) {
