@@ -61,6 +61,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, notebook: Key, ask: Ask, responde
     };
     match answered {
         Ok(reply) => responder.answer_with_room(&reply, None).await,
+        Err((ErrorCode::Forbidden, message)) => responder.forbid("fork", &notebook, &message),
         Err((code, message)) => responder.refuse(code, message),
     }
 }
@@ -154,6 +155,9 @@ async fn fork(
     to: Key,
 ) -> Result<Reply, Refusal> {
     let entry = opened(daemon, notebook)?;
+    if let Some(reason) = daemon.tenants.named(&to.tenant).forbids(&entry.profile) {
+        return Err((ErrorCode::Forbidden, reason));
+    }
     let policy = policy(daemon, &entry)?;
     saves(&policy)?;
     // Before anything is made.
@@ -342,7 +346,8 @@ pub(crate) fn listen(
 
 fn opened(daemon: &Arc<Daemon>, notebook: &Key) -> Result<Entry, Refusal> {
     let unknown = || {
-        let message = format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
+        let message =
+            format!("notebook {:?} is not open: open it first (`open_notebook`)", notebook.as_str());
         (ErrorCode::UnknownNotebook, message)
     };
     registry::find(daemon, notebook).ok_or_else(unknown)

@@ -18,6 +18,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::connection::Teller;
+use crate::daemon::Key;
+use crate::denial::{Denial, deny};
 use crate::tenants::{Counted, Held, Tenant};
 
 /// Bytes that may wait before outputs have to: enough to keep the socket busy, little enough for a
@@ -425,6 +427,15 @@ impl Responder {
     /// Refuses.
     pub(crate) fn refuse(self, code: ErrorCode, message: impl Into<String>) {
         self.answer(&Reply::Error { code, message: message.into(), hint: None }, None);
+    }
+
+    /// Refuses what who asks may not, and notes that.
+    pub(crate) fn forbid(self, request: &'static str, notebook: &Key, reason: &str) {
+        if let Some(teller) = &self.client.teller {
+            let (tenant, notebook) = (Some(&notebook.tenant), Some(&notebook.notebook));
+            deny(&Denial { uid: teller.uid(), tenant, request, notebook, reason });
+        }
+        self.refuse(ErrorCode::Forbidden, reason);
     }
 
     /// Refuses for now.

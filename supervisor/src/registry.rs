@@ -23,7 +23,7 @@ pub(crate) type Refusal = (ErrorCode, String);
 /// Makes a notebook known, or finds it; nothing is started.
 ///
 /// # Errors
-/// A bad profile, another profile than it is open with, no place for its files.
+/// A bad profile, one that its tenant may not have, another than it is open with, no place for its files.
 pub(crate) async fn open(
     daemon: &Arc<Daemon>,
     notebook: Key,
@@ -52,6 +52,9 @@ pub(crate) async fn open(
 async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> Result<Entry, Refusal> {
     let tenant = daemon.tenants.named(&notebook.tenant);
     let profile = profile.unwrap_or_else(|| tenant.default_profile()).to_owned();
+    if let Some(reason) = tenant.forbids(&profile) {
+        return Err((ErrorCode::Forbidden, reason));
+    }
     let open =
         Held::take(&tenant, Counted::Notebooks, 1).map_err(|met| (ErrorCode::Busy, tenant.explain(met)))?;
     let settings = Settings { profile, pinned: false, evicted: false };

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cellblock_proto::checkpoint::NotebookEvent;
-use cellblock_proto::id::TenantId;
+use cellblock_proto::id::{NotebookId, TenantId};
 use cellblock_proto::operations::{TenantInfo, TenantLimits};
 use sandbox_profiles::{Fault, Faults};
 use tokio::sync::{Semaphore, broadcast};
@@ -241,9 +241,20 @@ impl Tenant {
         self.profiles.as_ref().is_none_or(|names| names.iter().any(|name| name == profile))
     }
 
-    /// The profiles it may have; `None` for all.
-    pub(crate) fn profiles(&self) -> Option<&[String]> {
-        self.profiles.as_deref()
+    /// Why a notebook cannot be opened with that profile, as its client is told; `None` when it can.
+    pub(crate) fn forbids(&self, profile: &str) -> Option<String> {
+        let allowed = self.profiles.as_deref().filter(|_| !self.may_have(profile))?.join(", ");
+        let tenant = self.id.as_str();
+        Some(format!(
+            "tenant {tenant:?} may not have profile {profile:?}: it may have {allowed} (`profiles` in the file of tenants)"
+        ))
+    }
+
+    /// Why nothing is run in a notebook that is open with that profile; `None` when it is.
+    pub(crate) fn forbids_open(&self, notebook: &NotebookId, profile: &str) -> Option<String> {
+        let reason = self.forbids(profile)?;
+        let notebook = notebook.as_str();
+        Some(format!("notebook {notebook:?}: {reason}; close it and open it with one of those"))
     }
 
     /// The profile of a notebook for which none is named.

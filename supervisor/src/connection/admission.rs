@@ -18,17 +18,15 @@ impl Connection {
         if let Some(name) = operators_only(&request)
             && !self.operator
         {
-            let reason =
-                format!("{name} is for operators: root, the daemon's own user, and whom --tenants names");
+            let reason = format!(
+                "{name} is for operators: root, the daemon's own user, and whom the file of tenants makes one"
+            );
             self.deny(name, None, &reason, responder);
             return None;
         }
         if let Some((notebook, profile)) = profile_of(&request)
-            && !self.tenant.may_have(profile)
+            && let Some(reason) = self.tenant.forbids(profile)
         {
-            let allowed = self.tenant.profiles().unwrap_or_default().join(", ");
-            let tenant = self.tenant.id.as_str();
-            let reason = format!("tenant {tenant:?} may not have profile {profile:?}: it may have {allowed}");
             self.deny("open_notebook", Some(notebook), &reason, responder);
             return None;
         }

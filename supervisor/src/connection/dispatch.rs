@@ -28,9 +28,11 @@ impl Connection {
         match request {
             Request::Hello(_) => responder.refuse(ErrorCode::BadRequest, "hello was said already"),
             Request::OpenNotebook { notebook, profile } => {
-                match registry::open(&self.daemon, self.key(notebook), profile).await {
+                let key = self.key(notebook);
+                match registry::open(&self.daemon, key.clone(), profile).await {
                     Ok(info) => responder.answer(&Reply::Notebook(info), None),
                     Err((ErrorCode::Busy, message)) => responder.busy(message, FULL),
+                    Err((ErrorCode::Forbidden, message)) => responder.forbid("open_notebook", &key, &message),
                     Err((code, message)) => responder.refuse(code, message),
                 }
             }
@@ -263,7 +265,7 @@ impl Connection {
 }
 
 fn refuse_unknown(notebook: &Key, responder: Responder) {
-    let message = format!("notebook {:?} is not open: send open_notebook first", notebook.as_str());
+    let message = format!("notebook {:?} is not open: open it first (`open_notebook`)", notebook.as_str());
     responder.refuse(ErrorCode::UnknownNotebook, message);
 }
 

@@ -33,6 +33,11 @@ impl Teller {
         Teller { daemon: Arc::clone(&self.daemon), peer }
     }
 
+    /// Whose it is.
+    pub(crate) fn uid(&self) -> u32 {
+        self.peer.uid
+    }
+
     /// A request has come.
     pub(super) fn asked(&self, id: u32, request: &Request, payload: &[u8]) {
         self.daemon.metrics.request(request);

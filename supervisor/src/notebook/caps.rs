@@ -5,9 +5,10 @@ use std::sync::Arc;
 use cellblock_proto::client::ErrorCode;
 use cellblock_proto::operations::Hint;
 
-use super::Notebook;
+use super::{Message, Notebook};
 use crate::daemon::{Daemon, Key};
 use crate::launches::{Full, Short};
+use crate::machine::{Evict, Input};
 use crate::pace::hint;
 use crate::tenants::{Counted, Held, Tenant, Whose};
 
@@ -44,6 +45,40 @@ impl Uses {
 }
 
 impl Notebook {
+    /// Whether its tenant may have its profile: it may have been opened before that was said.
+    ///
+    /// # Errors
+    /// Why not, as the client is told.
+    pub(super) fn may_work(&self) -> Result<(), String> {
+        self.uses.tenant.forbids_open(&self.id.notebook, &self.profile).map_or(Ok(()), Err)
+    }
+
+    /// What is asked, unless it would be done under a profile that its tenant may not have. To stop, to read and
+    /// to close it may always be asked for.
+    pub(super) fn permitted(&self, message: Message) -> Option<Message> {
+        let Err(reason) = self.may_work() else { return Some(message) };
+        let (request, responder) = match message {
+            Message::Execute { execution, responder, .. } if !self.knows(&execution) => {
+                ("execute", responder)
+            }
+            Message::Query { responder, .. } => ("query", responder),
+            Message::Restore { responder, .. } => ("restore", responder),
+            other => return Some(other),
+        };
+        responder.forbid(request, &self.id, &reason);
+        None
+    }
+
+    /// A worker that lives although its tenant may not have its profile ends as soon as it has nothing to do.
+    pub(super) fn end_forbidden(&mut self) {
+        if let Err(reason) = self.may_work() {
+            tracing::warn!(reason, "the worker ends when it has nothing to do");
+            let rule = Evict { saves: self.life.saves, with_losses: true, firmly: true };
+            let reason = "its tenant may not have its profile".to_owned();
+            self.decide(Input::Evict { reason, rule });
+        }
+    }
+
     /// Whether one more Execution may wait.
     ///
     /// # Errors

@@ -42,6 +42,9 @@ impl Notebook {
                 self.decide(Input::Ready);
                 self.watch.up();
                 self.arrived_there();
+                if !adopting {
+                    self.end_forbidden();
+                }
                 for (query, code, responder) in std::mem::take(&mut self.questions) {
                     self.ask(&Command::Query(query), &code, Asked::Question(responder));
                 }
@@ -190,6 +193,12 @@ impl Notebook {
 
     /// A right to start that is not needed any more goes to the next in line, once what was begun with it is over.
     pub(super) fn settle_start(&mut self) {
+        if self.place.is_some()
+            && let Err(reason) = self.may_work()
+        {
+            self.place = None;
+            return self.start_failed(ErrorCode::Forbidden, reason);
+        }
         if self.machine.state() == WorkerState::Starting {
             return;
         }

@@ -45,6 +45,9 @@ impl Notebook {
         }
         // The machine has it without having been told.
         self.watch.state(WorkerState::None, self.machine.state(), false);
+        if self.live.is_some() {
+            self.end_forbidden();
+        }
     }
 
     /// What there is on the disk, unless a worker that has outlived the daemon before us was taken over with it.

@@ -25,6 +25,7 @@ impl Notebook {
             // Dropping it answers: the notebook is being closed.
             return;
         }
+        let Some(message) = self.permitted(message) else { return };
         match message {
             Message::Execute { execution, options, code, responder } => {
                 self.execute(execution, options, code, responder);

@@ -32,6 +32,7 @@ mod requests;
 mod slow_reader;
 mod survival;
 mod systemd;
+mod tenant_profiles;
 mod tenants;
 mod terminal;
 mod tiers;
