@@ -12,7 +12,7 @@ pub enum Exit {
     Ok = 0,
     /// The user's code raised an exception.
     Raised = 1,
-    /// The command line or a file named on it makes no sense.
+    /// The command line or a file named on it makes no sense, or who asks may not.
     Usage = 2,
     /// No cellblockd could be reached or started.
     NoSupervisor = 3,
@@ -35,7 +35,7 @@ pub(crate) const EXIT_HELP: &str = "\
 Exit codes:
   0   done
   1   the code raised an exception
-  2   the command line, or a file named on it, makes no sense
+  2   the command line, or a file named on it, makes no sense, or is not allowed
   3   no cellblockd could be reached or started
   4   timed out
   5   the worker died, or a limit of the profile was reached

@@ -94,6 +94,7 @@ impl Fault {
                 ErrorCode::BadRequest
                 | ErrorCode::UnknownNotebook
                 | ErrorCode::BadProfile
+                | ErrorCode::Forbidden
                 | ErrorCode::Interpreter
                 | ErrorCode::File
                 | ErrorCode::Checkpoint

@@ -74,6 +74,16 @@ impl ClientError {
             ClientError::Refused { code: ErrorCode::Busy, .. } => {
                 Some("try again in a moment; `cellctl ls` shows what is running".into())
             }
+            ClientError::Refused { code: ErrorCode::UnknownNotebook, .. } => Some(
+                "`cellctl ls` shows those that are open; `cellctl exec NOTEBOOK -c ''` opens one that has been \
+                 closed: its files are still there"
+                    .into(),
+            ),
+            ClientError::Refused { code: ErrorCode::Forbidden, message, .. }
+                if message.contains(" is for operators") =>
+            {
+                Some("run it with sudo, or have an operator run it; `cellctl ls` shows your own notebooks".into())
+            }
             ClientError::Refused { code: ErrorCode::Sandbox, .. } => {
                 Some("`cellctl doctor` shows what this host can enforce, and why not".into())
             }

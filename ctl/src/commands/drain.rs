@@ -40,7 +40,7 @@ impl Drain {
             print_json(&json!({ "running": running, "waiting": waiting, "unsaved": unsaved }))?;
         } else if running + waiting + unsaved > 0 {
             say(&format!(
-                "left for the next cellblockd: {running} that run, {waiting} that wait, {unsaved} that are being saved\n"
+                "left for the next cellblockd: {running} running, {waiting} waiting, {unsaved} being saved\n"
             ));
         }
         Ok(if running + unsaved == 0 { Exit::Ok } else { Exit::TimedOut })

@@ -3,7 +3,7 @@
 use cellblock_proto::client::NotebookInfo;
 use clap::Args;
 
-use super::{print, print_json, table};
+use super::{print, print_json, state_of, table};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::session::{Session, SocketArgs};
@@ -12,7 +12,8 @@ use crate::session::{Session, SocketArgs};
 ///
 /// One line each: name, profile, what its worker is doing, how many executions wait and how many
 /// have ended. A worker that is `waiting` has something to run, and as many cells run as may: see
-/// `cellblockd --max-running`.
+/// `cellblockd --max-running`. One that was `evicted` comes back, with its variables, with the next
+/// cell; one that is pinned (`cellctl pin`) is not evicted.
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     #[command(flatten)]
@@ -36,15 +37,17 @@ impl Ls {
             print_json(&notebooks)?;
             return Ok(Exit::Ok);
         }
-        let mut rows =
-            vec![["NOTEBOOK", "PROFILE", "STATE", "QUEUED", "EXECUTIONS"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["NOTEBOOK", "PROFILE", "STATE", "QUEUED", "EXECUTIONS", "PINNED"].map(str::to_owned).to_vec(),
+        ];
         rows.extend(notebooks.iter().map(|info| {
             vec![
                 info.notebook.to_string(),
                 info.profile.clone(),
-                format!("{:?}", info.state).to_lowercase(),
+                state_of(info),
                 info.queued.to_string(),
                 info.executions.to_string(),
+                if info.pinned { "yes" } else { "-" }.to_owned(),
             ]
         }));
         if self.all_tenants {

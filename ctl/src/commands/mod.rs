@@ -24,6 +24,7 @@ pub(crate) mod warm;
 
 use std::io::{self, Write};
 
+use cellblock_proto::client::{NotebookInfo, WorkerState};
 use clap::builder::styling::Style;
 use sandbox_profiles::{BarrierState, SandboxReport};
 use serde::Serialize;
@@ -97,6 +98,14 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What a notebook's worker is doing, in a word.
+fn state_of(info: &NotebookInfo) -> String {
+    match info.state {
+        WorkerState::None if info.evicted => "evicted".to_owned(),
+        state => format!("{state:?}").to_lowercase(),
+    }
 }
 
 /// What a sandbox enforces, a line per barrier.

@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_closed_notebook_is_told_how_its_files_are_deleted() {
-        let message = "notebook \"x\" is not open: send open_notebook first".into();
+        let message = "notebook \"x\" is not open: open it first (`open_notebook`)".into();
         let fault = in_our_words(
             ClientError::Refused { code: ErrorCode::UnknownNotebook, message, hint: None },
             "x",

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use cellblock_proto::client::{NotebookStatus, WorkerState};
+use cellblock_proto::client::{NotebookInfo, NotebookStatus, WorkerState};
 use cellblock_proto::id::NotebookId;
 use clap::Args;
 use sandbox_profiles::Start;
 
-use super::{print, print_json, report_table, table};
+use super::{print, print_json, report_table, state_of, table};
 use crate::ending::bytes;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -41,10 +41,13 @@ impl Status {
     }
 }
 
-fn state(state: WorkerState) -> String {
-    let word = format!("{state:?}").to_lowercase();
-    match state {
+fn state(info: &NotebookInfo) -> String {
+    let word = state_of(info);
+    match info.state {
         WorkerState::Waiting => format!("{word} for others: as many cells run as may"),
+        WorkerState::None if info.evicted => {
+            format!("{word}: it comes back, with its variables, with the next cell")
+        }
         _ => word,
     }
 }
@@ -56,13 +59,14 @@ fn text(status: &NotebookStatus) -> String {
     let mut text = table(&[
         line("notebook", status.info.notebook.to_string()),
         line("profile", status.info.profile.clone()),
-        line("state", state(status.info.state)),
+        line("state", state(&status.info)),
         line("python", or_none(status.python.clone())),
         line("worker", or_none(status.worker_pid.map(|pid| format!("process {pid}")))),
         line("started", or_none(status.report.as_ref().map(|report| started(&report.start)))),
         line("running", or_none(status.running.as_ref().map(ToString::to_string))),
         line("queue", or_none((!queue.is_empty()).then(|| queue.join(", ")))),
         line("executions", status.info.executions.to_string()),
+        line("pinned", if status.info.pinned { "yes: it is not evicted" } else { "no" }.to_owned()),
     ]);
     if !status.names.is_empty() {
         let mut rows = vec![["VARIABLE", "TYPE", "SIZE"].map(str::to_owned).to_vec()];

@@ -8,7 +8,7 @@ use cellblock_proto::client::{NotebookInfo, WorkerState};
 use cellblock_proto::operations::{DaemonInfo, Overview};
 use clap::{Args, ValueEnum};
 
-use super::{print, print_json, table};
+use super::{print, print_json, state_of, table};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::session::{Session, SocketArgs};
@@ -114,14 +114,10 @@ fn head(daemon: &DaemonInfo) -> String {
 
 fn row(info: &NotebookInfo) -> Vec<String> {
     let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let state = match info.state {
-        WorkerState::None if info.evicted => "evicted".to_owned(),
-        state => format!("{state:?}").to_lowercase(),
-    };
     vec![
         known(info.tenant.as_ref().map(ToString::to_string)),
         info.notebook.to_string(),
-        state,
+        state_of(info),
         info.profile.clone(),
         known(info.running_ms.map(time)),
         info.queued.to_string(),
