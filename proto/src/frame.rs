@@ -174,6 +174,9 @@ impl Frame {
     }
 }
 
+/// What a [`FrameReader`] keeps allocated for what comes next.
+const KEPT_BYTES: usize = 256 << 10;
+
 /// Turns a byte stream into frames. Feed it what was read, then take frames until it has none.
 #[derive(Debug)]
 pub struct FrameReader {
@@ -220,6 +223,10 @@ impl FrameReader {
             payload: rest[meta_end..end].to_vec(),
         };
         self.start += end;
+        if self.start == self.buffer.len() && self.buffer.capacity() > KEPT_BYTES {
+            // One large frame is no reason to hold its size for as long as the connection lives.
+            (self.buffer, self.start) = (Vec::new(), 0);
+        }
         Ok(Some(frame))
     }
 

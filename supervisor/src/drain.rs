@@ -17,6 +17,7 @@ use crate::log::chain;
 use crate::notebook::Message;
 use crate::outbox::Responder;
 use crate::systemd;
+use crate::workspace;
 
 /// How long a private daemon's workers have to save what they have.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
@@ -254,7 +255,12 @@ pub(crate) async fn go_down(daemon: &Arc<Daemon>) {
 
 /// Ends all workers in order: each finishes what is being saved.
 async fn close_notebooks(daemon: &Daemon) {
-    let entries = daemon.notebooks.awake();
+    let (entries, sleepers) = {
+        let mut known = daemon.notebooks.lock();
+        (known.awake.values().cloned().collect::<Vec<_>>(), std::mem::take(&mut known.asleep))
+    };
+    // Those have a word on the disk and nothing else.
+    sleepers.keys().for_each(|notebook| workspace::forget(&daemon.state, notebook));
     let closing = async {
         for entry in &entries {
             let message = Message::Close { delete: false, responder: Responder::to_nobody() };

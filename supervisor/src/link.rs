@@ -6,14 +6,12 @@ use std::io;
 use cellblock_proto::codec::{Codec, CodecError};
 use cellblock_proto::frame::{Frame, FrameError, FrameReader, Kind, Limits};
 use cellblock_proto::shim::{Command, Event};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::intake;
 use crate::outbox::Payload;
-
-/// Read at once; what a shim batches is 64 KiB.
-const READ_BYTES: usize = 256 << 10;
 
 /// Why a shim cannot be understood. It is killed: what it says next would be guessed at.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +44,6 @@ pub(crate) struct Arrival {
 pub(crate) struct LinkReader {
     half: OwnedReadHalf,
     frames: FrameReader,
-    buffer: Vec<u8>,
 }
 
 /// The half that takes commands.
@@ -63,7 +60,7 @@ pub(crate) fn split(socket: UnixStream) -> (LinkReader, LinkWriter) {
     let (read, write) = socket.into_split();
     let frames = FrameReader::new(Limits::DEFAULT);
     (
-        LinkReader { half: read, frames, buffer: vec![0; READ_BYTES] },
+        LinkReader { half: read, frames },
         LinkWriter { half: write, codec: Codec::Bincode, waiting: Vec::new(), start: 0 },
     )
 }
@@ -77,12 +74,9 @@ impl LinkReader {
     /// # Cancel safety
     /// Safe: nothing is read when it is dropped before it returns.
     pub(crate) async fn fill(&mut self) -> Result<(), LinkError> {
-        match self.half.read(&mut self.buffer).await? {
+        match intake::read(&mut self.half, |bytes| self.frames.feed(bytes)).await? {
             0 => Err(LinkError::Gone),
-            count => {
-                self.frames.feed(&self.buffer[..count]);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 

@@ -27,6 +27,7 @@ mod evict;
 mod files;
 mod groups;
 mod host;
+mod intake;
 mod interpreter;
 mod journal;
 mod launch;

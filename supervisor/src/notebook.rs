@@ -179,8 +179,8 @@ impl Notebook {
         }
     }
 
-    /// Serves the notebook until it is closed.
-    pub(crate) async fn run(mut self) {
+    /// Serves the notebook until it is closed. Boxed: a future that has it by value holds it several times over.
+    pub(crate) async fn run(mut self: Box<Self>) {
         self.take_up();
         // What came in one read with a shim's word on how things stand, no later read will tell of.
         self.drain();
@@ -373,7 +373,7 @@ impl Notebook {
         })
     }
 
-    async fn finish(mut self) {
+    async fn finish(mut self: Box<Self>) {
         for retired in std::mem::take(&mut self.retired) {
             self.kill(retired.worker);
         }

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod idle;
+mod sleeping;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -466,33 +467,4 @@ async fn deleted_notebook_takes_its_files_along_and_is_unknown() {
         panic!()
     };
     assert!(message.contains("open_notebook"), "{message}");
-}
-
-#[tokio::test]
-async fn notebook_that_nobody_wants_sleeps_and_is_woken_by_a_wish() {
-    let (_temp, daemon, _shims) = daemon().await;
-    let mut peer = Peer::connect(&daemon).await;
-    peer.open().await;
-    let key = crate::daemon::Key::own(notebook());
-    assert!(daemon.notebooks.get(&key).is_some());
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(11)).await;
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
-    tokio::time::resume();
-    {
-        let known = daemon.notebooks.lock();
-        assert!(known.awake.is_empty() && known.asleep.contains_key(&key));
-    }
-    peer.send(&Request::Notebooks, b"").await;
-    let Reply::Notebooks { notebooks, more: false } = peer.reply().await.1 else { panic!("no list") };
-    assert_eq!(notebooks.len(), 1, "it is open");
-    assert!(daemon.notebooks.get(&key).is_none(), "a list wakes nobody");
-    peer.send(&Request::Status { notebook: notebook() }, b"").await;
-    assert!(matches!(peer.reply().await.1, Reply::Status(_)));
-    assert!(daemon.notebooks.get(&key).is_some() && daemon.notebooks.lock().asleep.is_empty());
-    peer.send(&Request::Delete { notebook: notebook() }, b"").await;
-    assert!(matches!(peer.reply().await.1, Reply::Done));
-    assert!(crate::registry::find(&daemon, &key).is_none(), "it is gone for good");
 }

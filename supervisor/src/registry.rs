@@ -30,26 +30,49 @@ pub(crate) async fn open(
     profile: Option<String>,
 ) -> Result<NotebookInfo, Refusal> {
     let began = Instant::now();
-    let entry = match find(daemon, &notebook) {
-        Some(entry) => entry,
+    let seen = match look(daemon, &notebook) {
+        Some(seen) => seen,
         None => create(daemon, notebook.clone(), profile.as_deref()).await?,
     };
-    if let Some(profile) = profile.filter(|profile| *profile != entry.profile) {
+    if let Some(profile) = profile.filter(|profile| *profile != seen.profile()) {
         let message = format!(
             "notebook {:?} is open with profile {:?}, not {profile:?}: close it first",
             notebook.as_str(),
-            entry.profile
+            seen.profile()
         );
         return Err((ErrorCode::BadProfile, message));
     }
-    let opened = info(&entry).await.ok_or_else(|| {
+    let opened = seen.info().await.ok_or_else(|| {
         (ErrorCode::Busy, format!("notebook {:?} is being closed: try again", notebook.as_str()))
     })?;
     daemon.metrics.opened(began.elapsed());
     Ok(opened)
 }
 
-async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> Result<Entry, Refusal> {
+/// A notebook that is open, as it is found: to look wakes nobody.
+enum Seen {
+    Awake(Entry),
+    Asleep(NotebookInfo),
+}
+
+impl Seen {
+    fn profile(&self) -> &str {
+        match self {
+            Seen::Awake(entry) => &entry.profile,
+            Seen::Asleep(info) => &info.profile,
+        }
+    }
+
+    /// The line for lists; `None` of one that is being closed.
+    async fn info(self) -> Option<NotebookInfo> {
+        match self {
+            Seen::Awake(entry) => info(&entry).await,
+            Seen::Asleep(info) => Some(info),
+        }
+    }
+}
+
+async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> Result<Seen, Refusal> {
     let tenant = daemon.tenants.named(&notebook.tenant);
     let profile = profile.unwrap_or_else(|| tenant.default_profile()).to_owned();
     if let Some(reason) = tenant.forbids(&profile) {
@@ -79,15 +102,31 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> R
     Ok(insert(daemon, notebook, Sleeper { settings, executions: 0, open: Arc::new(open) }))
 }
 
-/// A notebook that is open: also one that sleeps, and one that was open when the daemon before us ended.
+/// A notebook that is open: also one that sleeps, which wakes up, and one that was open when the daemon before us ended.
 pub(crate) fn find(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Entry> {
+    if let Some(entry) = awake(daemon, notebook) {
+        return Some(entry);
+    }
+    look(daemon, notebook)?;
+    awake(daemon, notebook)
+}
+
+/// Wakes one that is known and sleeps.
+fn awake(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Entry> {
+    let mut known = daemon.notebooks.lock();
+    if let Some(entry) = known.awake.get(notebook) {
+        return Some(entry.clone());
+    }
+    let sleeper = known.asleep.remove(notebook)?;
+    Some(wake(daemon, &mut known, notebook.clone(), sleeper))
+}
+
+/// The same, and nobody is woken.
+fn look(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Seen> {
     {
-        let mut known = daemon.notebooks.lock();
-        if let Some(entry) = known.awake.get(notebook) {
-            return Some(entry.clone());
-        }
-        if let Some(sleeper) = known.asleep.remove(notebook) {
-            return Some(wake(daemon, &mut known, notebook.clone(), sleeper));
+        let known = daemon.notebooks.lock();
+        if let Some(seen) = seen(&known, notebook) {
+            return Some(seen);
         }
         // Whoever asks for many names that are none makes us look at no disk.
         if known.is_complete {
@@ -102,14 +141,20 @@ pub(crate) fn find(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Entry> {
     Some(insert(daemon, notebook.clone(), sleeper))
 }
 
-fn insert(daemon: &Arc<Daemon>, notebook: Key, sleeper: Sleeper) -> Entry {
+fn seen(known: &Known, notebook: &Key) -> Option<Seen> {
+    let asleep = || known.asleep.get(notebook).map(|sleeper| Seen::Asleep(told(notebook, sleeper)));
+    known.awake.get(notebook).map(|entry| Seen::Awake(entry.clone())).or_else(asleep)
+}
+
+/// It sleeps until somebody has a wish: who opens ten thousand pays for those that he uses.
+fn insert(daemon: &Arc<Daemon>, notebook: Key, sleeper: Sleeper) -> Seen {
     let mut known = daemon.notebooks.lock();
     // Somebody else may have opened it meanwhile.
-    known.asleep.remove(&notebook);
-    match known.awake.get(&notebook) {
-        Some(entry) => entry.clone(),
-        None => wake(daemon, &mut known, notebook, sleeper),
-    }
+    seen(&known, &notebook).unwrap_or_else(|| {
+        let info = told(&notebook, &sleeper);
+        known.asleep.insert(notebook, sleeper);
+        Seen::Asleep(info)
+    })
 }
 
 fn wake(daemon: &Arc<Daemon>, known: &mut Known, notebook: Key, sleeper: Sleeper) -> Entry {
@@ -118,7 +163,8 @@ fn wake(daemon: &Arc<Daemon>, known: &mut Known, notebook: Key, sleeper: Sleeper
     let (sender, inbox) = mpsc::channel(INBOX);
     let (vitals, span) = (Vitals::default(), span(&notebook));
     let profile = settings.profile.clone();
-    let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), settings, inbox, vitals.clone());
+    let task = Notebook::new(Arc::clone(daemon), notebook.clone(), settings, inbox, vitals.clone());
+    let mut task = Box::new(task);
     task.has_slept(executions, evicted);
     tokio::spawn(task.run().instrument(span));
     let entry = Entry { profile, inbox: sender, vitals, open };
@@ -178,10 +224,11 @@ pub(crate) fn adopt(daemon: &Arc<Daemon>, notebook: Key, survivors: Vec<Survivor
     let vitals = Vitals::default();
     // It was open when it was left; at least what its shim says of it is known.
     let settings = workspace::recall(&daemon.state, &notebook).ok().flatten();
-    let is_pinned = settings.as_ref().is_some_and(|settings| settings.pinned);
-    let is_marked = settings.is_some_and(|settings| settings.evicted);
-    let settings = Settings { profile: profile.clone(), pinned: is_pinned, evicted: is_marked };
-    let mut task = Notebook::new(Arc::clone(daemon), notebook.clone(), settings, inbox, vitals.clone());
+    let unknown = || Settings { profile: profile.clone(), pinned: false, evicted: false };
+    let settings = settings.unwrap_or_else(unknown);
+    let settings = Settings { profile: profile.clone(), ..settings };
+    let task = Notebook::new(Arc::clone(daemon), notebook.clone(), settings, inbox, vitals.clone());
+    let mut task = Box::new(task);
     span.in_scope(|| task.adopt(survivors));
     tokio::spawn(task.run().instrument(span));
     let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
@@ -228,7 +275,12 @@ pub(crate) async fn list(
 pub(crate) fn asleep(daemon: &Daemon, tenant: Option<&TenantId>) -> Vec<NotebookInfo> {
     let known = daemon.notebooks.lock();
     let meant = known.asleep.iter().filter(|(key, _)| tenant.is_none_or(|tenant| key.tenant == *tenant));
-    let info = |(key, sleeper): (&Key, &Sleeper)| NotebookInfo {
+    meant.map(|(key, sleeper)| told(key, sleeper)).collect()
+}
+
+/// One that sleeps, as a line for lists.
+fn told(key: &Key, sleeper: &Sleeper) -> NotebookInfo {
+    NotebookInfo {
         notebook: key.notebook.clone(),
         profile: sleeper.settings.profile.clone(),
         state: WorkerState::None,
@@ -242,8 +294,7 @@ pub(crate) fn asleep(daemon: &Daemon, tenant: Option<&TenantId>) -> Vec<Notebook
         saved_whole: true,
         running_ms: None,
         cpu_ms: None,
-    };
-    meant.map(info).collect()
+    }
 }
 
 async fn info(entry: &Entry) -> Option<NotebookInfo> {

@@ -49,7 +49,7 @@ impl Connection {
                 if let Some((code, responder)) = checked {
                     self.ask(notebook, responder, |responder| Message::Execute {
                         execution,
-                        options,
+                        options: Box::new(options),
                         code,
                         responder,
                     })

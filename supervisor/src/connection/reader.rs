@@ -1,26 +1,23 @@
 //! What a client sends, frame by frame.
 
 use cellblock_proto::frame::{Frame, FrameReader, Kind};
-use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ConnectionError, FRAME_PATIENCE, LIMITS};
+use crate::intake;
 
-/// Read at once.
-const READ_BYTES: usize = 64 << 10;
+use super::{ConnectionError, FRAME_PATIENCE, LIMITS};
 
 /// A client's half.
 pub(super) struct Reader {
     half: OwnedReadHalf,
     frames: FrameReader,
-    buffer: Vec<u8>,
 }
 
 impl Reader {
     /// Of this socket.
     pub(super) fn new(half: OwnedReadHalf) -> Self {
-        Reader { half, frames: FrameReader::new(LIMITS), buffer: vec![0; READ_BYTES] }
+        Reader { half, frames: FrameReader::new(LIMITS) }
     }
 
     /// The next request; `None` when the client has ended the connection, torn frame or not.
@@ -38,20 +35,19 @@ impl Reader {
             if self.frames.pending_bytes() > 0 {
                 patience.get_or_insert_with(|| Instant::now() + FRAME_PATIENCE);
             }
-            let read = self.half.read(&mut self.buffer);
+            let read = intake::read(&mut self.half, |bytes| self.frames.feed(bytes));
             let read = match patience {
                 Some(patience) => timeout_at(patience, read).await.map_err(|_| ConnectionError::Torn)?,
                 None => read.await,
             };
-            match read? {
-                0 => return Ok(None),
-                count => self.frames.feed(&self.buffer[..count]),
+            if read? == 0 {
+                return Ok(None);
             }
         }
     }
 
     /// Reads on until the client has ended the connection too; nothing is kept.
     pub(super) async fn drain(&mut self) {
-        while self.half.read(&mut self.buffer).await.is_ok_and(|count| count > 0) {}
+        while intake::read(&mut self.half, |_| ()).await.is_ok_and(|count| count > 0) {}
     }
 }

@@ -22,8 +22,8 @@ use crate::taken::Taken;
 /// What others ask of a notebook.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Run this, or read it if it is known.
-    Execute { execution: ExecutionId, options: ExecuteOptions, code: Payload, responder: Responder },
+    /// Run this, or read it if it is known. Boxed, because an inbox has room for the largest message many times over.
+    Execute { execution: ExecutionId, options: Box<ExecuteOptions>, code: Payload, responder: Responder },
     /// Read it.
     Attach { execution: ExecutionId, from_seq: u64, responder: Responder },
     /// Interrupt what runs.

@@ -28,7 +28,7 @@ impl Notebook {
         let Some(message) = self.permitted(message) else { return };
         match message {
             Message::Execute { execution, options, code, responder } => {
-                self.execute(execution, options, code, responder);
+                self.execute(execution, *options, code, responder);
             }
             Message::Attach { execution, from_seq, responder } => {
                 self.attach(&execution, from_seq, responder)
