@@ -275,3 +275,25 @@ pub enum FrameError {
         limit: u32,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_frame_leaves_no_large_buffer() {
+        let payload = vec![0; 4 * KEPT_BYTES];
+        let (kind, codec) = (Kind::Reply, Codec::Json);
+        let large = Frame { kind, codec, flags: 0, request: 1, meta: Vec::new(), payload };
+        let mut bytes = Vec::new();
+        large.write_to(&mut bytes);
+        Frame { payload: Vec::new(), ..large.clone() }.write_to(&mut bytes);
+        let mut reader = FrameReader::new(Limits::DEFAULT);
+        reader.feed(&bytes);
+        assert_eq!(reader.next_frame().unwrap().as_ref(), Some(&large));
+        assert!(reader.next_frame().unwrap().is_some() && reader.pending_bytes() == 0);
+        assert!(reader.buffer.capacity() <= KEPT_BYTES);
+        reader.feed(&bytes);
+        assert_eq!(reader.next_frame().unwrap(), Some(large));
+    }
+}

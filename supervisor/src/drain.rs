@@ -253,8 +253,8 @@ pub(crate) async fn go_down(daemon: &Arc<Daemon>) {
     daemon.runtime.remove(daemon.ephemeral);
 }
 
-/// Ends all workers in order: each finishes what is being saved.
-async fn close_notebooks(daemon: &Daemon) {
+/// Closes all notebooks, and ends their workers in order: each finishes what is being saved.
+pub(crate) async fn close_notebooks(daemon: &Daemon) {
     let (entries, sleepers) = {
         let mut known = daemon.notebooks.lock();
         (known.awake.values().cloned().collect::<Vec<_>>(), std::mem::take(&mut known.asleep))

@@ -9,8 +9,8 @@ use std::task::{Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Read at once; what a shim batches is 64 KiB.
-const READ_BYTES: usize = 128 << 10;
+/// Read at once, by each of the runtime's threads; what a shim batches is 64 KiB.
+const READ_BYTES: usize = 64 << 10;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);

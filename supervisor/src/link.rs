@@ -13,6 +13,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::intake;
 use crate::outbox::Payload;
 
+/// What stays allocated for commands that are to be written; a worker's plan, the first of them, takes more.
+const KEPT_BYTES: usize = 1 << 10;
+
 /// Why a shim cannot be understood. It is killed: what it says next would be guessed at.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -152,8 +155,7 @@ impl LinkWriter {
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         self.start += self.half.write(&self.waiting[self.start..]).await?;
         if self.is_empty() {
-            self.waiting.clear();
-            self.start = 0;
+            self.forget();
         }
         Ok(())
     }
@@ -167,7 +169,13 @@ impl LinkWriter {
                 _ => return,
             }
         }
+        self.forget();
+    }
+
+    /// All is written.
+    fn forget(&mut self) {
         self.waiting.clear();
+        self.waiting.shrink_to(KEPT_BYTES);
         self.start = 0;
     }
 

@@ -79,6 +79,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
+/// What was needed for a moment goes back to the kernel soon, whichever thread had it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Ended while something ran or was being saved, which goes on for the next daemon: EX_TEMPFAIL of sysexits.h.
 const UNFINISHED: u8 = 75;
 

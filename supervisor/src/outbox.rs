@@ -8,7 +8,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cellblock_proto::client::{ErrorCode, Reply};
 use cellblock_proto::codec::Codec;
@@ -59,8 +59,8 @@ struct State {
     held: Option<Held>,
     /// Who found no room.
     hungry: Vec<Arc<Notify>>,
-    /// Who wants to know when the client has gone.
-    watchers: Vec<Arc<Notify>>,
+    /// Who wants to know when the client has gone. A connection outlives most of them.
+    watchers: Vec<Weak<Notify>>,
     /// Nothing more goes in; the writer ends when it has written what there is.
     closed: bool,
     /// The peer has gone; nothing will be written any more.
@@ -161,8 +161,10 @@ impl Outbox {
         let mut state = self.lock();
         if state.broken || state.closed {
             wake.notify_one();
-        } else if !state.watchers.iter().any(|watcher| Arc::ptr_eq(watcher, wake)) {
-            state.watchers.push(Arc::clone(wake));
+        } else {
+            let wake = Arc::downgrade(wake);
+            state.watchers.retain(|watcher| watcher.strong_count() > 0 && !watcher.ptr_eq(&wake));
+            state.watchers.push(wake);
         }
     }
 
@@ -182,7 +184,8 @@ impl Outbox {
             let waiting: Vec<_> = state.queue.iter().filter_map(|item| item.wake.clone()).collect();
             (std::mem::take(&mut state.hungry), waiting, std::mem::take(&mut state.watchers))
         };
-        hungry.iter().chain(&waiting).chain(&watchers).for_each(|notify| notify.notify_one());
+        hungry.iter().chain(&waiting).for_each(|notify| notify.notify_one());
+        watchers.iter().filter_map(Weak::upgrade).for_each(|notify| notify.notify_one());
         self.drained.notify_one();
     }
 

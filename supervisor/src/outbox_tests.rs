@@ -60,3 +60,16 @@ fn responder_dropped_unanswered_answers_with_an_error() {
     drop(Responder::new(client.clone(), 5));
     client.outbox.begin(5).unwrap();
 }
+
+#[test]
+fn connection_keeps_nothing_of_those_that_no_longer_want_to_know_of_its_end() {
+    let client = client();
+    let stays = Arc::new(Notify::new());
+    client.outbox.watch(&stays);
+    for _ in 0..1000 {
+        client.outbox.watch(&Arc::new(Notify::new()));
+    }
+    client.outbox.watch(&stays);
+    assert_eq!(client.outbox.lock().watchers.len(), 1);
+    assert_eq!((Arc::strong_count(&stays), Arc::weak_count(&stays)), (1, 1));
+}

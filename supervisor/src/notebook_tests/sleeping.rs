@@ -79,6 +79,19 @@ async fn nothing_is_left_of_those_that_sleep_but_their_names() {
     assert_eq!(left(), before, "no task, and nothing that a task had");
 }
 
+#[tokio::test]
+async fn daemon_that_ends_with_its_notebooks_closes_those_that_sleep_too() {
+    let (_temp, daemon, _shims) = daemon().await;
+    let mut peer = Peer::connect(&daemon).await;
+    peer.open().await;
+    assert!(all_sleep(&daemon, 1));
+    crate::drain::close_notebooks(&daemon).await;
+    assert!(
+        crate::registry::find(&daemon, &Key::own(notebook())).is_none(),
+        "not open for the next one either"
+    );
+}
+
 /// Hundreds are awake at once, each with its task and an inbox that has room for 32 messages from the beginning.
 #[tokio::test]
 async fn notebook_that_is_awake_takes_a_few_kibibytes() {
