@@ -194,7 +194,9 @@ mod tests {
         let mut line = Line::default();
         let class: Arc<str> = "p".into();
         for (tenant, count) in [("long", 3), ("brief", 1)] {
-            (0..count).for_each(|item| drop(line.join(&tenant.into(), &class, item)));
+            for item in 0..count {
+                line.join(&tenant.into(), &class, item);
+            }
         }
         assert_eq!(anybody(&mut line).unwrap().0, "long");
         assert_eq!(anybody(&mut line).unwrap().0, "brief");

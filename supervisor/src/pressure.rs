@@ -52,7 +52,7 @@ fn bounded(limits: &Limits, group: &Path, top: &Path) -> Option<String> {
 /// How much of the machine's memory is available.
 pub(crate) fn available_bytes() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    kilobytes(&meminfo, "MemAvailable:").unwrap_or(0) << 10
+    figure(&meminfo, "MemAvailable:").unwrap_or(0) << 10
 }
 
 fn judge(limits: &Limits, meminfo: &str, stalls: &str) -> Option<String> {

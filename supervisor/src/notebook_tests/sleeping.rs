@@ -97,7 +97,7 @@ async fn daemon_that_ends_with_its_notebooks_closes_those_that_sleep_too() {
 async fn notebook_that_is_awake_takes_a_few_kibibytes() {
     let (_temp, daemon, _shims) = daemon().await;
     let (_sender, inbox) = mpsc::channel(INBOX);
-    let settings = Settings { profile: "default".to_owned(), pinned: false };
+    let settings = Settings { profile: "default".to_owned(), pinned: false, evicted: false };
     let task = Notebook::new(Arc::clone(&daemon), Key::own(notebook()), settings, inbox, Vitals::default());
     let bytes = [size_of_val(&task), size_of_val(&Box::new(task).run()), 32 * size_of::<Message>()];
     assert!(bytes.iter().sum::<usize>() < 8 << 10, "notebook, future, inbox: {bytes:?}");
