@@ -104,11 +104,12 @@ def check(client: cellblock.Client, unit: Groups) -> int:
         # The kernel refuses what does not fit whole, here 4 MB at a time.
         near = isinstance(end, cellblock.LimitHit) and end.reached >= allowed * 0.97 - 1
         tell(name, hit and near, f"{end} after {took:.1f} s; {outcome.usage}")
-        if folder is None or not folder.exists():
+        try:
+            said = (False, "no group") if folder is None else kernel(folder, limit, allowed)
+        except FileNotFoundError:
             # What a limit of memory ends takes its group along.
-            tell(f"{name}, the kernel's files", folder is not None and limit == "memory", "they have gone")
-        else:
-            tell(f"{name}, the kernel's files", *kernel(folder, limit, allowed))
+            said = limit == "memory", "they have gone"
+        tell(f"{name}, the kernel's files", *said)
         if name == "processes":
             notebook.execute(TIDY).result()
         after = notebook.execute("print(6 * 7)").result()
