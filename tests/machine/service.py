@@ -312,7 +312,7 @@ def upgrade(machine: Machine) -> None:
 
     lines = int(machine.options.seconds * 10)
     with SYSTEM.client() as client:
-        notebook = client.open("long")
+        live, notebook = client.open("live"), client.open("long")
         notebook.execute("x = 1").result()
         old = notebook.status().worker_pid
         execution, first = begin(notebook, counting(lines))
