@@ -26,6 +26,7 @@ def check(machine: Machine) -> None:
     must("truncate", "--size=3G", str(IMAGE))
     must("mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota", str(IMAGE))
     must("modprobe", "--all", "quota_v2", "quota_tree")
+    STATE.mkdir(mode=0o700, exist_ok=True)
     must("mount", "-o", "loop,prjquota", str(IMAGE), str(STATE))
     Path("/etc/cellblock/profiles/tight.toml").write_text(PROFILE)
     must("systemctl", "start", "cellblockd.socket")
