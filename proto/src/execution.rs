@@ -124,6 +124,10 @@ pub enum NoticeTopic {
     VariablesLost,
     /// The worker could not produce an output as asked and gave something lesser.
     Degraded,
+    /// The machine's disk is full, which is no limit of the notebook's.
+    DiskFull,
+    /// The workspace cannot be written to any more by this worker: its disk did not take what was written.
+    WorkspaceClosed,
 }
 
 /// An exception, structured.

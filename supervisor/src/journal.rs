@@ -7,6 +7,7 @@
 //!
 //! In memory there are fingerprints, 8 bytes an Execution; the rest is read when it is asked for.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -87,8 +88,30 @@ impl Journal {
     /// # Errors
     /// What the disk says.
     pub(crate) fn open(folder: &Arc<Path>) -> io::Result<Self> {
+        let is_cut = Cell::new(false);
+        let mut journal = Journal::read(folder, |name, bytes| {
+            tracing::info!(name, "the journal's writer was killed half-way: its last entry is dropped");
+            is_cut.set(true);
+            OpenOptions::new().write(true).open(folder.join(name))?.set_len(bytes)
+        })?;
+        if is_cut.get() && !journal.open.is_empty() {
+            // What was reserved for their ends has gone with it; if it cannot be had again, others are refused.
+            let _ = journal.make_room();
+        }
+        Ok(journal)
+    }
+
+    /// The same, of one that somebody may be writing: nothing is changed, and what is being written is not seen yet.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn look(folder: &Arc<Path>) -> io::Result<Self> {
+        Journal::read(folder, |_, _| Ok(()))
+    }
+
+    /// Reads both files. Of one that ends in the middle of an entry `cut` is told how long it is without that.
+    fn read(folder: &Arc<Path>, cut: impl Fn(&'static str, u64) -> io::Result<()>) -> io::Result<Self> {
         let mut journal = Journal { folder: Some(Arc::clone(folder)), ..Journal::default() };
-        let mut is_cut = false;
         for name in [OLDER, NAME] {
             journal.since = 0;
             journal.bytes = 0;
@@ -98,14 +121,8 @@ impl Journal {
             }
             journal.bytes = entries.offset();
             if entries.offset() < entries.file_bytes() {
-                tracing::info!(name, "the journal's writer was killed half-way: its last entry is dropped");
-                OpenOptions::new().write(true).open(folder.join(name))?.set_len(entries.offset())?;
-                is_cut = true;
+                cut(name, entries.offset())?;
             }
-        }
-        if is_cut && !journal.open.is_empty() {
-            // What was reserved for their ends has gone with it; if it cannot be had again, others are refused.
-            let _ = journal.make_room();
         }
         Ok(journal)
     }

@@ -24,6 +24,7 @@ mod doctor_kernel;
 mod drain;
 mod entry;
 mod evict;
+mod expiry;
 mod files;
 mod groups;
 mod host;

@@ -43,7 +43,7 @@ use crate::vitals::Vitals;
 use crate::workspace::{self, Settings};
 use caps::Uses;
 use evicting::Released;
-use parts::{Asked, Closing, Live, Retired, Woken};
+use parts::{Asked, Closing, Live, Retired, ToGo, Woken};
 pub(crate) use parts::{LiveWorker, Message, Survivor, WorkerReply};
 use waits::{fill, flush, joined, until};
 use watch::Watch;

@@ -4,7 +4,8 @@
 //!
 //! Here it is decided who is asked, and when: who has nothing to do at once, a few at a time, because each saves; who
 //! runs something when that has ended. Who would lose all variables, because nothing of it is ever saved, is left alone
-//! until nobody has wanted it for a while: it is understood, so there is no hurry.
+//! until nobody has wanted it for a while: it is understood, so there is no hurry. A worker whose workspace the kernel
+//! has closed for writing goes the same way, once the disk has room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ const AT_ONCE: usize = 2;
 /// After one has stayed.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// The same, of one that waits for room on the disk: somebody works in it.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
+
 /// Drains these notebooks' workers.
 pub(crate) fn drain(daemon: &Arc<Daemon>, notebooks: Vec<Key>) {
     if notebooks.is_empty() {
@@ -32,14 +36,20 @@ pub(crate) fn drain(daemon: &Arc<Daemon>, notebooks: Vec<Key>) {
         let savers = Arc::new(Semaphore::new(AT_ONCE));
         let mut draining = JoinSet::new();
         for key in notebooks {
-            draining.spawn(drain_one(Arc::clone(&daemon), key, Arc::clone(&savers)));
+            draining.spawn(drain_one(Arc::clone(&daemon), key, Arc::clone(&savers), AGAIN));
         }
         while draining.join_next().await.is_some() {}
         tracing::info!("no worker of another build is left");
     });
 }
 
-async fn drain_one(daemon: Arc<Daemon>, key: Key, savers: Arc<Semaphore>) {
+/// Has another worker take the place of a notebook's, which cannot write to its workspace.
+pub(crate) fn renew(daemon: &Arc<Daemon>, notebook: Key) {
+    tokio::spawn(drain_one(Arc::clone(daemon), notebook, Arc::new(Semaphore::new(AT_ONCE)), LOOK_FOR_ROOM));
+}
+
+async fn drain_one(daemon: Arc<Daemon>, key: Key, savers: Arc<Semaphore>, again: Duration) {
+    let mut said = String::new();
     // A notebook that is closed has no worker.
     while let Some(entry) = daemon.notebooks.get(&key) {
         let is_idle = entry.vitals.get().idle_since.is_some();
@@ -50,8 +60,11 @@ async fn drain_one(daemon: Arc<Daemon>, key: Key, savers: Arc<Semaphore>) {
         match answer {
             Ok(()) => return,
             Err(reason) => {
-                tracing::warn!(tenant = %key.tenant, notebook = %key, reason, "a worker of another build stays for now");
-                tokio::time::sleep(AGAIN).await;
+                if reason != said {
+                    tracing::warn!(tenant = %key.tenant, notebook = %key, reason, "a worker that is to be replaced stays for now");
+                    said = reason;
+                }
+                tokio::time::sleep(again).await;
             }
         }
     }

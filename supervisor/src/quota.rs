@@ -20,7 +20,7 @@ use crate::process;
 use crate::workspace::{self, WorkspaceError, failed};
 
 pub(crate) use self::image::Ready;
-use self::image::{grow, make};
+use self::image::{grow, make, mend};
 
 /// Makes the file system in an image.
 const MKFS: &str = "mkfs.ext4";
@@ -151,11 +151,15 @@ pub(crate) async fn prepare(
         Choice::Project(id) => Quota::Project { id },
         Choice::KeepImage(_) if owner.is_none() => return Err(WorkspaceError::NeedsRoot { path: image }),
         Choice::KeepImage(mkfs) => {
-            if let Some(mkfs) = mkfs
-                && let Err(error) = grow(mkfs, &image, bytes).await
-            {
-                // The report says how much it holds.
-                tracing::warn!(path = %image.display(), error = chain(&error), "workspace image not grown");
+            if let Some(mkfs) = mkfs {
+                if let Err(error) = mend(mkfs, &image).await {
+                    // Most of it can be read and written, and whoever needs it finds out.
+                    tracing::warn!(path = %image.display(), error = chain(&error), "workspace image not mended");
+                }
+                if let Err(error) = grow(mkfs, &image, bytes).await {
+                    // The report says how much it holds.
+                    tracing::warn!(path = %image.display(), error = chain(&error), "workspace image not grown");
+                }
             }
             Quota::Image { image }
         }

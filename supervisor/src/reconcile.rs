@@ -10,6 +10,7 @@
 //! | socket of a shim | our anchor has no such shim |
 //! | unpacked Python and native code | it is not ours, and no shim of a daemon before us lives |
 //! | trash, files half made | nobody has written to it for an hour |
+//! | outputs of an Execution | it has ended so long ago that they are kept no longer ([`crate::expiry`]) |
 //!
 //! Shims and processes are looked at twice: what is just being started or ended is not left over.
 //!
@@ -31,7 +32,7 @@ use crate::daemon::Daemon;
 use crate::log::chain;
 use crate::quota::Ready;
 use crate::stat::{PARENT, STATE, Stat};
-use crate::{removal, workspace};
+use crate::{expiry, removal, workspace};
 
 /// Before the first round: clients that come back after a restart come first.
 const FIRST: Duration = Duration::from_secs(1);
@@ -58,9 +59,15 @@ pub(crate) fn begin(daemon: &Arc<Daemon>) {
     tokio::spawn(async move {
         let mut ending = daemon.ending.subscribe();
         tokio::time::sleep(first).await;
+        let mut expiry = expiry::Walk::default();
         for round in 0_u32.. {
+            let walks = round % rounds_per_walk == 0;
+            let looks = async {
+                look(&daemon, every.min(SECOND_LOOK), walks).await;
+                expiry.go_on(&daemon, rounds_per_walk == 1).await;
+            };
             tokio::select! {
-                () = look(&daemon, every.min(SECOND_LOOK), round % rounds_per_walk == 0) => {}
+                () = looks => {}
                 _ = ending.wait_for(|ending| *ending) => return,
             }
             tokio::select! {

@@ -348,9 +348,7 @@ impl Shelf {
     pub(crate) fn open(folder: &Path, journal: &Journal) -> io::Result<Self> {
         let mut shelf = Shelf::default();
         for owner in owners(folder)? {
-            // A clock that was set back makes nothing old.
-            let is_old = owner.touched.elapsed().is_ok_and(|age| age.as_secs() > DAYS * 24 * 60 * 60);
-            if !journal.knows(&owner.execution) || (is_old && journal.has_ended(&owner.execution)) {
+            if !journal.knows(&owner.execution) || (owner.is_old() && journal.has_ended(&owner.execution)) {
                 remove_all(folder, &owner.execution);
             } else if journal.has_ended(&owner.execution) {
                 shelf.owners.push_back((owner.execution, owner.bytes));
@@ -383,6 +381,30 @@ impl Shelf {
             is_known
         });
     }
+}
+
+/// Removes from a notebook's folder what ended Executions had put out longer ago than it is kept; returns how many, and
+/// their bytes. Its task may be at work there.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn expire(folder: &Path) -> io::Result<(u64, u64)> {
+    let old = match owners(folder) {
+        Ok(owners) => owners.into_iter().filter(Owner::is_old).collect(),
+        // Of one that is just being trimmed, or deleted.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if old.is_empty() {
+        return Ok((0, 0));
+    }
+    let journal = Journal::look(&folder.into())?;
+    let (mut count, mut bytes) = (0, 0);
+    for owner in old.iter().filter(|owner| journal.has_ended(&owner.execution)) {
+        remove_all(folder, &owner.execution);
+        (count, bytes) = (count + 1, bytes + owner.bytes);
+    }
+    Ok((count, bytes))
 }
 
 /// What the ended Executions of one notebook may keep where a disk has so much left: outputs that have been read are the
@@ -423,6 +445,13 @@ struct Owner {
     execution: ExecutionId,
     bytes: u64,
     touched: SystemTime,
+}
+
+impl Owner {
+    /// Whether it is kept no longer. A clock that was set back makes nothing old.
+    fn is_old(&self) -> bool {
+        self.touched.elapsed().is_ok_and(|age| age.as_secs() > DAYS * 24 * 60 * 60)
+    }
 }
 
 /// Removes an Execution's segments.

@@ -176,7 +176,12 @@ pub(crate) fn checkpoints(
 
 /// Where what is kept of a notebook's Executions is: cellblockd's alone.
 pub(crate) fn outputs(state: &Path, notebook: &Key) -> PathBuf {
-    folder(state, notebook).join("outputs")
+    outputs_in(&folder(state, notebook))
+}
+
+/// The same, in a notebook's folder.
+pub(crate) fn outputs_in(folder: &Path) -> PathBuf {
+    folder.join("outputs")
 }
 
 /// What is to be known of a notebook while nobody has opened it since the daemon was started.
@@ -246,6 +251,14 @@ pub(crate) fn reserve(state: &Path, notebook: &Key) -> Result<bool, WorkspaceErr
 /// Where a file that is to be imported is put together.
 pub(crate) fn staged_import(state: &Path, notebook: &Key) -> PathBuf {
     folder(state, notebook).join(UNFINISHED_IMPORT)
+}
+
+/// Whether something fits on the disk of the state directory, and not only a last block. What it does not say counts as
+/// room: whoever needs it finds out.
+pub(crate) fn has_room(state: &Path) -> bool {
+    let Ok(disk) = rustix::fs::statvfs(state) else { return true };
+    let least = (1 << 20).min(disk.f_blocks.saturating_mul(disk.f_frsize) / 64);
+    disk.f_bavail.saturating_mul(disk.f_frsize) >= least && (disk.f_files == 0 || disk.f_ffree > 0)
 }
 
 /// Removes a notebook's checkpoints. Nobody may be writing one.

@@ -110,13 +110,14 @@ impl Daemon {
             command.args(["-I", "-c", join]).arg(&program);
         }
         if self.setup.tiny_disk {
-            mounts.push("mount -t tmpfs -o size=256k,nr_inodes=40 tiny \"$0\"");
+            mounts.push(format!("mount -t tmpfs -o {} tiny \"$0\"", self.setup.disk_options));
         }
         if self.setup.shared_mounts {
-            mounts.push("mount --make-rshared /");
+            mounts.push("mount --make-rshared /".to_owned());
         }
         if self.setup.masked_proc {
-            mounts.push("mount --bind -o ro /proc/sys /proc/sys && mount -t tmpfs -o ro masked /proc/acpi");
+            let covers = "mount --bind -o ro /proc/sys /proc/sys && mount -t tmpfs -o ro masked /proc/acpi";
+            mounts.push(covers.to_owned());
         }
         if !mounts.is_empty() {
             // In a mount namespace of its own, which ends with it.

@@ -79,6 +79,7 @@ impl Mode {
             profiles: Vec::new(),
             private: true,
             tiny_disk: false,
+            disk_options: "size=256k,nr_inodes=40",
             masked_proc: false,
             shared_mounts: false,
             dropped: String::new(),
@@ -135,6 +136,8 @@ pub struct Setup {
     pub private: bool,
     /// Whether notebooks lie on a disk of a few files, seen by nobody else; as root only.
     pub tiny_disk: bool,
+    /// How large that is, as options of its mount.
+    pub disk_options: &'static str,
     /// Whether mounts travel between the daemon's namespace and copies of it, as systemd has it; as root
     /// only.
     pub shared_mounts: bool,
@@ -174,6 +177,13 @@ impl Setup {
     pub fn tiny_disk(mut self) -> Self {
         self.tiny_disk = true;
         self
+    }
+
+    /// The same, with room for some files.
+    #[must_use]
+    pub fn small_disk(mut self) -> Self {
+        self.disk_options = "size=8m";
+        self.tiny_disk()
     }
 
     /// With mounts that travel.

@@ -300,6 +300,8 @@ def test_outputs_hold_what_was_put_out() -> None:
     lost = output_of("output_notice_lost")
     assert isinstance(lost, Notice)
     assert (lost.topic, lost.names) == ("variables_lost", ("df", "model"))
+    for topic in ("disk_full", "workspace_closed"):
+        assert output_of(f"output_notice_{topic}").topic == topic
 
 
 def test_no_kind_of_output_is_without_a_vector() -> None:

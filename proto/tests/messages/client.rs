@@ -230,6 +230,8 @@ pub(super) fn outputs() -> Vec<(&'static str, Output, Vec<u8>)> {
         ("output_truncated_all", truncated(None), Vec::new()),
         ("output_notice_lost", notice(NoticeTopic::VariablesLost, &["df", "model"]), Vec::new()),
         ("output_notice_degraded", notice(NoticeTopic::Degraded, &[]), Vec::new()),
+        ("output_notice_disk_full", notice(NoticeTopic::DiskFull, &[]), Vec::new()),
+        ("output_notice_workspace_closed", notice(NoticeTopic::WorkspaceClosed, &[]), Vec::new()),
     ]
 }
 

@@ -105,6 +105,7 @@ impl Notebook {
                 self.decide(Input::Started { execution });
             }
             EventBody::Output(frame) => {
+                self.hear_of_disk(&frame);
                 // Of an Execution that ended too long ago to be remembered: a background task of
                 // its own prints, and nobody can ask for it any more.
                 if adopting || self.knows(&frame.execution) {

@@ -5,7 +5,7 @@ use cellblock_proto::execution::{Death, End, Outcome, Variables};
 use cellblock_proto::id::ExecutionId;
 use tokio::time::Instant;
 
-use super::{DESERT_PATIENCE, Live, Notebook, Survivor};
+use super::{DESERT_PATIENCE, Live, Notebook, Survivor, ToGo};
 use crate::machine::Input;
 use crate::metrics::end_name;
 use crate::outbox::Payload;
@@ -27,8 +27,8 @@ impl Notebook {
             self.machine.adopt();
             self.lease = Some(self.daemon.launches.claim(self.id.tenant.as_str()));
             self.life = survivor.launched.life;
-            let outdated = survivor.is_outdated().then(|| survivor.state.build.clone());
-            self.live = Some(Live { outdated, ..Live::new(survivor.launched) });
+            let to_go = survivor.is_outdated().then(|| ToGo::Build(survivor.state.build.clone()));
+            self.live = Some(Live { to_go, ..Live::new(survivor.launched) });
             self.ready = survivor.state.ready.clone();
             for arrival in survivor.arrivals {
                 self.arrived(arrival, true);

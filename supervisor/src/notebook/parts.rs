@@ -84,8 +84,17 @@ pub(super) struct Live {
     pub(super) slot: Option<SlotLease>,
     /// See [`Launched`].
     pub(super) zygote: Option<PathBuf>,
-    /// Its build, when that is not ours.
-    pub(super) outdated: Option<String>,
+    /// Why another is to take its place.
+    pub(super) to_go: Option<ToGo>,
+}
+
+/// Why a worker is to be replaced as soon as it has nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ToGo {
+    /// It is of this build, which is not ours.
+    Build(String),
+    /// Its workspace can only be read.
+    WorkspaceClosed,
 }
 
 /// A shim whose worker has ended, kept until its last events are read.
@@ -146,7 +155,7 @@ pub(super) enum Woken {
 impl Live {
     pub(super) fn new(launched: Launched) -> Self {
         let Launched { worker, reader, writer, slot, zygote, .. } = launched;
-        Live { worker, reader, writer, taken: Taken::default(), slot, zygote, outdated: None }
+        Live { worker, reader, writer, taken: Taken::default(), slot, zygote, to_go: None }
     }
 
     pub(super) fn say(&mut self) {

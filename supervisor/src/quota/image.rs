@@ -22,6 +22,9 @@ const READY: &str = ".img";
 const SUPERBLOCK: u64 = 1024;
 const BLOCK_BYTES: u64 = 4096;
 
+/// `EXT4_ERROR_FS`
+const HAS_ERRORS: u16 = 2;
+
 /// A group of blocks of ext4, and what the last must have at least so that mkfs does not leave it away.
 const GROUP_BYTES: u64 = 32768 * BLOCK_BYTES;
 const LEAST_GROUP_BYTES: u64 = 2048 * BLOCK_BYTES;
@@ -184,14 +187,7 @@ pub(super) async fn grow(mkfs: &Path, image: &Path, bytes: u64) -> Result<(), Wo
     if file_system_bytes(&file).map_err(failed("read", image))? >= wanted {
         return Ok(());
     }
-    // The sandbox before may still be writing its last files; who holds the lock has the image alone.
-    let end = Instant::now() + LET_GO;
-    while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if error != Errno::WOULDBLOCK || Instant::now() >= end {
-            return Err(failed("lock", image)(error.into()));
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+    have_alone(&file, image).await?;
     let lock = || file.try_clone().map_err(failed("open", image));
     file.set_len(wanted).map_err(failed("grow", image))?;
     // -p mends what needs no decision, and answers 1 when it has; resize2fs then says what it thinks.
@@ -202,6 +198,47 @@ pub(super) async fn grow(mkfs: &Path, image: &Path, bytes: u64) -> Result<(), Wo
     process::on_image(&mkfs.with_file_name("resize2fs"), &[], image, lock()?).await?;
     tracing::info!(path = %image.display(), bytes = wanted, "workspace image grown");
     Ok(())
+}
+
+/// Mends an image of whose file system the kernel has written down that it is damaged, which is so when the disk did
+/// not take what belonged to it.
+pub(super) async fn mend(mkfs: &Path, image: &Path) -> Result<(), WorkspaceError> {
+    let file = File::options().read(true).write(true).open(image).map_err(failed("open", image))?;
+    let is_damaged = || is_damaged(&file).map_err(failed("read", image));
+    if !is_damaged()? {
+        return Ok(());
+    }
+    have_alone(&file, image).await?;
+    let mut answer = Ok(());
+    // What needs a decision is decided in favour of a file system that can be used: nobody could be asked.
+    for how in ["-p", "-y"] {
+        let lock = file.try_clone().map_err(failed("open", image))?;
+        answer = process::on_image(&mkfs.with_file_name("e2fsck"), &["-f", how], image, lock).await;
+        if !is_damaged()? {
+            tracing::warn!(path = %image.display(), "workspace image was damaged, and is mended");
+            return Ok(());
+        }
+    }
+    Ok(answer?)
+}
+
+/// Locks an image. The sandbox before may still be writing its last files; who holds the lock has the image alone.
+async fn have_alone(file: &File, image: &Path) -> Result<(), WorkspaceError> {
+    let end = Instant::now() + LET_GO;
+    while let Err(error) = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        if error != Errno::WOULDBLOCK || Instant::now() >= end {
+            return Err(failed("lock", image)(error.into()));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
+
+/// Whether the kernel has found something wrong with the ext4 in an image, by its superblock's state.
+fn is_damaged(image: &File) -> io::Result<bool> {
+    let mut state = [0; 2];
+    image.read_exact_at(&mut state, SUPERBLOCK + 0x3a)?;
+    Ok(u16::from_le_bytes(state) & HAS_ERRORS != 0)
 }
 
 /// How large the ext4 in an image is, by its superblock: the count of blocks, low half and high half.
@@ -297,6 +334,32 @@ mod tests {
             let made = file_system_bytes(&File::open(&image).unwrap()).unwrap();
             assert_eq!(made, image_bytes(mib << 20), "of {mib} MiB");
         }
+    }
+
+    #[tokio::test]
+    async fn image_whose_file_system_is_damaged_is_mended() {
+        let Some(mkfs) = process::find_system("mkfs.ext4") else { return };
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("workspace.img");
+        fresh(&mkfs, &path, 8 << 20, 7).await.unwrap();
+        let open = || File::options().read(true).write(true).open(&path).unwrap();
+        let damage = async || {
+            let debugfs = mkfs.with_file_name("debugfs");
+            let arguments = ["-w", "-R", "set_super_value state 2"];
+            process::on_image(&debugfs, &arguments, &path, open()).await.unwrap();
+        };
+        // A whole one is not touched.
+        let before = fs::read(&path).unwrap();
+        mend(Path::new("/nowhere/mkfs.ext4"), &path).await.unwrap();
+        assert!(!is_damaged(&open()).unwrap() && fs::read(&path).unwrap() == before);
+        damage().await;
+        assert!(is_damaged(&open()).unwrap());
+        // Who cannot mend it says why.
+        mend(Path::new("/nowhere/mkfs.ext4"), &path).await.unwrap_err();
+        mend(&mkfs, &path).await.unwrap();
+        assert!(!is_damaged(&open()).unwrap());
+        let checked = process::on_image(&mkfs.with_file_name("e2fsck"), &["-f", "-n"], &path, open()).await;
+        checked.unwrap();
     }
 
     #[tokio::test]

@@ -322,6 +322,14 @@ fn full_disk_is_said_and_loses_nothing(setup: Setup) {
     assert_eq!(ran.raised(), Some("OSError"), "{:?}", ran.outcome);
     let said = &ran.error().value;
     assert!(said.contains("No space left") || said.contains("Input/output error"), "{said}");
+    let notices = ran.notices();
+    assert!(
+        notices
+            .iter()
+            .any(|(text, _)| text.contains("the machine's disk is full") && text.contains("operator")),
+        "{notices:?}"
+    );
+    assert!(daemon.log().contains("the disk did not take what a cell wrote"), "{}", daemon.log());
     witness.check();
 }
 

@@ -1,8 +1,9 @@
 //! What is kept of an Execution: nobody need be there while it runs, and whoever comes later reads it, also after
 //! cellblockd and its shim were killed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use cellblock_proto::client::{ErrorCode, Request};
 use cellblock_proto::execution::{Death, End, ExecuteOptions, OnDisconnect};
@@ -20,6 +21,7 @@ as_root_and_user!(
     execution_that_lost_daemon_and_shim_has_one_outcome_and_never_runs_again,
     execution_ends_with_its_client_where_that_was_asked_for,
     ids_outlive_a_closed_notebook_and_not_a_deleted_one,
+    outputs_that_nobody_comes_for_go_after_a_week,
 );
 in_one_mode!(full_disk_costs_the_middle_of_what_nobody_reads_and_no_more);
 
@@ -184,4 +186,47 @@ fn ids_outlive_a_closed_notebook_and_not_a_deleted_one(setup: Setup) {
     let attach = Request::Attach { notebook: notebook.id.clone(), execution: id("same"), from_seq: 0 };
     assert_eq!(notebook.client.ask(&attach).unwrap_err().code, ErrorCode::UnknownExecution);
     run();
+}
+
+fn outputs_that_nobody_comes_for_go_after_a_week(setup: Setup) {
+    let daemon = Daemon::start(setup.switch("CELLBLOCK_TEST_RECONCILE_MS", "20"));
+    let code = "print('x' * 3_000_000, flush=True)";
+    let segments = |name: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(outputs(&daemon, name)).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_string_lossy().contains('~')).collect()
+    };
+    let age = |name: &str, days: u64| {
+        let found = segments(name);
+        assert!(!found.is_empty(), "{name} has put nothing on the disk");
+        for path in found {
+            let then = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+            File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+        }
+    };
+    let mut running = daemon.notebook("running");
+    let mut goes_on = running.start(&format!("{code}\nprint('there')\nimport time\ntime.sleep(1000)"));
+    running.until_stdout(&mut goes_on, "there");
+    for name in ["young", "closed", "open"] {
+        let mut notebook = daemon.notebook(name);
+        let sent = notebook.start_as(id("e"), code, ExecuteOptions::default());
+        notebook.finish(sent).ok();
+    }
+    let mut notebook = daemon.notebook("closed");
+    let closed = notebook.id.clone();
+    notebook.client.ask(&Request::Close { notebook: closed }).unwrap();
+    // The controls: what is young stays, and what is of an Execution that has not ended.
+    for (name, days) in [("young", 6), ("running", 8), ("closed", 8), ("open", 8)] {
+        age(name, days);
+    }
+    for name in ["closed", "open"] {
+        wait::until("they are gone", || segments(name).is_empty().then_some(()));
+    }
+    assert!(!segments("young").is_empty() && !segments("running").is_empty());
+    assert!(daemon.log().contains("removing outputs that are kept no longer"), "{}", daemon.log());
+    // Its Outcome stays, and says how much is missing.
+    let mut notebook = daemon.notebook("closed");
+    let sent = notebook.attach(&id("e"), 0);
+    let ran = notebook.finish(sent).ok();
+    let dropped: u64 = ran.gaps().iter().map(|(_, bytes, _)| bytes).sum();
+    assert_eq!(dropped + ran.stdout().len() as u64, 3_000_001);
 }

@@ -16,6 +16,7 @@ mod endings;
 mod eviction;
 mod files;
 mod files_hostile;
+mod full_disk;
 mod hostile;
 mod hostile_frames;
 mod isolation;

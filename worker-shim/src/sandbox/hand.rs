@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use sandbox_profiles::{Actor, Step};
 use serde::{Deserialize, Serialize};
 
-use super::{Making, Taken, host};
+use super::{Making, host};
 use crate::outer::Outer;
 use crate::shim::Places;
 use crate::sys::{self, Forked};
@@ -43,9 +43,24 @@ struct Order {
 
 #[derive(Serialize, Deserialize)]
 enum Done {
-    /// The trees for these targets came along, and behind them the folder of checkpoints and its view.
-    Taken(Vec<PathBuf>),
+    /// What was taken came along.
+    Taken {
+        /// Trees for these targets.
+        targets: Vec<PathBuf>,
+        /// Behind them a folder on the workspace's disk; behind that the folder of checkpoints and its view.
+        disk: bool,
+    },
     Failed(StepError),
+}
+
+/// What a hand has taken.
+pub(super) struct Handed {
+    /// Trees, by the place they go to.
+    pub(super) trees: BTreeMap<PathBuf, OwnedFd>,
+    /// See [`super::Sandbox::disk`].
+    pub(super) disk: Option<OwnedFd>,
+    /// The checkpoints, opened.
+    pub(super) places: Option<Places>,
 }
 
 impl Hand {
@@ -69,22 +84,20 @@ impl Hand {
         }
     }
 
-    /// Has the shim's steps among these done, and the checkpoints opened; returns the trees taken, and these.
+    /// Has the shim's steps among these done, and the checkpoints opened.
     ///
     /// # Errors
     /// A step failed, or the hand has ended.
-    pub fn take(
-        self,
-        steps: &[Step],
-        checkpoints: Option<&Checkpoints>,
-    ) -> Result<(BTreeMap<PathBuf, OwnedFd>, Option<Places>), StepError> {
+    pub(super) fn take(self, steps: &[Step], checkpoints: Option<&Checkpoints>) -> Result<Handed, StepError> {
         let lost = |error: &io::Error| StepError::new(&"take the workspace", error);
         let order = Order { steps: steps.to_vec(), checkpoints: checkpoints.cloned() };
         say(self.channel.as_fd(), &order, &[]).map_err(|error| lost(&error))?;
         match hear(self.channel.as_fd()).map_err(|error| lost(&error))? {
-            Some((Done::Taken(targets), mut trees)) => {
-                let places = Places::from_files(trees.split_off(targets.len().min(trees.len())));
-                Ok((targets.into_iter().zip(trees).collect(), places))
+            Some((Done::Taken { targets, disk }, mut trees)) => {
+                let mut others = trees.split_off(targets.len().min(trees.len())).into_iter();
+                let disk = if disk { others.next() } else { None };
+                let trees = targets.into_iter().zip(trees).collect();
+                Ok(Handed { trees, disk, places: Places::from_files(others) })
             }
             Some((Done::Failed(error), _)) => Err(error),
             None => Err(lost(&io::Error::other("the shim's hand has ended"))),
@@ -109,7 +122,7 @@ fn serve(spec: &StartSpec, outer: &Outer, channel: BorrowedFd<'_>) -> io::Result
     // The shim has one thread, so its end is the end of the thread that this is bound to.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let Some((Order { steps, checkpoints }, _)) = hear(channel)? else { return Ok(()) };
-    let mut making = Making { outer, groups: &[], taken: Taken::default(), sandbox: None, hand: None };
+    let mut making = Making::new(outer, &[]);
     match execute_steps(&steps, Actor::Shim, |step| host::execute(step, spec, &mut making)) {
         Ok(_) => {
             let opened = checkpoints.as_ref().map(|spec| {
@@ -124,8 +137,11 @@ fn serve(spec: &StartSpec, outer: &Outer, channel: BorrowedFd<'_>) -> io::Result
                 }
             };
             let trees = making.taken.trees;
-            let files: Vec<BorrowedFd<'_>> = trees.values().chain(&opened).map(AsFd::as_fd).collect();
-            say(channel, &Done::Taken(trees.keys().cloned().collect()), &files)
+            let disk = making.disk;
+            let files: Vec<BorrowedFd<'_>> =
+                trees.values().chain(&disk).chain(&opened).map(AsFd::as_fd).collect();
+            let (targets, disk) = (trees.keys().cloned().collect(), disk.is_some());
+            say(channel, &Done::Taken { targets, disk }, &files)
         }
         Err(error) => say(channel, &Done::Failed(error), &[]),
     }

@@ -64,9 +64,12 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
             Ok(())
         }
         Action::LimitWorkspace { folder, project, bytes, inodes } => {
-            quota::limit_folder(folder, *project, *bytes, *inodes)
+            quota::limit_folder(folder, *project, *bytes, *inodes)?;
+            making.disk = quota::beside(folder);
+            Ok(())
         }
         Action::MountImage { image, target, idmap, .. } => {
+            making.disk = quota::beside(image);
             let tree = quota::mount_image(image)?;
             if *idmap {
                 // The supervisor reaches an image through this mount alone, and as root can make files
@@ -101,7 +104,7 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
             let birth = making.taken.group.as_ref().and_then(Group::birth);
             match sys::clone(flags, birth)? {
                 Forked::Child => {
-                    drop(ours);
+                    drop((ours, making.disk.take()));
                     init::run(spec, std::mem::take(&mut making.taken), inits)
                 }
                 Forked::Parent { pidfd, pid } => {
@@ -112,6 +115,7 @@ pub fn execute(step: &Step, spec: &StartSpec, making: &mut Making<'_>) -> io::Re
                         channel: ours,
                         missing: Vec::new(),
                         group: making.taken.group.take().unwrap_or_default(),
+                        disk: None,
                         hand: None,
                     });
                     Ok(())

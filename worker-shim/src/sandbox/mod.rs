@@ -26,6 +26,7 @@ use sandbox_profiles::{Action, Actor, Step};
 use serde::{Deserialize, Serialize};
 
 pub use hand::Hand;
+use hand::Handed;
 pub use inside::{attach_at, init_step};
 
 use crate::cgroup::{Folder, Group};
@@ -53,6 +54,8 @@ pub struct Sandbox {
     pub missing: Vec<Missing>,
     /// Its cgroups; without any, an empty one.
     pub group: Group,
+    /// A folder on the disk that the workspace lies on, when something else bounds that; only looked at.
+    pub disk: Option<OwnedFd>,
     /// Who attaches the workspace later; of a spare only.
     hand: Option<Hand>,
 }
@@ -64,7 +67,14 @@ pub struct Making<'a> {
     groups: &'a [Folder],
     taken: Taken,
     sandbox: Option<Sandbox>,
+    disk: Option<OwnedFd>,
     hand: Option<Hand>,
+}
+
+impl<'a> Making<'a> {
+    fn new(outer: &'a Outer, groups: &'a [Folder]) -> Self {
+        Making { outer, groups, taken: Taken::default(), sandbox: None, disk: None, hand: None }
+    }
 }
 
 /// What was taken from the host, on its way in.
@@ -138,7 +148,7 @@ pub enum InitCommand {
 impl Sandbox {
     /// Executes the shim's steps and init's.
     pub fn make(spec: &StartSpec, outer: &Outer, groups: &[Folder]) -> Result<Sandbox, StepError> {
-        let mut making = Making { outer, groups, taken: Taken::default(), sandbox: None, hand: None };
+        let mut making = Making::new(outer, groups);
         let missing = execute_steps(&spec.steps, Actor::Shim, |step| host::execute(step, spec, &mut making))?;
         let mut sandbox = making.sandbox.ok_or(StepError {
             step: "clone".to_owned(),
@@ -146,7 +156,7 @@ impl Sandbox {
             errno: 0,
         })?;
         drop(making.taken);
-        sandbox.hand = making.hand;
+        (sandbox.hand, sandbox.disk) = (making.hand, making.disk);
         // Its ids are mapped, for which we had to be dumpable.
         let begin = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(io::Error::from)
@@ -219,7 +229,8 @@ impl Sandbox {
         checkpoints: Option<&Checkpoints>,
     ) -> Result<Option<Places>, StepError> {
         let hand = self.hand.take().ok_or_else(|| lost("there is no hand to attach a workspace with"))?;
-        let (mut trees, places) = hand.take(steps, checkpoints)?;
+        let Handed { mut trees, disk, places } = hand.take(steps, checkpoints)?;
+        self.disk = disk;
         for step in steps.iter().filter(|step| step.actor == Actor::Init) {
             let Action::Attach { target } = &step.action else { continue };
             let failed = |error: &io::Error| StepError::new(step, error);

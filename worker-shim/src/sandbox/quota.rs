@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
+use crate::shim::Room;
 use crate::sys::disk;
 
 /// How long the sandbox before this one may take to write its last files to the disk and let go.
@@ -29,8 +30,27 @@ const ATTEMPTS: usize = 64;
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// The folder that a workspace lies in, to look at its disk: a path's own numbers may be its project's. Who cannot
+/// have it knows less of why something was not written.
+pub fn beside(workspace: &Path) -> Option<OwnedFd> {
+    rustix::fs::open(workspace.parent()?, OFlags::PATH | FOLDER, Mode::empty()).ok()
+}
+
 /// Mounts an image, detached.
 pub fn mount_image(image: &Path) -> io::Result<OwnedFd> {
+    let mounted = try_to_mount(image);
+    match &mounted {
+        // To mount it, what its journal holds is written, for which the disk may have no room.
+        Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+            let is_full =
+                beside(image).and_then(|folder| Room::of(&folder)).is_some_and(|room| room.is_full());
+            if is_full { Err(Errno::NOSPC.into()) } else { mounted }
+        }
+        _ => mounted,
+    }
+}
+
+fn try_to_mount(image: &Path) -> io::Result<OwnedFd> {
     let file = rustix::fs::open(image, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     lock(file.as_fd())?;
     // Held until the mount holds it: with its last user it goes.

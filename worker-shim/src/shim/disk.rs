@@ -12,11 +12,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use cellblock_proto::execution::{End, Limit};
+use cellblock_proto::execution::{End, Limit, NoticeTopic};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use sandbox_profiles::{Action, BarrierState, Limits, Step};
 
+use super::below::{Below, Kind, Room};
 use super::executions::Cause;
 use super::processes::{Held, tree};
 use super::walk::Walk;
@@ -43,12 +44,12 @@ const SHARES: [u32; 2] = [10, 50];
 /// it. Above that not even a worker is of use: each start could add what is written between two looks.
 const SLACK_BYTES: u64 = 4 << 30;
 
-/// A place with less left than this is full: the last blocks are the file system's own.
-const LEFT_BYTES: u64 = 1 << 20;
-const LEFT_SHARE: u64 = 64;
-
 /// What the kernel says of a full place.
 const REFUSALS: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
+/// What it says where what is below has not taken what was to be written, and where it is not asked any more.
+const FAILURE: &str = "Input/output error";
+const CLOSED: &str = "Read-only file system";
 
 /// The places a sandbox can fill.
 #[derive(Default)]
@@ -57,6 +58,8 @@ pub struct Disk {
     /// The workspace is one of them.
     bounded: bool,
     watch: Option<Watch>,
+    /// What the workspace lies on.
+    below: Option<Below>,
 }
 
 struct Place {
@@ -67,8 +70,9 @@ struct Place {
 }
 
 impl Disk {
-    /// To be called before `worker` has run any user code: its paths are still what we made.
-    pub fn of(worker: Pid, steps: &[Step], limits: &Limits) -> Self {
+    /// To be called before `worker` has run any user code: its paths are still what we made. `disk` is a folder on
+    /// the disk that the workspace lies on, where the workspace itself does not tell of it.
+    pub fn of(worker: Pid, steps: &[Step], limits: &Limits, disk: Option<OwnedFd>) -> Self {
         let open = |path: &str| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::open(format!("/proc/{}/root/{path}", worker.as_raw_pid()), flags, Mode::empty())
@@ -86,7 +90,14 @@ impl Disk {
             _ => None,
         });
         let watch = watched.and_then(|limit| Watch::new(open("workspace").ok()?, limit));
-        Disk { places: places.into_iter().filter_map(place).collect(), bounded, watch }
+        let is_image = steps.iter().any(|step| matches!(step.action, Action::MountImage { .. }));
+        let kind = match is_image {
+            true => Kind::image(worker, open("workspace").ok()),
+            false => Kind::Folder,
+        };
+        let disk = if watched.is_some() { open("workspace").ok() } else { disk };
+        let below = disk.map(|disk| Below::new(disk, kind));
+        Disk { places: places.into_iter().filter_map(place).collect(), bounded, watch, below }
     }
 
     /// How the workspace's size is held, for the report.
@@ -140,42 +151,72 @@ impl Disk {
             watch.free_before = free(&watch.root);
         }
         for place in &mut self.places {
-            place.was_full = place.look().is_some_and(|(_, full)| full);
+            place.was_full = place.look().is_some_and(|room| room.is_full());
+        }
+        if let Some(below) = &mut self.below {
+            below.begin();
         }
     }
 
-    /// The end of an Execution, when it may have failed because a place is full. One that became so
-    /// while it ran is reason enough; one that was full before must be what the error speaks of.
-    pub fn end(&self, end: End) -> End {
-        let End::Error { value, .. } = &end else { return end };
-        let refused = REFUSALS.iter().any(|text| value.contains(text));
+    /// The end of an Execution, when it may have failed because a place is full, and what is to be said of it. A place
+    /// that became so while it ran is reason enough; one that was full before must be what the error speaks of.
+    pub fn end(&mut self, end: End, has_written: bool) -> (End, Option<(NoticeTopic, String)>) {
+        let End::Error { value, .. } = &end else {
+            let notice = self.below.as_ref().filter(|_| has_written).and_then(Below::unwritten);
+            return (end, notice);
+        };
+        let says = |texts: &[&str]| texts.iter().any(|text| value.contains(text));
+        let refused = says(&REFUSALS);
+        // Whoever cannot write at all has not met a limit.
+        let closed =
+            self.below.as_ref().filter(|_| refused || says(&[FAILURE, CLOSED])).and_then(Below::closed);
+        if closed.is_some() {
+            return (end, closed);
+        }
         match self.full(refused) {
-            Some(Cause::Limit(limit, allowed, reached)) => End::LimitHit { limit, allowed, reached },
-            _ => end,
+            Some(Full::Place(allowed, reached)) => {
+                (End::LimitHit { limit: Limit::Disk, allowed, reached }, None)
+            }
+            Some(Full::Machine(room)) => {
+                let notice = self.below.as_ref().map(|below| below.refusal(room));
+                (end, notice)
+            }
+            None => {
+                let notice = self.below.as_ref().filter(|_| says(&[FAILURE])).and_then(Below::failure);
+                (end, notice)
+            }
         }
     }
 
-    /// The place that is full. When the kernel has `refused` to write, the one that comes nearest: what
-    /// did not fit is often removed again by whoever tried.
-    fn full(&self, refused: bool) -> Option<Cause> {
-        let seen: Vec<(&Place, u64, bool)> = self
-            .places
-            .iter()
-            .filter_map(|place| place.look().map(|(used, full)| (place, used, full)))
-            .collect();
-        let cause = |place: &Place, reached| Cause::Limit(Limit::Disk, place.allowed, reached);
-        let found = seen.iter().find(|(place, _, full)| *full && (refused || !place.was_full));
-        if let Some((place, used, _)) = found {
-            return Some(cause(place, *used));
+    /// What is full. When the kernel has `refused` to write, the place that comes nearest: what did not fit is often
+    /// removed again by whoever tried. But a workspace that has more room of its own than the machine's disk has left
+    /// cannot have been filled.
+    fn full(&self, refused: bool) -> Option<Full> {
+        let seen: Vec<(&Place, Room)> =
+            self.places.iter().filter_map(|place| Some((place, place.look()?))).collect();
+        let found = seen.iter().find(|(place, room)| room.is_full() && (refused || !place.was_full));
+        if let Some((place, room)) = found {
+            return Some(Full::Place(place.allowed, room.used));
         }
-        // Without a bound of its own the workspace may have been refused by the host's full disk.
-        if !refused || !self.bounded {
+        if !refused {
             return None;
         }
-        let share =
-            |(place, used, _): &&(&Place, u64, bool)| used.saturating_mul(1 << 10) / place.allowed.max(1);
+        let below = self.below.as_ref();
+        if let Some(room) = below.and_then(Below::was_or_is_full) {
+            return Some(Full::Machine(room));
+        }
+        if !self.bounded {
+            return None;
+        }
+        let share = |(_, (place, room)): &(usize, &(&Place, Room))| {
+            room.used.saturating_mul(1 << 10) / place.allowed.max(1)
+        };
         // The last of equals is taken, and that is to be the first place.
-        seen.iter().rev().max_by_key(share).map(|(place, _, _)| cause(place, place.allowed))
+        let (at, (place, room)) = seen.iter().enumerate().rev().max_by_key(share)?;
+        match below.and_then(Below::room).filter(|below| at == 0 && below.left < room.left) {
+            Some(below) => Some(Full::Machine(below)),
+            None => Some(Full::Place(place.allowed, place.allowed)),
+        }
     }
 
     /// Looks at the workspace when it is time to; says when to come again, and what was reached when
@@ -210,14 +251,15 @@ impl Disk {
 }
 
 impl Place {
-    /// Bytes used, and whether it is full.
-    fn look(&self) -> Option<(u64, bool)> {
-        let disk = rustix::fs::fstatvfs(&self.root).ok()?;
-        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        let full = bytes(disk.f_bavail) < LEFT_BYTES.min(bytes(disk.f_blocks) / LEFT_SHARE)
-            || (disk.f_files > 0 && disk.f_ffree == 0);
-        Some((bytes(disk.f_blocks.saturating_sub(disk.f_bfree)), full))
+    fn look(&self) -> Option<Room> {
+        Room::of(&self.root)
     }
+}
+
+/// What is full: a place, with what is allowed and what was reached, or the machine's disk.
+enum Full {
+    Place(u64, u64),
+    Machine(Room),
 }
 
 /// The workspace's bytes, summed again and again.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cellblock_proto::execution::{
-    Death, End, ExpressionResult, Limit, NameChanges, NameInfo, Outcome, Variables,
+    Death, End, ExpressionResult, Limit, NameChanges, NameInfo, Outcome, Output, Variables,
 };
 use cellblock_proto::shim::{EventBody, StartFailure};
 use cellblock_steps::StepError;
@@ -45,7 +45,11 @@ impl Shim {
         if let Some((Cause::Limit(Limit::Cpu, _, reached), _)) = &mut running.interrupted {
             *reached = usage.cpu_us / 1000;
         }
-        let end = self.disk.end(running.end(said, &self.spec.limits));
+        let (end, notice) = self.disk.end(running.end(said, &self.spec.limits), usage.written_bytes > 0);
+        if let Some((topic, text)) = notice {
+            let notice = Output::Notice { topic, text, names: Vec::new() };
+            self.output((running.execution.clone(), notice, Vec::new()));
+        }
         let failed = end != End::Ok;
         let transactional = failed && running.options.transactional;
         let alive = self.worker.is_some() && self.ending.is_none();

@@ -346,7 +346,8 @@ impl Shim {
             return self.protocol_broken("ready for a second time".to_owned());
         }
         self.memory = Memory::of(worker.pid);
-        self.disk = Disk::of(worker.pid, &self.spec.steps, &self.spec.limits);
+        let below = sandbox.disk.as_ref().and_then(|disk| disk.try_clone().ok());
+        self.disk = Disk::of(worker.pid, &self.spec.steps, &self.spec.limits, below);
         let facts = report::Facts {
             steps: &self.spec.steps,
             missing: &sandbox.missing,

@@ -5,6 +5,7 @@
 //! One thread, one loop: wait, read, decide, write. `handlers.rs` has what happens on each
 //! input, `ends.rs` what happens at an end.
 
+mod below;
 mod clocks;
 mod control;
 mod disk;
@@ -42,6 +43,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use sandbox_profiles::{Action, SandboxReport, Start};
 
+pub use self::below::Room;
 use self::control::Control;
 use self::disk::Disk;
 use self::executions::{Cause, Executions};

@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from ._exceptions import ProtocolError
 from ._fields import Fields, unknown, variant
 
 StreamName: TypeAlias = Literal["stdout", "stderr"]
-NoticeTopic: TypeAlias = Literal["variables_lost", "degraded"]
+NoticeTopic: TypeAlias = Literal["variables_lost", "degraded", "disk_full", "workspace_closed"]
 
 METADATA_CONTAINERS: Final = 10_000
 """Objects and lists in a bundle's metadata; with more it is nobody's honest one."""
@@ -189,7 +189,7 @@ def parse_output(seq: int, value: object, payload: bytes) -> Output:
             return Truncated(seq, which, fields.integer("dropped_bytes"), fields.text("reason"))
         case "notice":
             topic = fields.text("topic")
-            if topic not in ("variables_lost", "degraded"):
+            if topic not in get_args(NoticeTopic):
                 raise unknown("notice topic", topic)
             return Notice(seq, cast(NoticeTopic, topic), fields.text("text"), fields.texts("names"))
         case _:
