@@ -40,9 +40,8 @@ impl Walk {
         let daemon = Arc::clone(daemon);
         let walked = tokio::task::spawn_blocking(move || {
             if begins {
-                let parents = workspace::all_notebooks(&daemon.state);
-                let entries =
-                    parents.iter().flat_map(|(_, folder)| fs::read_dir(folder).into_iter().flatten());
+                let parents = workspace::all_folders(&daemon.state);
+                let entries = parents.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
                 left = entries.flatten().map(|entry| workspace::outputs_in(&entry.path())).collect();
             }
             let rest = left.len().saturating_sub(PIECE);

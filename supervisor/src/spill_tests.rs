@@ -1,5 +1,8 @@
+use super::shelf::allowed;
 use super::*;
+use crate::journal::Journal;
 use cellblock_proto::execution::{Output, StreamName};
+use std::time::SystemTime;
 
 fn id() -> ExecutionId {
     "a".parse().unwrap()
