@@ -335,7 +335,7 @@ fn files_of_what_the_journal_has_forgotten_go() {
     for number in 0..=2 * crate::journal::REMEMBERED {
         end(&mut records, &format!("e{number}"), 0);
     }
-    assert_eq!((segments(), records.knows(&id("old"))), (0, false));
+    assert_eq!((segments(), records.journal.knows(&id("old"))), (0, false));
 }
 
 #[test]

@@ -62,7 +62,7 @@ async fn notebook_that_was_open_before_a_restart_is_found_and_counted_until_it_i
     assert!(info(&entry).await.unwrap().pinned);
     let responder = crate::outbox::Responder::to_nobody();
     entry.inbox.send(Message::Close { delete: false, responder }).await.unwrap();
-    entry.inbox.closed().await;
+    tokio::time::timeout(std::time::Duration::from_secs(10), entry.inbox.closed()).await.unwrap();
     drop(entry);
     assert_eq!(tenant.uses(Counted::Notebooks), 0);
     assert!(find(&daemon, &notebook).is_none());

@@ -154,7 +154,7 @@ fn what_ended_long_ago_goes_and_what_ended_first_is_the_first_to_go() {
     );
     let days = |days: u64| std::time::Duration::from_secs(days * 24 * 60 * 60);
     // Their names say nothing of their age.
-    for (name, age) in [("b", 8), ("open", 8), ("a", 1), ("c", 6)] {
+    for (name, age) in [("b", 8), ("open", 8), ("a", 1), ("d", 3), ("c", 6), ("f", 2), ("e", 5), ("g", 4)] {
         let execution: ExecutionId = name.parse().unwrap();
         append(&mut Spill::new(&folder, &execution), 0..1, 10).unwrap();
         let file = OpenOptions::new().write(true).open(path(&folder, &execution, 0, 0)).unwrap();
@@ -168,7 +168,7 @@ fn what_ended_long_ago_goes_and_what_ended_first_is_the_first_to_go() {
     let there = |name: &str| path(&folder, &name.parse().unwrap(), 0, 0).exists();
     assert_eq!((there("b"), there("open")), (false, true), "{DAYS} days");
     let order: Vec<&str> = shelf.owners.iter().map(|(execution, _)| execution.as_str()).collect();
-    assert_eq!(order, ["c", "a"]);
+    assert_eq!(order, ["c", "e", "g", "d", "f", "a"]);
 }
 
 #[test]

@@ -172,12 +172,17 @@ impl Found {
         Found { _temp: temp, daemon, listener, killed }
     }
 
+    async fn shim(&self) -> Shim {
+        let accepted = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
+        let (socket, _) = accepted.expect("the daemon connects in time").unwrap();
+        Shim::new(socket.into_std().unwrap())
+    }
+
     /// The shim tells `told` before how things stand.
     async fn adopt(&self, told: Vec<EventBody>, state: ShimState) -> Shim {
         crate::workspace::open(&self.daemon.state, &crate::daemon::Key::own(notebook()), None).unwrap();
         let answers = async {
-            let (socket, _) = self.listener.accept().await.unwrap();
-            let mut shim = Shim::new(socket.into_std().unwrap());
+            let mut shim = self.shim().await;
             let Command::Resume { taken: 0, .. } = shim.command().await.1 else { panic!("no resume") };
             assert_eq!(shim.codec, Codec::Json, "any build must understand it");
             for body in told {
@@ -216,8 +221,7 @@ async fn shim_that_cannot_be_understood_is_told_to_retire_and_not_killed() {
     let found = Found::new();
     let state = ShimState { build: "9.0.0+1".to_owned(), link: 99, ..state() };
     let retires = async {
-        let (socket, _) = found.listener.accept().await.unwrap();
-        let mut shim = Shim::new(socket.into_std().unwrap());
+        let mut shim = found.shim().await;
         shim.command().await;
         shim.write(0, EventBody::State(state), &[]).await;
         let Command::Retire { reason } = shim.command().await.1 else { panic!("not told to retire") };
@@ -272,7 +276,7 @@ async fn execution_that_is_to_end_with_its_client_has_a_while_for_it_to_come_bac
             peer.send(&Request::Attach { notebook: notebook(), execution: id("e"), from_seq: 0 }, b"").await;
             assert!(matches!(peer.reply().await.1, Reply::Accepted { .. }));
         }
-        for (seconds, is_interrupted) in [(29, false), (2, !comes_back)] {
+        for (seconds, is_to_end) in [(29, false), (2, !comes_back)] {
             tokio::time::pause();
             tokio::time::advance(Duration::from_secs(seconds)).await;
             for _ in 0..1000 {
@@ -283,7 +287,8 @@ async fn execution_that_is_to_end_with_its_client_has_a_while_for_it_to_come_bac
             peer.send(&Request::Status { notebook: notebook() }, b"").await;
             assert!(matches!(peer.reply().await.1, Reply::Status(_)));
             let told = tokio::time::timeout(Duration::from_millis(50), shim.command()).await;
-            assert_eq!(told.is_ok_and(|(_, command)| command == Command::Interrupt), is_interrupted);
+            let is_cancelled = told.is_ok_and(|(_, told)| told == Command::Cancel { execution: id("e") });
+            assert_eq!(is_cancelled, is_to_end, "after {seconds} s more");
         }
     }
 }
