@@ -17,7 +17,9 @@ async fn each_tenant_has_its_own_listed_whether_they_sleep_or_not() {
     let (_temp, daemon) = lonely_daemon();
     for tenant in ["uid-1", "uid-2"] {
         asleep(&daemon, key(tenant, &format!("sleeps-{tenant}")));
-        open(&daemon, key(tenant, &format!("wakes-{tenant}")), None).await.unwrap();
+        let wakes = key(tenant, &format!("wakes-{tenant}"));
+        open(&daemon, wakes.clone(), None).await.unwrap();
+        assert!(find(&daemon, &wakes).is_some());
     }
     for tenant in ["uid-1", "uid-2"] {
         let (listed, more) = list(&daemon, &tenant.parse().unwrap(), None).await;
