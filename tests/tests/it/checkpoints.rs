@@ -8,7 +8,8 @@ use cellblock_tests::daemon::Daemon;
 use cellblock_tests::notebook::Notebook;
 use cellblock_tests::ran::Ran;
 use cellblock_tests::setup::Setup;
-use cellblock_tests::{as_root_and_user, in_every_mode, in_one_mode, wait};
+use cellblock_tests::{as_root_and_user, in_every_mode, in_one_mode, leftovers, wait};
+use rustix::process::{Pid, Signal, kill_process};
 
 in_every_mode!(variables_come_back_when_the_worker_has_died);
 as_root_and_user!(
@@ -26,6 +27,7 @@ in_one_mode!(
     what_ends_the_worker_that_loads_it_is_told_with_the_way_out,
     who_asks_for_a_checkpoint_where_there_is_none_is_told,
     what_has_gone_with_a_worker_is_never_told_as_saved,
+    a_store_that_is_killed_while_it_hands_over_is_followed_by_another,
 );
 
 fn with(setup: Setup, when: &str) -> Daemon {
@@ -318,4 +320,25 @@ fn what_has_gone_with_a_worker_is_never_told_as_saved(setup: Setup) {
     notebook.client.tell(&Request::Restart { notebook: notebook.id.clone() });
     // Nothing is lost that anybody wanted.
     let Ok(Reply::Checkpoint(Checkpoint::Saved { .. })) = notebook.client.ask(&save) else { panic!() };
+}
+
+fn a_store_that_is_killed_while_it_hands_over_is_followed_by_another(setup: Setup) {
+    let daemon = with(setup, "wait");
+    let mut notebook = daemon.notebook("a");
+    // So much that it takes a while to read.
+    saved(&notebook.run("x = 'x' * 50_000_000").ok());
+    let anchor = daemon.anchors()[0].pid;
+    let is_store = |process: &leftovers::Process| {
+        let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        words.ends_with(b"--store\0")
+    };
+    let killer = std::thread::spawn(move || {
+        let store =
+            wait::until("a store reads", || leftovers::descendants(anchor).into_iter().find(is_store));
+        kill_process(Pid::from_raw(store.pid).unwrap(), Signal::KILL).unwrap();
+    });
+    die(&mut notebook);
+    let ran = notebook.run("print(len(x))").ok();
+    killer.join().unwrap();
+    assert_eq!(ran.stdout(), "50000000\n");
 }

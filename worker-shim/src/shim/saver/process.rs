@@ -11,7 +11,7 @@ use cellblock_steps::talk::say_in;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use crate::sys::{self, Forked};
 
@@ -59,6 +59,16 @@ impl Store {
     /// Readable when it has replied, or has ended.
     pub fn readable(&self) -> BorrowedFd<'_> {
         self.said.as_fd()
+    }
+
+    /// Whether somebody has killed it: it does not end so by itself. To be asked when what it had is closed.
+    pub fn was_killed(&self) -> bool {
+        // What it had is closed a moment before it counts as ended.
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut ended, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let status = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options);
+        status.is_ok_and(|status| status.is_some_and(|status| status.killed()))
     }
 
     /// Whether it has replied, or ended, or does within that time.

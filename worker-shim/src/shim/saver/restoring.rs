@@ -15,9 +15,14 @@ use super::process::Store;
 use super::{Saver, Shim};
 use crate::shim::executions::Cause;
 
+/// Stores that may be killed in the middle, one after the other, before that counts as a reason to begin without.
+const MOST_STORES: u32 = 5;
+
 /// The worker loads what it is to begin with.
 pub struct Restoring {
     store: Store,
+    /// How many stores there were for it.
+    stores: u32,
     /// What is told when it has.
     ready: EventBody,
     /// When it has to have.
@@ -51,13 +56,19 @@ impl Shim {
             saver.anew = true;
             return self.outbox.push(ready, Vec::new());
         }
+        self.load(ready, 1);
+    }
+
+    /// Has the worker load what a store opens, the how manieth there is for it.
+    fn load(&mut self, ready: EventBody, stores: u32) {
+        let Some(saver) = &mut self.saver else { return };
         let order = StoreOrder::Open { checkpoint: None };
         let view = saver.places.view.as_ref();
         let view = view.ok_or_else(|| io::Error::other("no read-only view of the folder"));
         match view.and_then(|view| Store::start(&order, view.as_fd(), self.program.as_fd())) {
             Ok((store, socket)) => {
                 let by = Instant::now() + Duration::from_secs(saver.spec.seconds);
-                saver.restoring = Some(Restoring { store, ready, by });
+                saver.restoring = Some(Restoring { store, stores, ready, by });
                 self.tell_worker_with(&WorkerCommand::Restore, socket.as_fd());
             }
             Err(error) => {
@@ -103,7 +114,11 @@ impl Shim {
         differences: Vec<String>,
     ) {
         let Some(saver) = &mut self.saver else { return };
-        let Some(Restoring { store, ready, .. }) = saver.restoring.take() else { return };
+        let Some(Restoring { store, stores, ready, .. }) = saver.restoring.take() else { return };
+        if failed.is_some() && stores < MOST_STORES && store.was_killed() {
+            // That says nothing about what is saved.
+            return self.load(ready, stores + 1);
+        }
         let (checkpoint, execution, passed_over) = match store.reply() {
             StoreReply::Opened { checkpoint, execution, passed_over } => (checkpoint, execution, passed_over),
             // Nothing was handed over, which the worker has told.
