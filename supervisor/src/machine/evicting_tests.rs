@@ -128,6 +128,27 @@ fn worker_stays_when_something_of_it_cannot_be_saved_unless_its_profile_says_oth
     assert_eq!(stays(&failed), Some("it could not be saved: the disk is full"));
 }
 
+/// Which names the next Execution is told as lost.
+fn told_next(machine: &mut Machine, name: &str) -> Vec<String> {
+    submit(machine, name);
+    machine.hears(Input::Launched { warm: false });
+    let told = sent(&machine.hears(Input::Ready));
+    let [(_, Some(Output::Notice { names, .. }))] = &told[..] else { panic!("{told:?}") };
+    names.clone()
+}
+
+#[test]
+fn what_went_with_one_that_had_to_be_killed_in_the_end_is_told_too() {
+    let mut machine = up();
+    ran(&mut machine, "a", None);
+    assert_eq!(evict(&mut machine, Evict { with_losses: true, ..GENTLY }), [end()]);
+    let late = machine.deadline().unwrap();
+    let actions = machine.on(Input::Time, late);
+    assert_eq!(actions, [Action::Kill, Action::Gone { end: WorkerEnd::Overdue }, Action::Absent]);
+    assert!(machine.is_evicted());
+    assert_eq!(told_next(&mut machine, "b"), ["x"]);
+}
+
 #[test]
 fn what_must_not_be_saved_is_not_saved_for_an_eviction() {
     let mut machine = up();
@@ -138,11 +159,7 @@ fn what_must_not_be_saved_is_not_saved_for_an_eviction() {
     assert_eq!(evict(&mut machine, Evict { with_losses: true, ..GENTLY }), [end()]);
     let death = Death::Ended { reason: "room".to_owned() };
     machine.hears(Input::WorkerEnded { death, lost: Vec::new() });
-    submit(&mut machine, "c");
-    machine.hears(Input::Launched { warm: false });
-    let told = sent(&machine.hears(Input::Ready));
-    let [(_, Some(Output::Notice { names, .. }))] = &told[..] else { panic!("{told:?}") };
-    assert_eq!(names, &["x"], "it is told what went");
+    assert_eq!(told_next(&mut machine, "c"), ["x"], "it is told what went");
     // One that asks for it is saved with all there is.
     let mut machine = up();
     ran(&mut machine, "a", None);

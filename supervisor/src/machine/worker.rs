@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Action, END_PATIENCE, MAX_ATTEMPTS, Machine, Phase, START_PATIENCE, Stage, WorkerEnd};
 use crate::loss;
+use crate::time::milliseconds;
 
 impl Machine {
     pub(super) fn want_worker(&mut self, out: &mut Vec<Action>) {
@@ -62,7 +63,7 @@ impl Machine {
     pub(super) fn note_waits(&mut self, now: Instant) {
         for job in self.jobs.values_mut() {
             if let Some(since) = job.waits_since.take() {
-                let waited = u64::try_from((now - since).as_millis()).unwrap_or(u64::MAX);
+                let waited = milliseconds(now - since);
                 job.worker_ms = Some(job.worker_ms.unwrap_or(0) + waited);
             }
         }
@@ -164,15 +165,17 @@ impl Machine {
                 }
             }
         }
+        let evicted = ending.as_ref().filter(|(_, evicted)| *evicted).map(|(reason, _)| reason.clone());
         let end = match ending {
             _ if overdue => WorkerEnd::Overdue,
             Some((reason, true)) => WorkerEnd::Evicted { reason },
             Some((reason, false)) => WorkerEnd::Ended { reason },
             None => WorkerEnd::Died(death.clone()),
         };
-        match &end {
-            WorkerEnd::Died(_) => self.notice = Some(loss::notice(death, lost, self.notice.take())),
-            WorkerEnd::Evicted { reason } => self.has_left(reason, had),
+        match (&end, evicted) {
+            (WorkerEnd::Died(_), _) => self.notice = Some(loss::notice(death, lost, self.notice.take())),
+            // Also when it had to be killed in the end.
+            (_, Some(reason)) => self.has_left(&reason, had),
             _ => self.notice = None,
         }
         out.extend([Action::Gone { end }, Action::Absent]);
