@@ -24,10 +24,10 @@ fn fill(daemon: &Daemon) -> PathBuf {
     path.into()
 }
 
-/// What was said of the disk.
+/// What was said of the disk. That a checkpoint failed on it is another thing, and may be said too.
 fn topics(ran: &Ran) -> Vec<NoticeTopic> {
     let topics = ran.outputs.iter().filter_map(|piece| match &piece.output {
-        Output::Notice { topic, .. } => Some(*topic),
+        Output::Notice { topic, .. } if *topic != NoticeTopic::Degraded => Some(*topic),
         _ => None,
     });
     topics.collect()
