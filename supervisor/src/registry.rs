@@ -91,15 +91,16 @@ async fn create(daemon: &Arc<Daemon>, notebook: Key, profile: Option<&str>) -> R
         kept.map_err(|error| (ErrorCode::Storage, chain(&error)))
     });
     checked.await.unwrap_or_else(|error| Err((ErrorCode::Internal, error.to_string())))?;
-    tracing::info!(tenant = %notebook.tenant, %notebook, profile = settings.profile, "notebook opened");
-    // Before what follows from it; one that wakes up is not opened again.
-    let event = || NotebookEvent::Opened {
-        notebook: notebook.notebook.clone(),
-        tenant: notebook.tenant.clone(),
-        profile: settings.profile.clone(),
-    };
-    notebook::tell(daemon, &tenant, event);
-    Ok(insert(daemon, notebook, Sleeper { settings, executions: 0, open: Arc::new(open) }))
+    let sleeper = Sleeper { settings, executions: 0, open: Arc::new(open) };
+    Ok(insert(daemon, notebook, sleeper, |notebook, settings| {
+        let profile = &settings.profile;
+        tracing::info!(tenant = %notebook.tenant, %notebook, profile, "notebook opened");
+        notebook::tell(daemon, &tenant, || NotebookEvent::Opened {
+            notebook: notebook.notebook.clone(),
+            tenant: notebook.tenant.clone(),
+            profile: profile.clone(),
+        });
+    }))
 }
 
 /// A notebook that is open: also one that sleeps, which wakes up, and one that was open when the daemon before us ended.
@@ -138,7 +139,7 @@ fn look(daemon: &Arc<Daemon>, notebook: &Key) -> Option<Seen> {
     // It was counted when it was opened: no cap keeps it out now.
     let open = Held::claim(&daemon.tenants.named(&notebook.tenant), Counted::Notebooks, 1);
     let sleeper = Sleeper { settings, executions: 0, open: Arc::new(open) };
-    Some(insert(daemon, notebook.clone(), sleeper))
+    Some(insert(daemon, notebook.clone(), sleeper, |_, _| {}))
 }
 
 fn seen(known: &Known, notebook: &Key) -> Option<Seen> {
@@ -146,11 +147,12 @@ fn seen(known: &Known, notebook: &Key) -> Option<Seen> {
     known.awake.get(notebook).map(|entry| Seen::Awake(entry.clone())).or_else(asleep)
 }
 
-/// It sleeps until somebody has a wish: who opens ten thousand pays for those that he uses.
-fn insert(daemon: &Arc<Daemon>, notebook: Key, sleeper: Sleeper) -> Seen {
+/// It sleeps until somebody has a wish: who opens ten thousand pays for those that he uses. What is to be said of it is said
+/// before anything can follow from it, and of one that somebody else has opened meanwhile not again.
+fn insert(daemon: &Arc<Daemon>, notebook: Key, sleeper: Sleeper, say: impl FnOnce(&Key, &Settings)) -> Seen {
     let mut known = daemon.notebooks.lock();
-    // Somebody else may have opened it meanwhile.
     seen(&known, &notebook).unwrap_or_else(|| {
+        say(&notebook, &sleeper.settings);
         let info = told(&notebook, &sleeper);
         known.asleep.insert(notebook, sleeper);
         Seen::Asleep(info)

@@ -102,3 +102,25 @@ async fn notebook_sleeps_when_nobody_is_about_to_ask_it_and_is_known_as_it_was()
     let info = info(&woken).await.unwrap();
     assert!(info.evicted && info.pinned, "{info:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_open_the_same_at_the_same_moment_all_have_it_and_it_is_told_once() {
+    let (_temp, daemon) = lonely_daemon();
+    look_for_sleepers(&daemon);
+    let mut events = daemon.events.subscribe();
+    for round in 0..50 {
+        let notebook = key("uid-1", &format!("n{round}"));
+        let opens: Vec<_> = (0..4)
+            .map(|_| {
+                let (daemon, notebook) = (Arc::clone(&daemon), notebook.clone());
+                tokio::spawn(async move { open(&daemon, notebook, None).await.map(|_| ()) })
+            })
+            .collect();
+        for opened in opens {
+            assert_eq!(opened.await.unwrap(), Ok(()));
+        }
+        let told = events.try_recv();
+        assert!(matches!(told, Ok(NotebookEvent::Opened { .. })), "{told:?}");
+        events.try_recv().unwrap_err();
+    }
+}

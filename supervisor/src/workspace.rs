@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use cellblock_proto::codec::Codec;
 use cellblock_proto::id::TenantId;
@@ -202,6 +203,9 @@ pub(crate) struct Settings {
 /// # Errors
 /// What the disk says, with the path.
 pub(crate) fn remember(state: &Path, notebook: &Key, settings: &Settings) -> Result<(), WorkspaceError> {
+    // Two who open a notebook at the same moment would take the half-made file away from each other.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = settings_path(state, notebook);
     let next = path.with_extension("new");
     let text = Codec::Json.encode(settings).unwrap_or_default();

@@ -141,8 +141,9 @@ class Subject:
         for _ in range(_LOOKS):
             looked = self._looks
             self.run(client, [Cell(cells.LOOK, "none")])
-            if self._looks != looked:
+            if self._looks != looked or self._daemon.is_disk_full():
                 return
+            time.sleep(_LATE_SECONDS)
         self.broke("no cell runs any more")
 
     def again(self, client: Client, choice: random.Random) -> None:
