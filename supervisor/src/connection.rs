@@ -66,6 +66,8 @@ enum ConnectionError {
     NotHello { reason: String },
     #[error("no hello within {} s", HELLO_PATIENCE.as_secs())]
     Silent,
+    #[error("{0}")]
+    Full(String),
     #[error("a frame was begun and not ended within {} s", FRAME_PATIENCE.as_secs())]
     Torn,
     #[error(
@@ -78,6 +80,7 @@ impl ConnectionError {
     fn code(&self) -> ErrorCode {
         match self {
             ConnectionError::Frame(FrameError::TooLarge { .. }) => ErrorCode::TooLarge,
+            ConnectionError::Full(_) => ErrorCode::Busy,
             ConnectionError::Forbidden { .. } | ConnectionError::ForbiddenTenant { .. } => {
                 ErrorCode::Forbidden
             }
@@ -116,6 +119,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: UnixStream) {
         files: files::Queue::default(),
         reader: Reader::new(read),
     };
+    connection.reader.count_for(&connection.tenant);
     let mut is_refused = false;
     match connection.run().await {
         Ok(()) => tracing::debug!(uid, "client gone"),
@@ -227,6 +231,7 @@ impl Connection {
         }
         self.act_as(tenant)?;
         self.client.outbox.count_for(&self.tenant);
+        self.reader.count_for(&self.tenant);
         let name: String = client.chars().take(80).collect();
         if let Some(teller) = &self.client.teller {
             self.client.teller = Some(Arc::new(teller.named(&self.tenant.id, &name)));

@@ -99,6 +99,11 @@ impl Held {
         Ok(())
     }
 
+    /// How much it is.
+    pub(crate) fn amount(&self) -> u64 {
+        self.amount
+    }
+
     /// Is so much now, whatever the caps say.
     pub(crate) fn set(&mut self, amount: u64) {
         for uses in [&self.tenant.uses, &self.tenant.total.uses] {
