@@ -94,6 +94,20 @@ def test_timeout_ends_the_waiting_and_loses_nothing() -> None:
     assert run(handler, work) == "whole"
 
 
+def test_timeout_of_what_was_never_accepted_says_so_and_why() -> None:
+    def handler(peer: Peer, name: str, content: Any, payload: bytes) -> None:
+        peer.refuse("shutting_down", "cellblockd is being drained")
+
+    async def work(client: AsyncClient) -> str:
+        execution = await (await client.open("n")).execute("…", execution_id="e")
+        with pytest.raises(cellblock.Timeout) as raised:
+            await execution.wait(timeout=0.05)
+        return str(raised.value)
+
+    said = "Execution `e` was not accepted yet (cellblockd is being drained): it has not ended within 0.05 s"
+    assert run(handler, work) == said
+
+
 def test_cancelling_the_task_loses_nothing() -> None:
     resume = threading.Event()
 

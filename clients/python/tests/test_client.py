@@ -139,6 +139,18 @@ def test_timeout_ends_the_waiting_and_loses_nothing() -> None:
         assert execution.result(timeout=10).stdout == "whole"
 
 
+def test_timeout_of_what_was_never_accepted_says_so_and_why() -> None:
+    def handler(peer: Peer, name: str, content: Any, payload: bytes) -> None:
+        peer.refuse("shutting_down", "cellblockd is being drained")
+
+    with FakeDaemon(handler) as daemon, Client.connect(daemon.path) as client:
+        execution = client.open("n").execute("…", execution_id="e")
+        with pytest.raises(cellblock.Timeout) as raised:
+            execution.wait(timeout=0.05)
+    said = "Execution `e` was not accepted yet (cellblockd is being drained): it has not ended within 0.05 s"
+    assert str(raised.value) == said
+
+
 def test_timeout_of_execute_bounds_the_iteration() -> None:
     def handler(peer: Peer, name: str, content: Any, payload: bytes) -> None:
         peer.accept(content["execution"])

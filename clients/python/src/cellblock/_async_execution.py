@@ -128,6 +128,7 @@ class AsyncExecution:
             event = self._progress.receive(await connection.reply(deadline))
         except RETRYABLE as error:
             self.close()
+            self._progress.held_up = error
             await self._pause(error, deadline)
             return None
         except TimeoutError:
@@ -164,7 +165,7 @@ class AsyncExecution:
         await asyncio.sleep(delay if remaining is None else min(delay, remaining))
 
     def _until(self, timeout: float | None) -> Deadline:
-        return Deadline(timeout, f"Execution `{self.id}` goes on: it has not ended")
+        return Deadline(timeout, self._progress.unfinished)
 
     def _ended(self) -> Outcome:
         assert self.outcome is not None, "reading stops at the Outcome"

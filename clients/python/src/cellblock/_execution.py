@@ -145,6 +145,7 @@ class Execution:
             event = self._progress.receive(connection.reply(deadline))
         except RETRYABLE as error:
             self.close()
+            self._progress.held_up = error
             self._pause(error, deadline)
             return None
         except TimeoutError:
@@ -182,7 +183,7 @@ class Execution:
         time.sleep(delay if remaining is None else min(delay, remaining))
 
     def _until(self, timeout: float | None) -> Deadline:
-        return Deadline(timeout, f"Execution `{self.id}` goes on: it has not ended")
+        return Deadline(timeout, self._progress.unfinished)
 
     def _ended(self) -> Outcome:
         assert self.outcome is not None, "reading stops at the Outcome"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -171,6 +172,8 @@ class Progress:
         self.execution_id = execution_id
         self.next_seq = next_seq
         self.accepted = False
+        self.held_up: CellblockError | None = None
+        """Why the last attempt came to nothing, until something comes again."""
         self.outcome: Outcome | None = None
         self._execute = execute
         self._code = code
@@ -211,6 +214,7 @@ class Progress:
             )
         if reply.is_last != (reply.name == "outcome"):
             raise ProtocolError(f"`{reply.name[:40]}` has the flag of a last frame wrong")
+        self.held_up = None
         match reply.name:
             case "accepted":
                 self.accepted = True
@@ -241,6 +245,13 @@ class Progress:
             )
         self.outcome = parse_outcome(fields.fields("outcome"), payload)
         return self.outcome
+
+    def unfinished(self) -> str:
+        """What a timeout says of it, as far as we know: only what was accepted goes on without us."""
+        if not self._executes_again:
+            return f"Execution `{self.execution_id}` goes on: it has not ended"
+        cause = "" if self.held_up is None else f" ({self.held_up})"
+        return f"Execution `{self.execution_id}` was not accepted yet{cause}: it has not ended"
 
     def lost(self, cause: CellblockError) -> CellblockError:
         """The exception for an end of the connection from which we do not come back by ourselves."""
@@ -289,9 +300,9 @@ class Patience:
 
 
 class Deadline:
-    """A moment after which waiting ends with `Timeout`; `what` completes its sentence."""
+    """A moment after which waiting ends with `Timeout`; `what` begins its sentence, as it is by then."""
 
-    def __init__(self, seconds: float | None, what: str) -> None:
+    def __init__(self, seconds: float | None, what: str | Callable[[], str]) -> None:
         self._seconds = seconds
         self._at = None if seconds is None else time.monotonic() + seconds
         self._what = what
@@ -307,7 +318,8 @@ class Deadline:
 
     def timeout(self) -> Timeout:
         """The exception."""
-        return Timeout(f"{self._what} within {self._seconds:g} s")
+        what = self._what if isinstance(self._what, str) else self._what()
+        return Timeout(f"{what} within {self._seconds:g} s")
 
     def sooner(self, other: Deadline) -> Deadline:
         """The one that ends first."""
