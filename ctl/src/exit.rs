@@ -14,7 +14,7 @@ pub enum Exit {
     Raised = 1,
     /// The command line or a file named on it makes no sense, or who asks may not.
     Usage = 2,
-    /// No cellblockd could be reached or started.
+    /// No cellblockd could be reached or started, or it does not take the request now.
     NoSupervisor = 3,
     /// Code was stopped because its wall time was over.
     TimedOut = 4,
@@ -36,7 +36,7 @@ Exit codes:
   0   done
   1   the code raised an exception
   2   the command line, or a file named on it, makes no sense, or is not allowed
-  3   no cellblockd could be reached or started
+  3   no cellblockd could be reached or started; or it is busy, going down, or of another version
   4   timed out
   5   the worker died, or a limit of the profile was reached
   6   interrupted or cancelled
