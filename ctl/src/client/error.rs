@@ -71,6 +71,15 @@ impl ClientError {
                 let before = before.map_or(String::new(), |before| format!(", {before} are before it"));
                 Some(format!("try again in {} s{before}", hint.retry_ms.div_ceil(1000)))
             }
+            ClientError::Refused { code: ErrorCode::Busy, message, .. }
+                if message.contains("not evicted: variables cannot be saved") =>
+            {
+                Some(
+                    "delete them in the notebook (`del NAME`), `cellctl restart NOTEBOOK` if they may be lost, or \
+                     have its profile say `evict = \"any\"` in [lifecycle]"
+                        .into(),
+                )
+            }
             ClientError::Refused { code: ErrorCode::Busy, .. } => {
                 Some("try again in a moment; `cellctl ls` shows what is running".into())
             }
@@ -101,4 +110,19 @@ pub(crate) fn unexpected(reply: &Reply) -> ClientError {
     let shown = format!("{reply:?}");
     let name: String = shown.chars().take_while(|c| c.is_alphanumeric()).collect();
     ClientError::Unexpected { found: name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_would_lose_variables_needs_another_cure_than_one_that_has_something_to_do() {
+        let hint = |why: &str| {
+            let message = format!("the worker was not evicted: {why}");
+            ClientError::Refused { code: ErrorCode::Busy, message, hint: None }.hint().unwrap()
+        };
+        assert!(hint("variables cannot be saved: lk").contains("`del NAME`"));
+        assert!(hint("it has something to do").contains("try again"));
+    }
 }
