@@ -34,6 +34,11 @@ pub(crate) struct Found {
 pub(crate) enum InterpreterError {
     #[error("no Python at {path}; name one with --python or CELLBLOCK_PYTHON, or in the profile")]
     Missing { path: PathBuf },
+    #[error(
+        "no Python at {path} that this user may run: {folder} may not be searched; give permission for that, or \
+         name another Python with --python or CELLBLOCK_PYTHON, or in the profile"
+    )]
+    Closed { path: PathBuf, folder: PathBuf },
     #[error("{path} cannot be executed; name a Python with --python or CELLBLOCK_PYTHON")]
     NotExecutable { path: PathBuf },
     #[error("failed to read {path} while looking for what Python needs")]
@@ -119,7 +124,31 @@ fn locate(program: &Path, search: &Search) -> Result<PathBuf, InterpreterError> 
         }
         absolute.is_file().then_some(absolute)
     };
-    found.ok_or_else(|| InterpreterError::Missing { path: program.to_owned() })
+    found.ok_or_else(|| match closed_folder(program, MAX_HOPS).filter(|_| !bare) {
+        Some(folder) => InterpreterError::Closed { path: program.to_owned(), folder },
+        None => InterpreterError::Missing { path: program.to_owned() },
+    })
+}
+
+/// The folder on the way to `path`, through its links, that we may not search.
+fn closed_folder(path: &Path, hops: usize) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let mut steps: Vec<&Path> = path.ancestors().collect();
+    steps.reverse();
+    for step in steps {
+        let folder = step.parent().unwrap_or(Path::new("/"));
+        match fs::symlink_metadata(step) {
+            Ok(found) if found.is_symlink() => {
+                let rest = path.strip_prefix(step).ok()?;
+                let behind = lexical(&folder.join(fs::read_link(step).ok()?).join(rest));
+                return closed_folder(&behind, hops.checked_sub(1)?);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Some(folder.to_owned()),
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -196,7 +225,12 @@ fn collect(program: &Path, search: &Search, trees: &mut BTreeSet<PathBuf>) -> Re
                 waiting.push(lexical(&folder.join(target)));
             }
             Err(_) if program.exists() => {}
-            Err(_) => return Err(InterpreterError::Circle { path: program }),
+            Err(_) => {
+                return Err(match closed_folder(&program, MAX_HOPS) {
+                    Some(folder) => InterpreterError::Closed { path: program, folder },
+                    None => InterpreterError::Circle { path: program },
+                });
+            }
         }
     }
     Ok(())

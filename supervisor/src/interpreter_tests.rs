@@ -1,6 +1,8 @@
 use super::*;
 use std::os::unix::fs::symlink;
 
+use rustix::thread::CapabilitySet;
+
 fn temp() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -35,6 +37,29 @@ fn installation_outside_usr_is_its_prefix_behind_all_links() {
     assert_eq!(found.interpreter.program, real);
     assert_eq!(sources(&found), [temp.path().join("versions/3.12")]);
     assert_eq!(found.environment, None);
+}
+
+#[test]
+fn python_behind_a_folder_that_may_not_be_searched_is_not_called_missing() {
+    // Not even root may search it then.
+    let mut own = rustix::thread::capabilities(None).unwrap();
+    own.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+    rustix::thread::set_capabilities(None, own).unwrap();
+    let temp = temp();
+    let closed = temp.path().join("closed");
+    binary(&closed.join("python/bin/python3"));
+    let link = temp.path().join("python3");
+    symlink("closed/python/bin/python3", &link).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o600)).unwrap();
+    for program in [closed.join("python/bin/python3"), link] {
+        let error = find(&program, &search(&[])).unwrap_err().to_string();
+        let said =
+            format!("no Python at {} that this user may run: {} may", program.display(), closed.display());
+        assert!(error.starts_with(&said), "{error}");
+    }
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let missing = find(&closed.join("none"), &search(&[])).unwrap_err();
+    assert!(matches!(missing, InterpreterError::Missing { .. }), "{missing}");
 }
 
 #[test]
