@@ -48,6 +48,12 @@ impl Machine {
         self.unsaved.is_empty() && self.whole == Some(true) && !self.unsavable
     }
 
+    /// Whether the worker is being evicted, and has been saved with all it has.
+    pub(crate) fn leaves_saved_whole(&self) -> bool {
+        let is_evicted = matches!(self.phase, Phase::Ending { evicted: true, .. });
+        is_evicted && self.leaving.as_ref().is_some_and(Leaving::is_saved) && self.is_saved_whole()
+    }
+
     /// Whether variables would be lost with the worker: it has some that cannot be saved, or must not be.
     pub(crate) fn would_lose(&self) -> bool {
         (self.unsavable && self.names.iter().next().is_some()) || self.whole == Some(false)

@@ -55,7 +55,9 @@ fn idle_worker_is_saved_then_ended_and_comes_back_when_it_is_wanted() {
     ran(&mut machine, "a", Some(whole()));
     assert!(machine.is_idle() && machine.is_saved_whole());
     assert_eq!(evict(&mut machine, GENTLY), [Action::Save]);
+    assert!(!machine.leaves_saved_whole());
     assert_eq!(saved(&mut machine, whole()), [end()]);
+    assert!(machine.leaves_saved_whole());
     assert_eq!(submit(&mut machine, "b"), [], "held until the old worker is gone");
     let death = Death::Ended { reason: "room".to_owned() };
     let actions = machine.hears(Input::WorkerEnded { death, lost: Vec::new() });
@@ -120,6 +122,7 @@ fn worker_stays_when_something_of_it_cannot_be_saved_unless_its_profile_says_oth
     let with_losses = Evict { with_losses: true, ..GENTLY };
     evict(&mut machine, with_losses);
     assert_eq!(saved(&mut machine, partial()), [end()]);
+    assert!(!machine.leaves_saved_whole(), "`lk` goes with it");
 
     let mut machine = up();
     ran(&mut machine, "a", Some(whole()));

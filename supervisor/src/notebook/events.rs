@@ -125,7 +125,7 @@ impl Notebook {
                 self.records.give_back(&id, is_waiting);
             }
             EventBody::WorkerEnded { death, lost } => {
-                log_death(&death, lost.len());
+                log_death(&death, lost.len(), self.machine.leaves_saved_whole());
                 self.watch.died(&death);
                 self.decide(Input::WorkerEnded { death, lost });
             }
@@ -326,8 +326,8 @@ impl Notebook {
     }
 }
 
-/// Without what a broken worker has said.
-fn log_death(death: &Death, lost: usize) {
+/// Without what a broken worker has said. Of a worker whose variables are all saved none is lost.
+fn log_death(death: &Death, names: usize, saved: bool) {
     let cause = death_name(death);
     let (code, signal, reason) = match death {
         Death::Exited { code } => (Some(*code), None, None),
@@ -335,7 +335,8 @@ fn log_death(death: &Death, lost: usize) {
         Death::Ended { reason } => (None, None, Some(reason.as_str())),
         Death::ShimLost | Death::Protocol { .. } => (None, None, None),
     };
-    tracing::info!(cause, code, signal, reason, lost, "worker ended");
+    let (lost, saved) = if saved { (None, Some(names)) } else { (Some(names), None) };
+    tracing::info!(cause, code, signal, reason, lost, saved, "worker ended");
     if let Death::Protocol { detail } = death {
         tracing::trace!(detail, "what was wrong");
     }
