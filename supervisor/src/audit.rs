@@ -139,7 +139,7 @@ impl Audit {
 
     fn write(&self, line: &impl Serialize) {
         let Some(file) = &self.file else { return };
-        let Ok(mut bytes) = serde_json::to_vec(line) else { return };
+        let Ok(mut bytes) = crate::log::json(line) else { return };
         bytes.push(b'\n');
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
             file.try_send(Message::Line(bytes))

@@ -5,8 +5,10 @@
 //! file of a workspace and no exception, and have no code and no output: not at any level above trace.
 
 mod journal;
+mod printable;
 mod structured;
 
+pub(crate) use printable::json;
 pub(crate) use structured::now;
 
 use std::error::Error;

@@ -49,6 +49,19 @@ fn a_line_says_who_ran_how_much_and_never_what() {
 }
 
 #[test]
+fn a_name_that_a_client_chose_does_nothing_to_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let audit = Audit::to_file(&path, Counter::default()).unwrap();
+    let name = "a\u{9b}2J\u{7f}\u{2028}\u{202e}b";
+    audit.asked(&Peer { client: name.to_owned(), ..peer() }, 1, &execute(), b"");
+    audit.flush();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(r#""client":"a\u009b2J\u007f\u2028\u202eb""#), "{text}");
+    assert_eq!(lines(&path)[0]["client"], name);
+}
+
+#[test]
 fn a_file_that_was_moved_away_is_followed_by_a_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");

@@ -8,6 +8,8 @@ use std::os::unix::net::UnixDatagram;
 use serde_json::{Map, Value};
 use tracing::{Level, Metadata};
 
+use super::printable::is_hidden;
+
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -57,7 +59,9 @@ pub(super) fn message(fields: &Map<String, Value>) -> String {
     let mut text = fields.get("message").map(plain).unwrap_or_default();
     for (name, value) in fields.iter().filter(|(name, _)| *name != "message") {
         let value = match plain(value) {
-            value if value.is_empty() || value.contains([' ', '"', '\n']) => format!("{value:?}"),
+            value if value.is_empty() || value.contains(|c| matches!(c, ' ' | '"') || is_hidden(c)) => {
+                format!("{value:?}")
+            }
             value => value,
         };
         // Writing to a String cannot fail.
@@ -100,14 +104,14 @@ mod tests {
 
     #[test]
     fn line_has_its_fields_and_names_them_in_its_message() {
-        let line =
-            serde_json::json!({"message": "worker ended", "notebook": "a", "code": 3, "error": "no\nroom"});
+        let line = serde_json::json!({"message": "worker ended", "notebook": "a", "code": 3, "error": "no\nroom",
+                "client": "a\u{9b}2J\u{202e}b"});
         let Value::Object(fields) = line else { unreachable!() };
         let entry = entry(&fields, Level::WARN, "cellblockd::notebook");
         let text = String::from_utf8_lossy(&entry);
         let (message, _) = text.split_once('\n').unwrap();
         assert!(message.starts_with("MESSAGE=worker ended "), "{message}");
-        for part in [" code=3", " error=\"no\\nroom\"", " notebook=a"] {
+        for part in [" code=3", " error=\"no\\nroom\"", " notebook=a", r#" client="a\u{9b}2J\u{202e}b""#] {
             assert!(message.contains(part), "{part}: {message}");
         }
         for part in

@@ -62,8 +62,10 @@ impl Structured {
             line.put("level", metadata.level().as_str().to_lowercase());
             line.put("target", metadata.target());
             line.put("time", now());
+            let Ok(mut bytes) = super::json(&line.0) else { return };
+            bytes.push(b'\n');
             // When nobody can read it the daemon goes on.
-            let _ = writeln!(io::stderr().lock(), "{}", Value::Object(line.0));
+            let _ = io::stderr().lock().write_all(&bytes);
         })
     }
 }
