@@ -36,7 +36,8 @@ Exit codes:
   0   done
   1   the code raised an exception
   2   the command line, or a file named on it, makes no sense, or is not allowed
-  3   no cellblockd could be reached or started; or it is busy, going down, or of another version
+  3   no cellblockd could be reached or started, or it cannot do it now: it is busy,
+      does not evict a worker, is going down, or is of another version
   4   timed out
   5   the worker died, or a limit of the profile was reached
   6   interrupted or cancelled
