@@ -160,7 +160,8 @@ pub(crate) enum Input {
     /// The worker was pinned: it stays, unless it has to go in any case.
     Pinned,
     /// What was asked for has been saved, or has not.
-    SavedNow { checkpoint: Checkpoint },
+    /// `own` if it was for an [`Action::Save`], not for a client.
+    SavedNow { checkpoint: Checkpoint, own: bool },
     /// [`Machine::deadline`] has come.
     Time,
 }
@@ -245,6 +246,8 @@ pub(crate) struct Machine {
     adopting: bool,
     /// It is to be saved and ended.
     leaving: Option<Leaving>,
+    /// An [`Action::Save`] has not been answered, whether that eviction is still wanted or not.
+    save_asked: bool,
     /// The last worker was evicted, and there has been none since.
     evicted: bool,
     /// Whether the last checkpoint had all there was; unknown after a restart of the daemon.
@@ -273,6 +276,7 @@ impl Machine {
             leave: None,
             adopting: false,
             leaving: None,
+            save_asked: false,
             evicted: false,
             whole: Some(true),
             unsavable: false,
@@ -358,7 +362,7 @@ impl Machine {
             Input::Pinned => {
                 self.keep("it was pinned", out);
             }
-            Input::SavedNow { checkpoint } => self.saved_now(&checkpoint, now, out),
+            Input::SavedNow { checkpoint, own } => self.saved_now(&checkpoint, own, now, out),
             Input::Time => self.time(now, out),
         }
         self.settle_eviction(now, out);

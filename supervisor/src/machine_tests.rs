@@ -382,3 +382,20 @@ fn what_an_ended_shim_repeats_is_not_told_as_lost_since_a_checkpoint() {
     machine.hears(Input::Restored { execution: "other".to_owned(), names: Vec::new(), told });
     assert_eq!(sent(&machine.hears(Input::Ready)), [("b".to_owned(), None)]);
 }
+
+#[test]
+fn what_an_ended_shim_gives_back_keeps_its_order_whatever_was_told_of_it_before() {
+    let mut machine = alone();
+    machine.adopt();
+    // Of the others an earlier daemon had heard that already.
+    machine.hears(Input::Accepted { execution: id("c"), position: 2 });
+    for name in ["a", "b", "c"] {
+        let code = Payload::new(name.as_bytes().to_vec());
+        machine.hears(Input::Returned { execution: id(name), options: ExecuteOptions::default(), code });
+    }
+    machine.hears(Input::WorkerEnded { death: Death::Signalled { signal: 9 }, lost: Vec::new() });
+    assert_eq!(machine.adopted(), [Action::Start]);
+    machine.hears(Input::Launched { warm: false });
+    let names: Vec<_> = sent(&machine.hears(Input::Ready)).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+}

@@ -95,10 +95,15 @@ impl Machine {
         if self.phase != Phase::Up || has_work || self.is_saving() {
             return;
         }
+        // The answer to an earlier one would be taken for this one's, and something may have run since.
+        if self.save_asked {
+            return;
+        }
         let Some(leaving) = self.leaving.as_mut().filter(|leaving| !leaving.saving) else { return };
         let Evict { saves, with_losses, firmly } = leaving.rule;
         if saves && !self.unsavable {
             leaving.saving = true;
+            self.save_asked = true;
             out.push(Action::Save);
         } else if with_losses || firmly || self.names.iter().next().is_none() {
             leaving.unsaved = true;
@@ -108,13 +113,26 @@ impl Machine {
         }
     }
 
-    pub(super) fn saved_now(&mut self, checkpoint: &Checkpoint, now: Instant, out: &mut Vec<Action>) {
+    pub(super) fn saved_now(
+        &mut self,
+        checkpoint: &Checkpoint,
+        own: bool,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let is_awaited = self.leaving.as_ref().is_some_and(|leaving| leaving.saving);
+        if own {
+            self.save_asked = false;
+            if !is_awaited {
+                return;
+            }
+        }
         self.whole = Some(matches!(checkpoint, Checkpoint::Saved { .. }));
         if !matches!(checkpoint, Checkpoint::Failed { .. } | Checkpoint::Pending) {
             self.unsaved.clear();
             self.unsavable = false;
         }
-        let Some(leaving) = self.leaving.as_ref().filter(|leaving| leaving.saving) else { return };
+        let Some(leaving) = self.leaving.as_ref().filter(|_| own) else { return };
         let may_lose = leaving.rule.with_losses || leaving.rule.firmly;
         match checkpoint {
             Checkpoint::Saved { .. } => self.leave(now, out),

@@ -13,7 +13,7 @@ fn evict(machine: &mut Machine, rule: Evict) -> Vec<Action> {
 }
 
 fn saved(machine: &mut Machine, checkpoint: Checkpoint) -> Vec<Action> {
-    machine.hears(Input::SavedNow { checkpoint })
+    machine.hears(Input::SavedNow { checkpoint, own: true })
 }
 
 fn whole() -> Checkpoint {
@@ -96,6 +96,20 @@ fn worker_that_is_pinned_while_it_is_saved_stays_unless_it_must_go() {
     assert_eq!(machine.hears(Input::Pinned), []);
     assert_eq!(saved(&mut machine, whole()), [end()]);
     assert_eq!(machine.hears(Input::Pinned), [], "it is too late");
+}
+
+#[test]
+fn one_that_is_to_go_again_waits_for_the_answer_that_the_first_time_has_asked_for() {
+    let mut machine = up();
+    ran(&mut machine, "a", Some(whole()));
+    assert_eq!(evict(&mut machine, GENTLY), [Action::Save]);
+    assert!(stays(&submit(&mut machine, "b")).is_some());
+    machine.hears(Input::Started { execution: id("b") });
+    machine.hears(finished("b", End::Ok, &["y"]));
+    assert_eq!(evict(&mut machine, GENTLY), [], "what was saved then has not what has run since");
+    assert_eq!(machine.hears(Input::SavedNow { checkpoint: whole(), own: false }), [], "a client's");
+    assert_eq!(saved(&mut machine, whole()), [Action::Save]);
+    assert_eq!(saved(&mut machine, whole()), [end()]);
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Machine {
     }
 
     pub(super) fn ensure(&mut self, execution: &ExecutionId) -> &mut Job {
-        if !self.jobs.contains_key(execution) {
+        if !self.order.contains(execution) {
             self.order.push_back(execution.clone());
         }
         self.jobs.entry(execution.clone()).or_insert(Job {
@@ -125,6 +125,11 @@ impl Machine {
         // After the worker's end it was returned to the daemon before us, which has seen to it.
         if self.remembered.contains(execution) || self.phase == Phase::None {
             return;
+        }
+        if self.adopting {
+            // They are given back in their order, and of some of them alone was something told before that.
+            self.order.retain(|id| id != execution);
+            self.order.push_back(execution.clone());
         }
         let job = self.ensure(execution);
         job.stage = Stage::Held;

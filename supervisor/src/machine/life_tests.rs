@@ -135,7 +135,7 @@ impl World {
                     21 => Checkpoint::Saved { id: 1, written_bytes: 0, pause_us: 0 },
                     _ => Checkpoint::Failed { reason: "full".to_owned() },
                 };
-                vec![Input::SavedNow { checkpoint }]
+                vec![Input::SavedNow { checkpoint, own: true }]
             }
             23 => vec![Input::Pinned],
             9 => vec![Input::Wanted],

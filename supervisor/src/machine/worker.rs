@@ -147,6 +147,7 @@ impl Machine {
         let had = if is_saved { Vec::new() } else { self.lost_names() };
         self.names = KnownNames::default();
         self.pending.clear();
+        self.save_asked = false;
         for execution in self.order.clone() {
             let Some(job) = self.jobs.get_mut(&execution) else { continue };
             match (job.stage, &ending) {

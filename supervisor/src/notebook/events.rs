@@ -70,7 +70,8 @@ impl Notebook {
             EventBody::Saved(checkpoint) => {
                 self.watch.checkpoint(&checkpoint);
                 let asked = self.asked.remove(&request);
-                self.decide(Input::SavedNow { checkpoint: checkpoint.clone() });
+                let own = matches!(asked, Some(Asked::Save));
+                self.decide(Input::SavedNow { checkpoint: checkpoint.clone(), own });
                 if let Some(Asked::Question(responder)) = asked {
                     responder.answer(&Reply::Checkpoint(checkpoint), None);
                 }
@@ -147,7 +148,7 @@ impl Notebook {
             Some(Asked::Execute(execution)) => self.decide(Input::Refused { execution, reason }),
             Some(Asked::Save) => {
                 let checkpoint = Checkpoint::Failed { reason };
-                self.decide(Input::SavedNow { checkpoint });
+                self.decide(Input::SavedNow { checkpoint, own: true });
             }
             Some(Asked::Input(execution)) => tracing::warn!(%execution, reason, "input came too late"),
             None => tracing::warn!(request, reason, "the shim refused something nobody asked"),
