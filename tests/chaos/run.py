@@ -39,7 +39,7 @@ from cellblock._requests import Checkpointing
 from . import cells, census, report
 from .killer import SPARE_PROFILE, Killer
 from .record import Cell, Counts
-from .subject import BOUND_SECONDS, Subject, patiently
+from .subject import BOUND_SECONDS, DISK_FILLED, Subject, patiently
 
 _DISK_BYTES_PER_NOTEBOOK = 64 << 20
 
@@ -118,7 +118,7 @@ def _chaos(
     before = census.settled(daemon)
     killer = Killer(daemon, subjects, seed, options.gap, counts)
     with beside("listener", _Listener(daemon, subjects).run):
-        with beside("killer", killer.run):
+        with beside("disk", partial(_watch_disk, daemon, subjects)), beside("killer", killer.run):
             until = time.monotonic() + 60 * options.minutes
             together(
                 [partial(_client, daemon, subjects, f"{seed}/{number}", until) for number in range(clients)]
@@ -189,9 +189,10 @@ def _cell(choice: random.Random, *, is_last: bool) -> Cell:
     kind = cells.draw(choice)
     when: list[Checkpointing | None] = [None, "wait", "background", "none"]
     leave_after = choice.choice((-1, 0, 1, 2, 5, 20)) if choice.random() < 0.25 else None
-    if leave_after is not None and not is_last:
-        # Who is not accepted has no place: it could come after the next. Nothing runs behind who asks.
-        leave_after = None if kind.asks else max(0, leave_after)
+    if leave_after is not None and (kind.asks or not is_last):
+        # Who is not accepted has no place: it could come after the next, and ask when nobody answers any
+        # more. Nothing runs behind who asks.
+        leave_after = None if kind.asks and not is_last else max(0, leave_after)
     return Cell(kind, choice.choices(when, (5, 3, 1, 2))[0], leave_after)
 
 
@@ -209,6 +210,17 @@ def _finish(daemon: Daemon, subjects: list[Subject]) -> None:
                 patiently(partial(subject.notebook(client).delete, timeout=BOUND_SECONDS))
             except Exception as error:
                 subject.broke(f"at the end: {error!r}")
+
+
+def _watch_disk(daemon: Daemon, subjects: list[Subject], stop: threading.Event) -> None:
+    """Tells each notebook while the disk is full, also of what they keep."""
+    told = 0.0
+    while not stop.wait(0.02):
+        now = time.monotonic()
+        if now >= told + 0.5 and daemon.is_disk_full():
+            told = now
+            for subject in subjects:
+                subject.harm(DISK_FILLED)
 
 
 class _Listener:

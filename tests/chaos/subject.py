@@ -423,7 +423,8 @@ class Subject:
         if record.kind.text is None or not record.reading.is_complete:
             return
         wanted = record.kind.text(record.number)
-        is_whole = outcome.kind in record.kind.ends and outcome.kind != "worker_died"
+        # Who was cancelled may not have begun.
+        is_whole = outcome.kind in record.kind.ends and outcome.kind not in ("worker_died", "cancelled")
         if text == wanted or (not is_whole and wanted.startswith(text)):
             return
         at = next((at for at, (one, two) in enumerate(zip(text, wanted, strict=False)) if one != two), -1)
