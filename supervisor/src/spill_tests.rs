@@ -1,7 +1,7 @@
 use super::shelf::allowed;
 use super::*;
 use crate::journal::Journal;
-use cellblock_proto::execution::{Output, StreamName};
+use cellblock_proto::execution::{End, Outcome, Output, StreamName, Variables};
 use std::time::SystemTime;
 
 fn id() -> ExecutionId {
@@ -118,15 +118,16 @@ fn what_does_not_fit_is_an_error_and_leaves_what_is_there_whole() {
     assert_eq!(all(&spill, 0), [0, 1, 2, 5, 6]);
 }
 
+fn ok() -> Outcome {
+    crate::loss::unmeasured(End::Ok, Variables::Kept)
+}
+
 #[test]
 fn shelf_holds_a_notebook_to_its_cap_and_forgets_with_the_journal() {
     let temp = tempfile::tempdir().unwrap();
     let folder: Arc<Path> = temp.path().into();
     let mut journal = Journal::open(&folder).unwrap();
-    let outcome = crate::loss::unmeasured(
-        cellblock_proto::execution::End::Ok,
-        cellblock_proto::execution::Variables::Kept,
-    );
+    let outcome = ok();
     for name in ["old", "new", "stray"] {
         let execution: ExecutionId = name.parse().unwrap();
         append(&mut Spill::new(&folder, &execution), 0..1, 10).unwrap();
@@ -148,10 +149,7 @@ fn what_ended_long_ago_goes_and_what_ended_first_is_the_first_to_go() {
     let temp = tempfile::tempdir().unwrap();
     let folder: Arc<Path> = temp.path().into();
     let mut journal = Journal::open(&folder).unwrap();
-    let outcome = crate::loss::unmeasured(
-        cellblock_proto::execution::End::Ok,
-        cellblock_proto::execution::Variables::Kept,
-    );
+    let outcome = ok();
     let days = |days: u64| std::time::Duration::from_secs(days * 24 * 60 * 60);
     // Their names say nothing of their age.
     for (name, age) in [("b", 8), ("open", 8), ("a", 1), ("d", 3), ("c", 6), ("f", 2), ("e", 5), ("g", 4)] {

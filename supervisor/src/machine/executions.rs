@@ -47,7 +47,7 @@ impl Machine {
     }
 
     pub(super) fn ensure(&mut self, execution: &ExecutionId) -> &mut Job {
-        if !self.order.contains(execution) {
+        if !self.jobs.contains_key(execution) {
             self.order.push_back(execution.clone());
         }
         self.jobs.entry(execution.clone()).or_insert(Job {
@@ -126,7 +126,7 @@ impl Machine {
         if self.remembered.contains(execution) || self.phase == Phase::None {
             return;
         }
-        if self.adopting {
+        if self.adopting && self.jobs.contains_key(execution) {
             // They are given back in their order, and of some of them alone was something told before that.
             self.order.retain(|id| id != execution);
             self.order.push_back(execution.clone());
