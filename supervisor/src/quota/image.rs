@@ -305,9 +305,13 @@ mod tests {
 
     use super::*;
 
+    fn mkfs() -> PathBuf {
+        process::find_system("mkfs.ext4").expect("mkfs.ext4 is there: install e2fsprogs")
+    }
+
     #[tokio::test]
     async fn image_replaces_an_empty_folder_whole_and_a_failure_leaves_the_folder() {
-        let Some(mkfs) = process::find_system("mkfs.ext4") else { return };
+        let mkfs = mkfs();
         let temp = tempfile::tempdir().unwrap();
         let (folder, image) = (temp.path().join("workspace"), temp.path().join("workspace.img"));
         let none = Ready::of(Path::new("/nowhere"));
@@ -338,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn image_whose_file_system_is_damaged_is_mended() {
-        let Some(mkfs) = process::find_system("mkfs.ext4") else { return };
+        let mkfs = mkfs();
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("workspace.img");
         fresh(&mkfs, &path, 8 << 20, 7).await.unwrap();
@@ -364,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn image_that_is_ready_is_taken_once_and_only_for_its_size_and_owner() {
-        let Some(mkfs) = process::find_system("mkfs.ext4") else { return };
+        let mkfs = mkfs();
         let temp = tempfile::tempdir().unwrap();
         let ready = Ready::of(temp.path());
         ready.fill(&mkfs, 8 << 20, 7, 2).await.unwrap();
