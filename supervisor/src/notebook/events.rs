@@ -39,8 +39,9 @@ impl Notebook {
                 tracing::info!(worker_pid, python, "worker is up");
                 self.ready = Some((worker_pid, python, report));
                 self.begin = Begin::Saved;
-                self.decide(Input::Ready);
+                // Before what waits for it is told how long that was.
                 self.watch.up();
+                self.decide(Input::Ready);
                 self.arrived_there();
                 if !adopting {
                     self.end_forbidden();
