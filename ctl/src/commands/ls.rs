@@ -12,7 +12,7 @@ use crate::session::{Session, SocketArgs};
 ///
 /// One line each: name, profile, what its worker is doing, how many executions wait and how many
 /// have ended. A worker that is `waiting` has something to run, and as many cells run as may: see
-/// `cellblockd --max-running`. One that was `evicted` comes back, with its variables, with the next
+/// `cellblockd --max-running`. One that was `evicted` comes back, with what is saved, with the next
 /// cell; one that is pinned (`cellctl pin`) is not evicted.
 #[derive(Args, Debug)]
 pub(crate) struct Ls {

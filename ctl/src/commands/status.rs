@@ -46,7 +46,7 @@ fn state(info: &NotebookInfo) -> String {
     match info.state {
         WorkerState::Waiting => format!("{word} for others: as many cells run as may"),
         WorkerState::None if info.evicted => {
-            format!("{word}: it comes back, with its variables, with the next cell")
+            format!("{word}: it comes back, with what is saved, with the next cell")
         }
         _ => word,
     }
