@@ -42,7 +42,7 @@ fn bounded(limits: &Limits, group: &Path, top: &Path) -> Option<String> {
         // The kernel gives back what is cached of files before anybody is ended.
         let used =
             number("memory.current")?.saturating_sub(cached("inactive_file ") + cached("active_file "));
-        let percent = most.saturating_sub(used) * 100 / most;
+        let percent = most.saturating_sub(used).saturating_mul(100) / most;
         let name = group.file_name().unwrap_or_default().to_string_lossy();
         (percent < limits.available_percent)
             .then(|| format!("{percent} % of the memory that {name} may take is available"))
