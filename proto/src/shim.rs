@@ -348,4 +348,7 @@ pub struct ShimState {
     /// The last of them is not to be saved.
     #[serde(default)]
     pub unsavable: bool,
+    /// The one after which its variables stand: the last that ran in it, or that of the checkpoint it began with.
+    #[serde(default)]
+    pub newest: Option<String>,
 }

@@ -31,10 +31,16 @@ pub(crate) enum Kind {
     Ended = 3,
     /// It has been, and how it ended is kept no more.
     Known = 4,
+    /// What had changed up to this one and was not saved is lost, and somebody was told or wanted it so.
+    Told = 5,
 }
 
 /// A flag of [`Kind::Accepted`]: it is to end when nobody is attached to it.
 pub(crate) const INTERRUPT: u8 = 1;
+
+/// Flags of [`Kind::Ended`]: its worker went on with what it had changed; that was saved when it ended.
+pub(crate) const CHANGED: u8 = 1;
+pub(crate) const SAVED: u8 = 2;
 
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +159,7 @@ impl Entries {
             2 => Kind::Output,
             3 => Kind::Ended,
             4 => Kind::Known,
+            5 => Kind::Told,
             _ => return Ok(None),
         };
         let id = String::from_utf8(id).ok().and_then(|id| ExecutionId::try_from(id).ok());

@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cellblock_proto::codec::Codec;
-use cellblock_proto::execution::Outcome;
+use cellblock_proto::execution::{Checkpoint, Outcome, Variables};
 use cellblock_proto::id::ExecutionId;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::entry::{Entries, Entry, Head, Kind, blocking};
+use crate::entry::{CHANGED, Entries, Entry, Head, Kind, SAVED, blocking};
 use crate::outbox::Payload;
 use crate::records::Stored;
 
@@ -34,6 +34,9 @@ const FILE_BYTES: u64 = 4 << 20;
 
 /// Ended ones that a shim may still tell of when the daemon has been killed: it is told soon what is taken.
 const RECENT: usize = 200;
+
+/// Those whose loss can be told, should the worker and whoever knows of it go together.
+const MOST_UNSAVED: usize = 100;
 
 /// Kept free on the disk behind what is written while the file is open, that the ends of what has been accepted are
 /// written when the disk is full too: so much, and so much for each that is open.
@@ -78,6 +81,8 @@ pub(crate) struct Journal {
     since: usize,
     open: Vec<Open>,
     recent: VecDeque<ExecutionId>,
+    /// What they changed is in no checkpoint, as far as is written here; in order.
+    unsaved: VecDeque<ExecutionId>,
     is_failing: bool,
     has_turned: bool,
 }
@@ -144,8 +149,9 @@ impl Journal {
             Kind::Ended => {
                 self.note(&execution);
                 self.open.retain(|open| open.execution != execution);
-                self.ended(execution);
+                self.ended(execution, flags);
             }
+            Kind::Told => self.unsaved.clear(),
             Kind::Output => {}
         }
     }
@@ -159,7 +165,15 @@ impl Journal {
         }
     }
 
-    fn ended(&mut self, execution: ExecutionId) {
+    fn ended(&mut self, execution: ExecutionId, flags: u8) {
+        if flags & SAVED != 0 {
+            self.unsaved.clear();
+        } else if flags & CHANGED != 0 {
+            self.unsaved.push_back(execution.clone());
+            if self.unsaved.len() > MOST_UNSAVED {
+                self.unsaved.pop_front();
+            }
+        }
         self.recent.push_back(execution);
         if self.recent.len() > RECENT {
             self.recent.pop_front();
@@ -189,6 +203,27 @@ impl Journal {
     /// What has ended last.
     pub(crate) fn recent(&self) -> impl Iterator<Item = &ExecutionId> {
         self.recent.iter()
+    }
+
+    /// What changed in these, in order, is in no checkpoint unless there is one of the last of them or of a later one.
+    pub(crate) fn unsaved(&self) -> impl Iterator<Item = &ExecutionId> {
+        self.unsaved.iter()
+    }
+
+    /// There is a checkpoint of it. That is not written: who reads this finds the checkpoint.
+    pub(crate) fn saved(&mut self, execution: &ExecutionId) {
+        if let Some(at) = self.unsaved.iter().position(|unsaved| unsaved == execution) {
+            self.unsaved.drain(..=at);
+        }
+    }
+
+    /// What is not saved is lost, and somebody was told that, or wanted it.
+    pub(crate) fn told(&mut self) {
+        let Some(last) = self.unsaved.pop_back() else { return };
+        self.unsaved.clear();
+        let mut bytes = Vec::new();
+        Head::new(Kind::Told, &last).write(&[], &[], &mut bytes);
+        self.append(&bytes);
     }
 
     /// Whether there is room for the end of one more, so that [`Journal::make_room`] has nothing to do.
@@ -247,7 +282,8 @@ impl Journal {
     ) -> bool {
         self.note(execution);
         self.open.retain(|open| open.execution != *execution);
-        self.ended(execution.clone());
+        let flags = flags(outcome);
+        self.ended(execution.clone(), flags);
         let mut bytes = Vec::new();
         let mut has_inline = false;
         for (number, stored) in inline {
@@ -257,7 +293,7 @@ impl Journal {
             head.write(&meta, &stored.payload, &mut bytes);
         }
         let Ok(meta) = Codec::Json.encode(outcome) else { return false };
-        let head = Head { number: outputs, before: put_out, ..Head::new(Kind::Ended, execution) };
+        let head = Head { flags, number: outputs, before: put_out, ..Head::new(Kind::Ended, execution) };
         head.write(&meta, payload, &mut bytes);
         // Not written at a venture: what does not fit takes with it the room that the ends have, when it is cut off.
         let fits = !has_inline || blocking(|| self.reserve(bytes.len() as u64)).is_ok();
@@ -266,7 +302,7 @@ impl Journal {
         }
         // The end itself is what must not be lost.
         bytes.clear();
-        let head = Head { number: outputs, before: put_out, ..Head::new(Kind::Ended, execution) };
+        let head = Head { flags, number: outputs, before: put_out, ..Head::new(Kind::Ended, execution) };
         head.write(&meta, payload, &mut bytes);
         self.append(&bytes) && !has_inline
     }
@@ -433,11 +469,21 @@ fn find(folder: &Path, execution: &ExecutionId) -> io::Result<Option<Found>> {
                     let (outputs, put_out) = (entry.number, entry.before);
                     return Ok(Some(Found { outputs, outcome, payload, put_out, inline }));
                 }
-                Kind::Accepted | Kind::Known => {}
+                Kind::Accepted | Kind::Known | Kind::Told => {}
             }
         }
     }
     Ok(None)
+}
+
+/// What an end says of the variables.
+fn flags(outcome: &Outcome) -> u8 {
+    let has_begun = outcome.execution_count > 0 || outcome.wall_us > 0;
+    match outcome.checkpoint {
+        _ if outcome.variables != Variables::Kept || !has_begun => 0,
+        Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) => CHANGED | SAVED,
+        _ => CHANGED,
+    }
 }
 
 /// FNV-1a: it stays the same in every build.

@@ -48,6 +48,35 @@ fn accepted_and_ended_are_known_after_a_kill() {
 }
 
 #[test]
+fn what_is_not_saved_is_known_after_a_kill_until_it_is_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder: Arc<Path> = temp.path().into();
+    let saved = Checkpoint::Saved { id: 1, written_bytes: 0, pause_us: 0 };
+    let mut outcome = crate::loss::unmeasured(End::Ok, Variables::Kept);
+    let mut end = |journal: &mut Journal, name: &str, begun: u64, checkpoint: Option<&Checkpoint>| {
+        journal.accept(&id(name), 0);
+        (outcome.wall_us, outcome.checkpoint) = (begun, checkpoint.cloned());
+        journal.end(&id(name), (0, 0), (&outcome, b""), std::iter::empty());
+    };
+    let unsaved = |journal: &Journal| journal.unsaved().map(ToString::to_string).collect::<Vec<_>>();
+    let mut journal = again(&folder);
+    end(&mut journal, "none", 1, None);
+    end(&mut journal, "saved", 1, Some(&saved));
+    end(&mut journal, "pending", 1, Some(&Checkpoint::Pending));
+    end(&mut journal, "cancelled", 0, None);
+    end(&mut journal, "last", 1, None);
+    assert_eq!(unsaved(&journal), ["pending", "last"]);
+    assert_eq!(unsaved(&again(&folder)), ["pending", "last"]);
+    journal.saved(&id("pending"));
+    assert_eq!(unsaved(&journal), ["last"]);
+    journal.told();
+    assert!(unsaved(&journal).is_empty() && unsaved(&again(&folder)).is_empty());
+    end(&mut journal, "new", 1, None);
+    assert_eq!(unsaved(&again(&folder)), ["new"]);
+    assert!(again(&folder).find(&id("last")).is_some(), "its end is there all the same");
+}
+
+#[test]
 fn thousand_are_remembered_and_files_are_two_and_bounded() {
     let temp = tempfile::tempdir().unwrap();
     let folder: Arc<Path> = temp.path().into();

@@ -57,7 +57,6 @@ pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restorat
     let own = format!("`manifests/{checkpoint}`");
     let passed_over: Vec<String> =
         passed_over.into_iter().filter(|damage| !damage.starts_with(&own)).collect();
-    let since: Vec<String> = since.iter().map(ToString::to_string).collect();
     let is_all_there = gone.is_empty() && missing.is_empty() && since.is_empty() && passed_over.is_empty();
     if is_all_there && differences.is_empty() {
         return None;
@@ -80,17 +79,45 @@ pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restorat
     if let Some(damage) = passed_over.first() {
         text.push_str(&format!("; newer ones are damaged ({damage}), and what had changed since is lost"));
     } else if !since.is_empty() {
-        let whose = match &since[..] {
-            [one] => format!("execution {one}"),
-            more => format!("{} executions, {} the last of them", more.len(), more[more.len() - 1]),
-        };
-        text.push_str(&format!("; what changed since then is lost, by {whose}"));
+        text.push_str(&format!("; what changed since then is lost, by {}", whose(&since)));
     }
     if !differences.is_empty() {
         text.push_str(&format!("; versions are others than when they were saved: {}", list(&differences)));
     }
     let topic = if is_all_there { NoticeTopic::Degraded } else { NoticeTopic::VariablesLost };
     Some(Output::Notice { topic, text, names: gone })
+}
+
+/// What the next Execution is told when the worker before it went together with all who knew of it.
+pub(crate) fn unsaved(executions: &[ExecutionId]) -> Output {
+    let text = format!(
+        "the worker was lost before its variables were saved: what was changed is lost, by {}",
+        whose(executions)
+    );
+    Output::Notice { topic: NoticeTopic::VariablesLost, text, names: Vec::new() }
+}
+
+/// Why nothing is saved for who asks for a checkpoint now: of `executions` nothing is left, and nobody was told.
+pub(crate) fn before_it_was_saved(executions: &[&ExecutionId]) -> Option<String> {
+    let newest = executions.last()?;
+    let more = match executions.len() {
+        1 => String::new(),
+        count => format!(" and {} before it", count - 1),
+    };
+    Some(format!(
+        "the worker has ended, and the variables since the newest checkpoint with it: those of {newest}{more}; \
+         the next cell begins with that checkpoint and is told so, then there is something to save"
+    ))
+}
+
+fn whose(executions: &[ExecutionId]) -> String {
+    match executions {
+        [one] => format!("execution {one}"),
+        more => {
+            let last = more.last().map_or("none", ExecutionId::as_str);
+            format!("{} executions, {last} the last of them", more.len())
+        }
+    }
 }
 
 /// Why there is no worker, when it ended before it could say anything.

@@ -45,7 +45,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use cellblock_proto::client::ErrorCode;
-use cellblock_proto::execution::{Checkpoint, Death, ExecuteOptions, NameInfo, Outcome, Output};
+use cellblock_proto::execution::{Checkpoint, Death, ExecuteOptions, NameInfo, NoticeTopic, Outcome, Output};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::Command;
@@ -217,6 +217,8 @@ pub(crate) enum Action {
     Refuse { execution: ExecutionId, code: ErrorCode, message: String },
     /// It ended too long ago to be remembered.
     Forget { execution: ExecutionId },
+    /// What was not saved is lost, and that was told now, or somebody wants it: nobody need be told again.
+    Told,
     /// The worker is no more.
     Gone { end: WorkerEnd },
     /// There is no worker: whoever waited for that need not any more.
@@ -240,10 +242,15 @@ pub(crate) struct Machine {
     unsaved: VecDeque<ExecutionId>,
     /// Those of which the notice tells that they are lost, until somebody has been told.
     telling: Vec<ExecutionId>,
+    /// Those of which the disk does not say that they are saved, under a worker whose end nobody here has seen. What the
+    /// next one begins with decides it.
+    doubtful: VecDeque<ExecutionId>,
     /// This notebook's among all that want to run something, and what it is for when it has come.
     turn: Turn,
     leave: Option<ExecutionId>,
     adopting: bool,
+    /// The worker that is being taken over has told here what it has of the one before it.
+    has_told: bool,
     /// It is to be saved and ended.
     leaving: Option<Leaving>,
     /// An [`Action::Save`] has not been answered, whether that eviction is still wanted or not.
@@ -272,9 +279,11 @@ impl Machine {
             notice: None,
             unsaved: VecDeque::new(),
             telling: Vec::new(),
+            doubtful: VecDeque::new(),
             turn,
             leave: None,
             adopting: false,
+            has_told: false,
             leaving: None,
             save_asked: false,
             evicted: false,
@@ -312,6 +321,7 @@ impl Machine {
                 if matches!(self.phase, Phase::Starting { .. }) {
                     self.phase = Phase::Up;
                     self.evicted = false;
+                    self.tell_doubtful();
                     self.note_waits(now);
                     self.send_held(out);
                 }
@@ -334,8 +344,11 @@ impl Machine {
                 let job = self.ensure(&execution);
                 job.stage = Stage::Running;
                 job.code = None;
-                if job.notice.take().is_some() {
+                if let Some(Output::Notice { topic, .. }) = job.notice.take() {
                     self.telling.clear();
+                    if topic == NoticeTopic::VariablesLost {
+                        out.push(Action::Told);
+                    }
                 }
             }
             Input::Finished { execution, outputs, outcome, payload } => {

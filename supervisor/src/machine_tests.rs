@@ -1,3 +1,5 @@
+#[path = "machine/doubt_tests.rs"]
+mod doubt;
 #[path = "machine/evicting_tests.rs"]
 mod evicting;
 #[path = "machine/life_tests.rs"]
@@ -166,7 +168,7 @@ fn restart_by_a_client_loses_variables_without_a_notice() {
     let reason = "restarted".to_owned();
     assert_eq!(
         machine.hears(Input::Restart { reason: reason.clone() }),
-        [Action::End { reason: reason.clone() }]
+        [Action::Told, Action::End { reason: reason.clone() }]
     );
     assert_eq!(submit(&mut machine, "b"), [], "held until the old worker is gone");
     let lost = machine.names().cloned().collect();
@@ -349,6 +351,7 @@ fn living(names: &[&str]) -> cellblock_proto::shim::ShimState {
         executions: 4,
         spare: false,
         unsaved: Vec::new(),
+        newest: None,
         unsavable: false,
     }
 }

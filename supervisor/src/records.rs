@@ -136,6 +136,21 @@ impl Records {
         self.journal.recent()
     }
 
+    /// See [`Journal::unsaved`].
+    pub(crate) fn unsaved(&self) -> impl Iterator<Item = &ExecutionId> {
+        self.journal.unsaved()
+    }
+
+    /// There is a checkpoint of it.
+    pub(crate) fn saved(&mut self, execution: &ExecutionId) {
+        self.journal.saved(execution);
+    }
+
+    /// What is not saved is lost, and somebody was told that, or wanted it.
+    pub(crate) fn told(&mut self) {
+        self.journal.told();
+    }
+
     /// A worker that has ended has given it back (`true`), or somebody else has it, or nobody needs to.
     pub(crate) fn give_back(&mut self, execution: &ExecutionId, is_given_back: bool) {
         if is_given_back {

@@ -81,8 +81,6 @@ class Notebook:
     """What was said of losses since the last look."""
     excuses: list[str] = field(default_factory=list)
     """Why the worker may have gone since the last look."""
-    nobody_knows: bool = False
-    """cellblockd was killed since the last look: what went together with it can be told by nobody."""
     _void: list[tuple[int, int]] = field(default_factory=list)
     """Numbers from, up to: given up on purpose, so that a late word on their checkpoints says nothing."""
 
@@ -139,7 +137,6 @@ class Notebook:
         self.expected = there | {number for number in self.expected if number < floor}
         self.told.clear()
         self.excuses.clear()
-        self.nobody_knows = False
         return finding
 
     def _judge(self, seen: Seen) -> Finding:
@@ -175,8 +172,6 @@ class Notebook:
             return broken("fallen back, though nobody did anything", sorted(missing))
         if self.told:
             return Finding("back to a checkpoint, told", detail)
-        if self.nobody_knows:
-            return Finding("back to a checkpoint, and nobody left to tell", detail)
         return broken("back to a checkpoint, not told", sorted(missing))
 
 

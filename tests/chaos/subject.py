@@ -111,6 +111,7 @@ class Subject:
         if any(record.kind.asks for record in self._pending):
             # Nothing runs behind it until somebody answers.
             self.settle(client)
+        self._find(client)
         executions = []
         for cell in burst:
             record, execution = self._submit(client, cell)
@@ -135,6 +136,11 @@ class Subject:
                     client, record, partial(self._read_from, client, record, record.reading.next_seq)
                 )
         self._conclude_all()
+
+    def _find(self, client: Client) -> None:
+        """Waits until all that somebody has sent has its place: who went at once may be on its way yet."""
+        for record in [record for record in self._pending if not record.accepted]:
+            self._guarded(client, record, partial(self._read_from, client, record, 0, leave_after=0))
 
     def look(self, client: Client) -> None:
         """Looks until there is something to be seen: who comes just after a kill meets it first."""
@@ -165,14 +171,9 @@ class Subject:
 
     def checkpoint(self, client: Client) -> None:
         """Saves on request."""
-        if self._daemon_killed(self._looked):
-            # What was lost together with it nobody can tell who asks for a checkpoint.
-            self.look(client)
         last = max(self._model.expected, default=0)
         saved = self._ask("checkpoint", client, lambda nb: nb.checkpoint(timeout=BOUND_SECONDS))
-        if saved is not None and saved.is_saved and self._daemon_killed(self._looked):
-            self._counts.add(self._counts.did, "saved on request, after cellblockd was killed")
-        elif saved is not None and saved.is_saved and last:
+        if saved is not None and saved.is_saved and last:
             self._counts.add(self._counts.did, "saved on request")
             for number in self._model.expected:
                 self._model.acknowledge(number)
@@ -181,7 +182,6 @@ class Subject:
         """A new worker without variables."""
         done = self._ask("restart", client, _restart)
         self._model.give_up(0, self._last, is_sure=done is not None)
-        self._model.nobody_knows = True
         self._counts.add(self._counts.did, "restarted")
 
     def restore(self, client: Client, choice: random.Random) -> None:
@@ -295,22 +295,22 @@ class Subject:
         self._model.tell(why)
         self._model.excuse(why)
 
-    def _read_from(self, client: Client, record: Record, seq: int) -> None:
+    def _read_from(self, client: Client, record: Record, seq: int, leave_after: int | None = None) -> None:
         record.reading.begin(seq)
         try:
-            self._attach(client, record, seq)
+            self._attach(client, record, seq, leave_after)
         except UnknownNotebook:
             # A cellblockd that was started after its last worker had gone learns of it by its name.
             self.open(client)
-            self._attach(client, record, seq)
+            self._attach(client, record, seq, leave_after)
 
-    def _attach(self, client: Client, record: Record, seq: int) -> None:
+    def _attach(self, client: Client, record: Record, seq: int, leave_after: int | None) -> None:
         execution = patiently(
             lambda: self.notebook(client).attach(
                 record.id, seq, timeout=BOUND_SECONDS, reconnect_seconds=BOUND_SECONDS
             )
         )
-        self._read(record, execution)
+        self._read(record, execution, leave_after)
 
     def _unknown(self, client: Client, record: Record, error: RequestRefused) -> None:
         """Nobody knows of it: it never arrived, or went together with all who knew of it."""
@@ -395,7 +395,6 @@ class Subject:
             return
         for _, what in list(self._harm):
             self._model.excuse(what)
-        self._model.nobody_knows |= self._daemon_killed(self._looked)
         finding = self._model.look(seen)
         self._looks += 1
         # What happened since it was sent may show later only.

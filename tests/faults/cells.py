@@ -154,14 +154,10 @@ BROKEN: Final = (
 )
 
 
-def judge(
-    seen: Seen, trail: list[int], told: str, model: Model, *, alive: bool, daemon_knows: bool = True
-) -> Verdict:
+def judge(seen: Seen, trail: list[int], told: str, model: Model, *, alive: bool) -> Verdict:
     """Whether a look shows what may be there.
 
-    `told` is all that was said since the last look. `alive` says that the worker is that of the last look,
-    `daemon_knows` that cellblockd is: what was not saved and went together with the only one that knew of it
-    can be told by nobody.
+    `told` is all that was said since the last look. `alive` says that the worker is that of the last look.
     """
     if trail != sorted(set(trail)):
         return Verdict("ran twice", f"{trail} {seen} {model}")
@@ -171,7 +167,7 @@ def judge(
     if len(there) > 1 or any(seen[name] is not None for name in unnamed):
         return Verdict("mixture", detail)
     if not there:
-        return _nothing(unnamed, told, model, daemon_knows, detail)
+        return _nothing(unnamed, told, model, detail)
     [number] = there
     if unnamed:
         return Verdict("unnamed loss", detail)
@@ -188,23 +184,21 @@ def judge(
     if missing := _not_on_the_way(trail, model):
         return Verdict("mixture", f"without the steps {missing}: {detail}")
     if number < model.live:
-        return Verdict(f"back to the newest checkpoint, {_word(told, daemon_knows)}", detail)
+        return Verdict(f"back to the newest checkpoint, {_word(told)}", detail)
     return Verdict("as it was")
 
 
-def _nothing(unnamed: list[str], told: str, model: Model, daemon_knows: bool, detail: str) -> Verdict:
+def _nothing(unnamed: list[str], told: str, model: Model, detail: str) -> Verdict:
     if model.live == model.saved == 0:
         return Verdict("nothing yet")
     if model.saved == 0:
-        return Verdict(f"no checkpoint yet, loss {_word(told, daemon_knows)}", detail)
+        return Verdict(f"no checkpoint yet, loss {_word(told)}", detail)
     told_whole = "could not be loaded" in told or "load the saved variables" in told
     return Verdict("unnamed loss" if unnamed and not told_whole else "lost by name", detail)
 
 
-def _word(told: str, daemon_knows: bool) -> str:
-    if told:
-        return "told"
-    return "not told" if daemon_knows else "and nobody left to tell"
+def _word(told: str) -> str:
+    return "told" if told else "not told"
 
 
 def _named(name: str, told: str) -> bool:

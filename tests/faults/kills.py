@@ -110,7 +110,6 @@ class Subject:
         self._shim: Process | None = None
         # Whether its worker was killed since the last look.
         self._hit = False
-        self._kills_known = 0
         self._took = [0.04]
         self._told: list[str] = []
         # The last things that happened, for who reads that something is broken.
@@ -298,9 +297,7 @@ class Subject:
                 f"{self.name}: its worker is gone, and nobody killed it: {list(self._history)}"
             )
         told = "; ".join(self._told)
-        knows = self._daemon.kills == self._kills_known
-        verdict = cells.judge(seen, trail, told, self._model, alive=alive, daemon_knows=knows)
-        self._kills_known = self._daemon.kills
+        verdict = cells.judge(seen, trail, told, self._model, alive=alive)
         with self._counts.guard:
             self._counts.verdicts[verdict.kind] += 1
         if not verdict.holds:

@@ -205,5 +205,6 @@ fn state() -> ShimState {
         spare: false,
         unsaved: vec![id("e-0")],
         unsavable: false,
+        newest: Some("e-1".to_owned()),
     }
 }

@@ -13,6 +13,7 @@ impl Machine {
     /// [`Machine::adopted`].
     pub(crate) fn adopt(&mut self) {
         self.adopting = true;
+        self.has_told = false;
         self.phase = Phase::Up;
     }
 
@@ -39,11 +40,14 @@ impl Machine {
         // What the last checkpoint has left out, the next one tells.
         self.whole = None;
         self.unsavable = state.unsavable;
-        // What a worker before this one took along, this one may have brought back.
+        // What a worker before this one took along, this one may have brought back, and told that the daemon before us.
         let is_back = |name: &String| self.names.iter().any(|info| info.name == *name);
-        if matches!(&self.notice, Some(Output::Notice { names, .. }) if names.iter().all(is_back)) {
+        if !self.has_told
+            && matches!(&self.notice, Some(Output::Notice { names, .. }) if names.iter().all(is_back))
+        {
             self.notice = None;
         }
+        self.settle_doubtful(state);
         if let Some(running) = &state.running {
             actions.extend(self.on(Input::Accepted { execution: running.clone(), position: 0 }, now));
             actions.extend(self.on(Input::Started { execution: running.clone() }, now));
@@ -60,6 +64,17 @@ impl Machine {
             self.has_leave(first);
         }
         actions
+    }
+
+    /// What a worker that lives began with is what was not lost before it. Of that its first Execution was told.
+    fn settle_doubtful(&mut self, state: &ShimState) {
+        let has_begun = state.executions > 0 || state.running.is_some() || !state.queue.is_empty();
+        if has_begun {
+            self.doubtful.clear();
+        } else if state.ready.is_some() {
+            self.saved(state.newest.as_deref().unwrap_or_default());
+            self.tell_doubtful();
+        }
     }
 
     /// After all shims of the notebook: what was given back gets its worker.

@@ -73,6 +73,7 @@ impl World {
                 | Action::Kill
                 | Action::Forget { .. }
                 | Action::Absent
+                | Action::Told
                 | Action::Stays { .. } => {}
             }
         }

@@ -76,6 +76,11 @@ impl Machine {
         }
     }
 
+    /// Executions that may be among them: the newest checkpoint tells.
+    pub(crate) fn doubtful(&self) -> Vec<ExecutionId> {
+        self.doubtful.iter().cloned().collect()
+    }
+
     /// The names known, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &NameInfo> {
         self.names.iter()

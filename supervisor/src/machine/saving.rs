@@ -12,10 +12,12 @@ const MOST_UNSAVED: usize = 100;
 impl Machine {
     /// The new worker has what was saved of the one before it, or has not.
     pub(super) fn restored(&mut self, execution: &str, names: Vec<NameInfo>, mut told: Restoration) {
+        self.has_told = true;
         self.saved(execution);
         self.whole = Some(told.losses.is_empty() && told.failed.is_none());
         self.unsavable = false;
         // A worker that has died before anybody was told takes no word along.
+        self.telling.extend(std::mem::take(&mut self.doubtful));
         self.telling.extend(std::mem::take(&mut self.unsaved));
         told.since = self.telling.clone();
         let back = NameChanges { added: names, ..NameChanges::default() };
@@ -34,8 +36,11 @@ impl Machine {
             self.pending.insert(execution.clone());
         }
         if self.adopting {
-            // Said before, by a shim that may be long gone: whatever has been saved since, nobody knows. What lives
-            // says itself what of it is not saved.
+            // Said before, by a shim that may be long gone: what has been saved since, the next worker tells. What
+            // lives says itself what of it is not saved.
+            if has_begun {
+                self.doubtful.push_back(execution.clone());
+            }
             return;
         }
         self.unsaved.push_back(execution.clone());
@@ -53,8 +58,30 @@ impl Machine {
 
     /// What there was after this one is saved.
     pub(super) fn saved(&mut self, execution: &str) {
-        if let Some(at) = self.unsaved.iter().position(|unsaved| unsaved.as_str() == execution) {
-            self.unsaved.drain(..=at);
+        for waiting in [&mut self.doubtful, &mut self.unsaved] {
+            if let Some(at) = waiting.iter().position(|unsaved| unsaved.as_str() == execution) {
+                waiting.drain(..=at);
+            }
+        }
+    }
+
+    /// What has ended before this daemon knew of it, and is in no checkpoint as far as is written.
+    pub(crate) fn doubt<'a>(&mut self, unsaved: impl Iterator<Item = &'a ExecutionId>) {
+        self.doubtful = unsaved.cloned().collect();
+    }
+
+    /// One more that is lost with its worker, and was told that: a checkpoint of it may have been written nevertheless.
+    pub(crate) fn doubt_too(&mut self, execution: &ExecutionId) {
+        if !self.doubtful.is_empty() {
+            self.doubtful.push_back(execution.clone());
+        }
+    }
+
+    /// The new worker is up, and what is in doubt yet is not in what it has.
+    pub(super) fn tell_doubtful(&mut self) {
+        if !self.doubtful.is_empty() {
+            self.telling.extend(std::mem::take(&mut self.doubtful));
+            self.notice.get_or_insert_with(|| loss::unsaved(&self.telling));
         }
     }
 

@@ -74,6 +74,8 @@ impl Machine {
         self.notice = None;
         self.unsaved.clear();
         self.telling.clear();
+        self.doubtful.clear();
+        out.push(Action::Told);
         self.leaving = None;
         self.evicted = false;
         for execution in self.held() {

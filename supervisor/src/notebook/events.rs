@@ -82,6 +82,9 @@ impl Notebook {
                     .in_scope(|| tracing::debug!(state = checkpoint_name(&checkpoint), "checkpoint"));
                 self.watch.checkpoint(&checkpoint);
                 self.publish(&execution, &checkpoint);
+                if matches!(checkpoint, Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) {
+                    self.records.saved(&execution);
+                }
                 match checkpoint {
                     Checkpoint::Failed { reason } => self.decide(Input::NotSaved { execution, reason }),
                     Checkpoint::Saved { .. } => self.decide(Input::Saved { execution, whole: true }),
@@ -259,6 +262,7 @@ impl Notebook {
                         reader.refuse(ErrorCode::UnknownExecution, "it ended too long ago", None);
                     }
                 }
+                Action::Told => self.records.told(),
                 Action::Gone { end } => self.gone(&end),
                 Action::Absent => self.absent(),
             }

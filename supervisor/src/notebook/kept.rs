@@ -18,6 +18,7 @@ impl Notebook {
     pub(crate) fn adopt(&mut self, survivors: Vec<Survivor>) {
         self.open_records();
         self.machine.remember(self.records.recent());
+        self.machine.doubt(self.records.unsaved());
         for survivor in survivors {
             if let Some(older) = self.live.take() {
                 tracing::warn!(worker = %older.worker, "two workers of one notebook; killing the older");
@@ -54,6 +55,7 @@ impl Notebook {
     pub(super) fn take_up(&mut self) {
         if !self.records.is_open() {
             self.open_records();
+            self.machine.doubt(self.records.unsaved());
             self.end_lost();
         }
     }
@@ -70,6 +72,7 @@ impl Notebook {
                 let variables = Variables::Lost { names: Vec::new() };
                 let outcome = loss::unmeasured(End::WorkerDied(Death::ShimLost), variables);
                 self.conclude(&execution, None, outcome, Payload::default());
+                self.machine.doubt_too(&execution);
             }
         }
     }

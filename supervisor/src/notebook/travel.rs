@@ -14,7 +14,7 @@ use crate::checkpoints;
 use crate::daemon::Key;
 use crate::launch::Begin;
 use crate::log::chain;
-use crate::loss::Restoration;
+use crate::loss::{self, Restoration};
 use crate::machine::Input;
 use crate::outbox::Responder;
 use crate::workspace;
@@ -23,7 +23,7 @@ impl Notebook {
     /// Saves what there is; without a worker that is what the newest checkpoint has. Who does not know yet that
     /// something has been lost is told that first: nobody is to take it for saved.
     pub(super) fn save(&mut self, responder: Responder) {
-        if let Some(message) = lost_before_it_was_saved(&self.machine.untold()) {
+        if let Some(message) = loss::before_it_was_saved(&self.machine.untold()) {
             return responder.refuse(ErrorCode::Checkpoint, message);
         }
         match self.machine.state() {
@@ -31,7 +31,8 @@ impl Notebook {
                 self.ask(&Command::Save, &[], Asked::Question(responder));
             }
             WorkerState::None | WorkerState::Starting | WorkerState::Ending => {
-                tokio::spawn(checkpoints::newest(Arc::clone(&self.daemon), self.id.clone(), responder));
+                let (daemon, doubtful) = (Arc::clone(&self.daemon), self.machine.doubtful());
+                tokio::spawn(checkpoints::newest(daemon, self.id.clone(), doubtful, responder));
             }
         }
     }
@@ -115,16 +116,4 @@ impl Notebook {
         let (execution, checkpoint) = (execution.clone(), checkpoint.clone());
         self.watch.tell(|| NotebookEvent::Checkpoint { notebook, tenant, execution, checkpoint });
     }
-}
-
-fn lost_before_it_was_saved(executions: &[&ExecutionId]) -> Option<String> {
-    let newest = executions.last()?;
-    let more = match executions.len() {
-        1 => String::new(),
-        count => format!(" and {} before it", count - 1),
-    };
-    Some(format!(
-        "the worker has ended, and the variables since the newest checkpoint with it: those of {newest}{more}; \
-         the next cell begins with that checkpoint and is told so, then there is something to save"
-    ))
 }

@@ -25,6 +25,7 @@ fn state() -> ShimState {
         executions: 4,
         spare: false,
         unsaved: Vec::new(),
+        newest: None,
         unsavable: false,
     }
 }

@@ -18,6 +18,7 @@ as_root_and_user!(
     the_snapshot_is_the_workers_as_it_was_when_the_cell_ended,
     what_is_saved_is_out_of_the_workers_reach,
     an_outcome_that_waits_for_its_checkpoint_outlives_the_daemon,
+    what_has_gone_together_with_all_who_knew_of_it_is_told_and_once,
 );
 in_one_mode!(
     an_execution_decides_for_itself,
@@ -320,6 +321,43 @@ fn what_has_gone_with_a_worker_is_never_told_as_saved(setup: Setup) {
     notebook.client.tell(&Request::Restart { notebook: notebook.id.clone() });
     // Nothing is lost that anybody wanted.
     let Ok(Reply::Checkpoint(Checkpoint::Saved { .. })) = notebook.client.ask(&save) else { panic!() };
+}
+
+fn what_has_gone_together_with_all_who_knew_of_it_is_told_and_once(setup: Setup) {
+    let mut daemon = with(setup.lasting(), "background");
+    let mut all_are_killed = || {
+        daemon.kill_hard();
+        for shim in daemon.processes_named("cellblock-shim") {
+            // Their anchor too, which may end the others first.
+            let _ = kill_process(Pid::from_raw(shim.pid).unwrap(), Signal::KILL);
+        }
+        wait::until("all are gone", || daemon.processes().is_empty().then_some(()));
+        daemon.restart();
+        daemon.notebook("a")
+    };
+    let mut notebook = all_are_killed();
+    let told = |ran: &Ran| ran.notices().into_iter().map(|(text, _)| text).collect::<Vec<_>>();
+    saved(&notebook.run_with("x = 1", wait_for_it()).ok());
+    let unsaved = notebook.start_as("unsaved".parse().unwrap(), "x = 2", none());
+    notebook.finish(unsaved).ok();
+
+    let mut notebook = all_are_killed();
+    let save = Request::Checkpoint { notebook: notebook.id.clone() };
+    let refused = notebook.client.ask(&save).unwrap_err();
+    assert!(refused.message.contains("those of unsaved; "), "{}", refused.message);
+    let ran = notebook.run_with("print(x)", none()).ok();
+    assert_eq!(ran.stdout(), "1\n");
+    let lost = "; what changed since then is lost, by execution unsaved";
+    assert!(matches!(&told(&ran)[..], [text] if text.ends_with(lost)), "{:?}", told(&ran));
+
+    // Told once, and what was saved behind an Outcome is no loss.
+    let saving = ExecuteOptions { checkpoint: Some(Checkpointing::Background), ..ExecuteOptions::default() };
+    let ran = notebook.run_with("x += 1", saving).ok();
+    assert_eq!(ran.outcome.checkpoint, Some(Checkpoint::Pending));
+    let Ok(Reply::Checkpoint(Checkpoint::Saved { .. })) = notebook.client.ask(&save) else { panic!() };
+    let mut notebook = all_are_killed();
+    let ran = notebook.run_with("print(x)", none()).ok();
+    assert_eq!((ran.stdout(), told(&ran)), ("2\n".to_owned(), Vec::new()));
 }
 
 fn a_store_that_is_killed_while_it_hands_over_is_followed_by_another(setup: Setup) {

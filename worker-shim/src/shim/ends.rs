@@ -79,6 +79,7 @@ impl Shim {
         let execution = running.execution;
         let outputs = self.executions.output_count(&execution);
         self.executions.ended += 1;
+        self.newest = Some(execution.to_string());
         self.conclude(execution.clone(), running.options.checkpoint, outputs, outcome, payload);
         // Now: the next cell begins as soon as it may.
         self.save_next();

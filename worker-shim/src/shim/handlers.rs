@@ -105,6 +105,7 @@ impl Shim {
             spare: self.is_nobodys,
             unsaved: self.saver.as_ref().map_or_else(Vec::new, Saver::unsaved),
             unsavable: self.saver.as_ref().is_some_and(Saver::is_unsavable),
+            newest: self.newest.clone(),
         }
     }
 

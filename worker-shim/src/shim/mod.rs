@@ -117,6 +117,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         worker: None,
         spare: None,
         is_nobodys: spec.spare,
+        newest: None,
         start_kind: Start::Exec,
         sequencer: Sequencer::new(nonce),
         one_sided: None,
@@ -185,6 +186,8 @@ struct Shim {
     spare: Option<Joined>,
     /// No notebook has claimed it.
     is_nobodys: bool,
+    /// The Execution after which the variables stand; see [`cellblock_proto::shim::ShimState::newest`].
+    newest: Option<String>,
     /// How Python was started.
     start_kind: Start,
     sequencer: Sequencer,

@@ -339,9 +339,9 @@ impl Shim {
         }
         let of = std::mem::take(&mut saver.next);
         (saver.anew, saver.dirty) = (false, false);
-        // Where it is for none, it is for the last that is not saved.
-        let execution = of.iter().rev().find_map(Awaiting::execution).or(saver.unsaved.back());
-        let execution = execution.map_or_else(String::new, ToString::to_string);
+        // Where it is for none, it is for the last there was.
+        let execution = of.iter().rev().find_map(Awaiting::execution).map(ToString::to_string);
+        let execution = execution.or_else(|| self.newest.clone()).unwrap_or_default();
         let order = StoreOrder::Save { keep: saver.spec.keep, seconds: saver.spec.seconds };
         match Store::start(&order, saver.places.folder.as_fd(), self.program.as_fd()) {
             Ok((store, socket)) => {

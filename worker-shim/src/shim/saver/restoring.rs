@@ -130,6 +130,7 @@ impl Shim {
             let begun = Store::start(&order, saver.places.folder.as_fd(), self.program.as_fd());
             saver.mending = begun.ok().map(|(store, _)| store);
         }
+        self.newest = Some(execution.clone()).filter(|_| failed.is_none());
         let restored =
             EventBody::Restored { checkpoint, execution, names, losses, failed, differences, passed_over };
         self.outbox.push(restored, Vec::new());
