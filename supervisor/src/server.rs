@@ -283,7 +283,8 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener, present: mpsc::Sen
 #[cfg(test)]
 pub(crate) fn test_daemon(folder: &std::path::Path, anchor: Anchor) -> Arc<Daemon> {
     use clap::Parser;
-    let args = Args::parse_from(["cellblockd", "--python", "/usr/bin/env", "--warm-start", "off"]);
+    let args = ["cellblockd", "--python=/usr/bin/env", "--warm-start=off", "--max-workers=8"];
+    let args = Args::parse_from(args);
     let runtime = RuntimeDir::open(folder.join("run"), None).unwrap();
     let ground = Ground {
         anchor,

@@ -33,15 +33,23 @@ impl Uses {
         } else if !tenant.operator {
             // A cell whose client does not read keeps its place for as long as it may run: no tenant is to have all.
             let (_, most, _) = daemon.runners.figures();
-            daemon.runners.set_most_of(name, (most - most / 4).max(1));
+            daemon.runners.set_most_of(name, share(most));
         }
         if workers != 0 {
             daemon.launches.set_most_of(name, workers as usize);
+        } else if let (false, Some(most)) = (tenant.operator, daemon.launches.figures().1) {
+            // Nor do workers make room that are pinned, at work, or cannot be saved.
+            daemon.launches.set_most_of(name, share(most));
         }
         let [queued, buffered] =
             [Counted::Queued, Counted::Buffered].map(|kind| Held::claim(&tenant, kind, 0));
         Uses { tenant, queued, buffered, hint: None }
     }
+}
+
+/// What one tenant may have of so many, unless the file of tenants says otherwise.
+fn share(most: usize) -> usize {
+    (most - most / 4).max(1)
 }
 
 impl Notebook {
@@ -106,7 +114,11 @@ impl Notebook {
         let Full { short, most, position } = full;
         let is_own = *short != Short::All;
         let whose = Whose(&self.uses.tenant, !is_own);
-        let key = if is_own { "max_workers of its tenant" } else { "--max-workers" };
+        let key = match self.uses.tenant.limits.workers {
+            _ if !is_own => "--max-workers",
+            0 => "three quarters of --max-workers: `max_workers` in the file of tenants",
+            _ => "max_workers of its tenant",
+        };
         let message = format!(
             "{whose} {most} workers, the most that may live ({key}), and none makes room: each is at work, \
              pinned, or has variables that cannot be saved; try again later, or restart or close a notebook"
@@ -129,7 +141,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn tenant_without_a_cap_has_three_quarters_of_what_may_run_and_an_operator_all() {
+    async fn tenant_without_a_cap_has_three_quarters_of_what_may_run_or_live_and_an_operator_all() {
         let (_temp, daemon) = crate::server::lonely_daemon();
         let (_, most, _) = daemon.runners.figures();
         for (tenant, expected) in [("uid-5", most - most / 4), ("operator", most)] {
@@ -139,6 +151,8 @@ mod tests {
                 (0..most + 1).map(|_| daemon.runners.turn(tenant, "default", Arc::default())).collect();
             let given = turns.iter_mut().map(|turn| turn.ask()).filter(|given| *given).count();
             assert_eq!(given, expected, "{tenant} of {most}");
+            let _places: Vec<_> = (0..9).map(|_| daemon.launches.place(tenant)).collect();
+            assert_eq!(daemon.launches.workers_of(tenant), if tenant == "operator" { 8 } else { 6 });
         }
     }
 }

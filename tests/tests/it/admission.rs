@@ -18,6 +18,7 @@ in_one_mode!(
     thousand_wait_in_their_order_and_any_of_them_can_be_cancelled,
     when_all_workers_are_at_work_it_is_said_how_many_may_be,
     tenant_for_whom_nobody_makes_room_keeps_no_other_from_it,
+    tenant_who_pins_all_it_may_leaves_a_worker_to_others,
 );
 
 /// Runs until the file `go` is there, and says that it runs.
@@ -215,4 +216,21 @@ fn tenant_for_whom_nobody_makes_room_keeps_no_other_from_it(setup: Setup) {
     notebook(&daemon, BOB, "b").run("3").ok();
     anns.client.tell(&Request::Close { notebook: anns.id.clone() });
     waits.finish(sent).ok();
+}
+
+fn tenant_who_pins_all_it_may_leaves_a_worker_to_others(setup: Setup) {
+    let setup = setup.switch("CELLBLOCK_TEST_ROOM_PATIENCE_MS", "1000");
+    let Some(daemon) = open_to_all(setup.argument("--serve-group").argument("--max-workers=4")) else {
+        return;
+    };
+    for name in ["a", "b", "c"] {
+        let mut pinned = notebook(&daemon, ANN, name);
+        pinned.client.ask(&Request::Pin { notebook: pinned.id.clone(), pinned: true }).unwrap();
+        pinned.run("1").ok();
+    }
+    let refused = notebook(&daemon, ANN, "d").refused("1");
+    assert_eq!(refused.code, ErrorCode::Busy);
+    let cap = "3 workers, the most that may live (three quarters of --max-workers";
+    assert!(refused.message.contains(cap), "{refused:?}");
+    notebook(&daemon, BOB, "a").run("1").ok();
 }
