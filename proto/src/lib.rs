@@ -42,4 +42,4 @@ pub const PROTOCOL_MAX: u16 = 1;
 /// Identifies the hops between our own programs: the release, and a number raised whenever one of
 /// those hops changes. A supervisor drains a shim of another build instead of guessing at it; the
 /// client hop is the stable one.
-pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+9");
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+10");

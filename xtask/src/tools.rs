@@ -24,12 +24,14 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
             root.display()
         ));
         let mut install = cargo();
-        // A build folder of its own: the lints' flags of this workspace are none of its business.
+        // A build folder of its own: the lints' flags of this workspace are none of its business. Without optimisation: it
+        // runs for seconds, and is built anew in each run of CI.
         install.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
         install.args([
             "install",
             "--locked",
             "--quiet",
+            "--debug",
             "cargo-deny",
             "--version",
             CARGO_DENY_VERSION,
