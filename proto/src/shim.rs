@@ -351,4 +351,7 @@ pub struct ShimState {
     /// The one after which its variables stand: the last that ran in it, or that of the checkpoint it began with.
     #[serde(default)]
     pub newest: Option<String>,
+    /// One has begun in it.
+    #[serde(default)]
+    pub begun: bool,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cellblock_proto::checkpoint::{Checkpoint, Keep, NotebookEvent};
 use cellblock_proto::client::{ErrorCode, Reply};
-use cellblock_proto::id::{ExecutionId, NotebookId};
+use cellblock_proto::id::NotebookId;
 use cellblock_proto::store::{StoreOrder, StoreReply};
 use rustix::pipe::PipeFlags;
 use sandbox_profiles::{CheckpointPolicy, Checkpointing};
@@ -25,6 +25,7 @@ use crate::notebook::Message;
 use crate::outbox::{Client, Payload, PushError, Responder};
 use crate::registry::Refusal;
 use crate::store::{self, StoreError};
+use crate::unsaved::Unsaved;
 use crate::{files, loss, profiles, registry, workspace};
 
 /// Events that wait for a listener who is behind.
@@ -114,18 +115,12 @@ async fn collect(daemon: &Arc<Daemon>, notebook: &Key, keep: Option<Keep>) -> Re
 }
 
 /// What the newest checkpoint is, for who asks for one while there is no worker and nothing has changed since: of
-/// `doubtful`, in order, none may be newer.
-pub(crate) async fn newest(
-    daemon: Arc<Daemon>,
-    notebook: Key,
-    doubtful: Vec<ExecutionId>,
-    responder: Responder,
-) {
+/// `untold` none may be newer.
+pub(crate) async fn newest(daemon: Arc<Daemon>, notebook: Key, mut untold: Unsaved, responder: Responder) {
     match content(&daemon, &notebook, None).await {
         Ok(Reply::CheckpointContent(content)) => {
-            let saved = doubtful.iter().position(|execution| execution.as_str() == content.info.execution);
-            let newer: Vec<_> = doubtful.iter().skip(saved.map_or(0, |at| at + 1)).collect();
-            if let Some(message) = loss::before_it_was_saved(&newer) {
+            untold.settle(&content.info.execution);
+            if let Some(message) = loss::before_it_was_saved(&untold) {
                 return responder.refuse(ErrorCode::Checkpoint, message);
             }
             let checkpoint = Checkpoint::Saved { id: content.info.id, written_bytes: 0, pause_us: 0 };

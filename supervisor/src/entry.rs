@@ -31,16 +31,18 @@ pub(crate) enum Kind {
     Ended = 3,
     /// It has been, and how it ended is kept no more.
     Known = 4,
-    /// What had changed up to this one and was not saved is lost, and somebody was told or wanted it so.
-    Told = 5,
+    /// What had changed up to this one is saved, or somebody was told that it is lost, or wanted that.
+    Settled = 5,
 }
 
 /// A flag of [`Kind::Accepted`]: it is to end when nobody is attached to it.
 pub(crate) const INTERRUPT: u8 = 1;
 
-/// Flags of [`Kind::Ended`]: its worker went on with what it had changed; that was saved when it ended.
+/// Flags of [`Kind::Ended`]: its worker went on with what it had changed; that was saved when it ended; it was lost with
+/// its shim, and may have been saved nevertheless.
 pub(crate) const CHANGED: u8 = 1;
 pub(crate) const SAVED: u8 = 2;
+pub(crate) const PASSED: u8 = 4;
 
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +161,7 @@ impl Entries {
             2 => Kind::Output,
             3 => Kind::Ended,
             4 => Kind::Known,
-            5 => Kind::Told,
+            5 => Kind::Settled,
             _ => return Ok(None),
         };
         let id = String::from_utf8(id).ok().and_then(|id| ExecutionId::try_from(id).ok());

@@ -16,15 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cellblock_proto::codec::Codec;
-use cellblock_proto::execution::{Checkpoint, Outcome, Variables};
+use cellblock_proto::execution::{Checkpoint, Death, End, Outcome, Variables};
 use cellblock_proto::id::ExecutionId;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::entry::{CHANGED, Entries, Entry, Head, Kind, SAVED, blocking};
+use crate::entry::{CHANGED, Entries, Entry, Head, Kind, PASSED, SAVED, blocking};
 use crate::outbox::Payload;
 use crate::records::Stored;
+use crate::unsaved::Unsaved;
 
 /// Executions remembered at least, in the order in which they were accepted.
 pub(crate) const REMEMBERED: usize = 1000;
@@ -34,9 +35,6 @@ const FILE_BYTES: u64 = 4 << 20;
 
 /// Ended ones that a shim may still tell of when the daemon has been killed: it is told soon what is taken.
 const RECENT: usize = 200;
-
-/// Those whose loss can be told, should the worker and whoever knows of it go together.
-const MOST_UNSAVED: usize = 100;
 
 /// Kept free on the disk behind what is written while the file is open, that the ends of what has been accepted are
 /// written when the disk is full too: so much, and so much for each that is open.
@@ -81,8 +79,7 @@ pub(crate) struct Journal {
     since: usize,
     open: Vec<Open>,
     recent: VecDeque<ExecutionId>,
-    /// What they changed is in no checkpoint, as far as is written here; in order.
-    unsaved: VecDeque<ExecutionId>,
+    unsaved: Unsaved,
     is_failing: bool,
     has_turned: bool,
 }
@@ -151,7 +148,7 @@ impl Journal {
                 self.open.retain(|open| open.execution != execution);
                 self.ended(execution, flags);
             }
-            Kind::Told => self.unsaved.clear(),
+            Kind::Settled => drop(self.unsaved.settle(execution.as_str())),
             Kind::Output => {}
         }
     }
@@ -169,10 +166,9 @@ impl Journal {
         if flags & SAVED != 0 {
             self.unsaved.clear();
         } else if flags & CHANGED != 0 {
-            self.unsaved.push_back(execution.clone());
-            if self.unsaved.len() > MOST_UNSAVED {
-                self.unsaved.pop_front();
-            }
+            self.unsaved.changed(&execution);
+        } else if flags & PASSED != 0 {
+            self.unsaved.passed(&execution);
         }
         self.recent.push_back(execution);
         if self.recent.len() > RECENT {
@@ -205,25 +201,19 @@ impl Journal {
         self.recent.iter()
     }
 
-    /// What changed in these, in order, is in no checkpoint unless there is one of the last of them or of a later one.
-    pub(crate) fn unsaved(&self) -> impl Iterator<Item = &ExecutionId> {
-        self.unsaved.iter()
+    /// What is lost if there is no checkpoint of it and nobody knows of it any more.
+    pub(crate) fn unsaved(&self) -> &Unsaved {
+        &self.unsaved
     }
 
-    /// There is a checkpoint of it. That is not written: who reads this finds the checkpoint.
-    pub(crate) fn saved(&mut self, execution: &ExecutionId) {
-        if let Some(at) = self.unsaved.iter().position(|unsaved| unsaved == execution) {
-            self.unsaved.drain(..=at);
+    /// Up to this one, or without one up to the last, all is saved, or told, or given up.
+    pub(crate) fn settle(&mut self, up_to: Option<&ExecutionId>) {
+        let Some(last) = up_to.or(self.unsaved.last()).cloned() else { return };
+        if self.unsaved.settle(last.as_str()) {
+            let mut bytes = Vec::new();
+            Head::new(Kind::Settled, &last).write(&[], &[], &mut bytes);
+            self.append(&bytes);
         }
-    }
-
-    /// What is not saved is lost, and somebody was told that, or wanted it.
-    pub(crate) fn told(&mut self) {
-        let Some(last) = self.unsaved.pop_back() else { return };
-        self.unsaved.clear();
-        let mut bytes = Vec::new();
-        Head::new(Kind::Told, &last).write(&[], &[], &mut bytes);
-        self.append(&bytes);
     }
 
     /// Whether there is room for the end of one more, so that [`Journal::make_room`] has nothing to do.
@@ -469,7 +459,7 @@ fn find(folder: &Path, execution: &ExecutionId) -> io::Result<Option<Found>> {
                     let (outputs, put_out) = (entry.number, entry.before);
                     return Ok(Some(Found { outputs, outcome, payload, put_out, inline }));
                 }
-                Kind::Accepted | Kind::Known | Kind::Told => {}
+                Kind::Accepted | Kind::Known | Kind::Settled => {}
             }
         }
     }
@@ -480,6 +470,7 @@ fn find(folder: &Path, execution: &ExecutionId) -> io::Result<Option<Found>> {
 fn flags(outcome: &Outcome) -> u8 {
     let has_begun = outcome.execution_count > 0 || outcome.wall_us > 0;
     match outcome.checkpoint {
+        _ if outcome.end == End::WorkerDied(Death::ShimLost) => PASSED,
         _ if outcome.variables != Variables::Kept || !has_begun => 0,
         Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) => CHANGED | SAVED,
         _ => CHANGED,

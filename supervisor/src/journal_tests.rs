@@ -58,7 +58,7 @@ fn what_is_not_saved_is_known_after_a_kill_until_it_is_told() {
         (outcome.wall_us, outcome.checkpoint) = (begun, checkpoint.cloned());
         journal.end(&id(name), (0, 0), (&outcome, b""), std::iter::empty());
     };
-    let unsaved = |journal: &Journal| journal.unsaved().map(ToString::to_string).collect::<Vec<_>>();
+    let unsaved = |journal: &Journal| journal.unsaved().lost().map(ToString::to_string).collect::<Vec<_>>();
     let mut journal = again(&folder);
     end(&mut journal, "none", 1, None);
     end(&mut journal, "saved", 1, Some(&saved));
@@ -67,12 +67,23 @@ fn what_is_not_saved_is_known_after_a_kill_until_it_is_told() {
     end(&mut journal, "last", 1, None);
     assert_eq!(unsaved(&journal), ["pending", "last"]);
     assert_eq!(unsaved(&again(&folder)), ["pending", "last"]);
-    journal.saved(&id("pending"));
-    assert_eq!(unsaved(&journal), ["last"]);
-    journal.told();
+    journal.settle(Some(&id("pending")));
+    assert_eq!((unsaved(&journal), unsaved(&again(&folder))), (vec!["last".into()], vec!["last".into()]));
+    journal.settle(None);
     assert!(unsaved(&journal).is_empty() && unsaved(&again(&folder)).is_empty());
+    let bytes = fs::metadata(folder.join(NAME)).unwrap().len();
+    journal.settle(None);
+    journal.settle(Some(&id("pending")));
+    assert_eq!(fs::metadata(folder.join(NAME)).unwrap().len(), bytes, "there is nothing to say");
     end(&mut journal, "new", 1, None);
-    assert_eq!(unsaved(&again(&folder)), ["new"]);
+    // Of that one there may be a checkpoint; its own end has told what is lost with it.
+    let lost =
+        crate::loss::unmeasured(End::WorkerDied(Death::ShimLost), Variables::Lost { names: Vec::new() });
+    journal.accept(&id("ran"), 0);
+    journal.end(&id("ran"), (0, 0), (&lost, b""), std::iter::empty());
+    let journal = again(&folder);
+    assert_eq!(unsaved(&journal), ["new"]);
+    assert!(journal.unsaved().clone().settle("ran"));
     assert!(again(&folder).find(&id("last")).is_some(), "its end is there all the same");
 }
 

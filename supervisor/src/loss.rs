@@ -6,6 +6,8 @@ use cellblock_proto::execution::{
 };
 use cellblock_proto::id::ExecutionId;
 
+use crate::unsaved::Unsaved;
+
 /// What the next Execution is told, with the losses in `untold`, which nobody was told of yet.
 pub(crate) fn notice(death: &Death, mut lost: Vec<String>, untold: Option<Output>) -> Output {
     if let Some(Output::Notice { names, .. }) = untold {
@@ -97,10 +99,10 @@ pub(crate) fn unsaved(executions: &[ExecutionId]) -> Output {
     Output::Notice { topic: NoticeTopic::VariablesLost, text, names: Vec::new() }
 }
 
-/// Why nothing is saved for who asks for a checkpoint now: of `executions` nothing is left, and nobody was told.
-pub(crate) fn before_it_was_saved(executions: &[&ExecutionId]) -> Option<String> {
-    let newest = executions.last()?;
-    let more = match executions.len() {
+/// Why nothing is saved for who asks for a checkpoint now: of these nothing is left, and nobody was told.
+pub(crate) fn before_it_was_saved(untold: &Unsaved) -> Option<String> {
+    let newest = untold.lost().next_back()?;
+    let more = match untold.lost().count() {
         1 => String::new(),
         count => format!(" and {} before it", count - 1),
     };

@@ -45,7 +45,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use cellblock_proto::client::ErrorCode;
-use cellblock_proto::execution::{Checkpoint, Death, ExecuteOptions, NameInfo, NoticeTopic, Outcome, Output};
+use cellblock_proto::execution::{Checkpoint, Death, ExecuteOptions, NameInfo, Outcome, Output};
 use cellblock_proto::id::ExecutionId;
 use cellblock_proto::names::KnownNames;
 use cellblock_proto::shim::Command;
@@ -55,6 +55,7 @@ use self::evicting::Leaving;
 use crate::loss::Restoration;
 use crate::outbox::Payload;
 use crate::runners::Turn;
+use crate::unsaved::Unsaved;
 
 /// Ended Executions that are remembered here, so that a shim's telling them again counts for nothing. Many more are in
 /// the notebook's journal, so that sending one again does not run it again.
@@ -155,13 +156,15 @@ pub(crate) enum Input {
     Cancel { execution: ExecutionId },
     /// A client wants no worker.
     Restart { reason: String },
+    /// The same, and the notebook is to be opened again some time.
+    Close { reason: String },
     /// The worker is to be saved and ended, to make room or for another build.
     Evict { reason: String, rule: Evict },
     /// The worker was pinned: it stays, unless it has to go in any case.
     Pinned,
     /// What was asked for has been saved, or has not.
-    /// `own` if it was for an [`Action::Save`], not for a client.
-    SavedNow { checkpoint: Checkpoint, own: bool },
+    /// `own` if it was for an [`Action::Save`], not for a client; `all` if nothing has ended since that was asked.
+    SavedNow { checkpoint: Checkpoint, own: bool, all: bool },
     /// [`Machine::deadline`] has come.
     Time,
 }
@@ -217,8 +220,8 @@ pub(crate) enum Action {
     Refuse { execution: ExecutionId, code: ErrorCode, message: String },
     /// It ended too long ago to be remembered.
     Forget { execution: ExecutionId },
-    /// What was not saved is lost, and that was told now, or somebody wants it: nobody need be told again.
-    Told,
+    /// Up to this one, or without one up to the last, all is saved, or its loss has been told or is wanted.
+    Settled { up_to: Option<ExecutionId> },
     /// The worker is no more.
     Gone { end: WorkerEnd },
     /// There is no worker: whoever waited for that need not any more.
@@ -242,9 +245,11 @@ pub(crate) struct Machine {
     unsaved: VecDeque<ExecutionId>,
     /// Those of which the notice tells that they are lost, until somebody has been told.
     telling: Vec<ExecutionId>,
+    /// The one that tells it, and the last of those.
+    told_by: Option<(ExecutionId, ExecutionId)>,
     /// Those of which the disk does not say that they are saved, under a worker whose end nobody here has seen. What the
     /// next one begins with decides it.
-    doubtful: VecDeque<ExecutionId>,
+    doubtful: Unsaved,
     /// This notebook's among all that want to run something, and what it is for when it has come.
     turn: Turn,
     leave: Option<ExecutionId>,
@@ -279,7 +284,8 @@ impl Machine {
             notice: None,
             unsaved: VecDeque::new(),
             telling: Vec::new(),
-            doubtful: VecDeque::new(),
+            told_by: None,
+            doubtful: Unsaved::default(),
             turn,
             leave: None,
             adopting: false,
@@ -344,11 +350,9 @@ impl Machine {
                 let job = self.ensure(&execution);
                 job.stage = Stage::Running;
                 job.code = None;
-                if let Some(Output::Notice { topic, .. }) = job.notice.take() {
+                if job.notice.take().is_some() {
+                    self.told_by = self.telling.pop().map(|last| (execution, last));
                     self.telling.clear();
-                    if topic == NoticeTopic::VariablesLost {
-                        out.push(Action::Told);
-                    }
                 }
             }
             Input::Finished { execution, outputs, outcome, payload } => {
@@ -370,12 +374,16 @@ impl Machine {
             Input::Leave => {}
             Input::Interrupt => self.interrupt(out),
             Input::Cancel { execution } => self.cancel(&execution, out),
-            Input::Restart { reason } => self.restart(reason, now, out),
+            Input::Restart { reason } => {
+                out.push(Action::Settled { up_to: None });
+                self.restart(reason, now, out);
+            }
+            Input::Close { reason } => self.close(reason, now, out),
             Input::Evict { reason, rule } => self.evict(reason, rule, out),
             Input::Pinned => {
                 self.keep("it was pinned", out);
             }
-            Input::SavedNow { checkpoint, own } => self.saved_now(&checkpoint, own, now, out),
+            Input::SavedNow { checkpoint, own, all } => self.saved_now(&checkpoint, own, all, now, out),
             Input::Time => self.time(now, out),
         }
         self.settle_eviction(now, out);

@@ -168,7 +168,7 @@ fn restart_by_a_client_loses_variables_without_a_notice() {
     let reason = "restarted".to_owned();
     assert_eq!(
         machine.hears(Input::Restart { reason: reason.clone() }),
-        [Action::Told, Action::End { reason: reason.clone() }]
+        [Action::Settled { up_to: None }, Action::End { reason: reason.clone() }]
     );
     assert_eq!(submit(&mut machine, "b"), [], "held until the old worker is gone");
     let lost = machine.names().cloned().collect();
@@ -295,7 +295,12 @@ fn what_was_lost_is_told_even_when_the_next_worker_dies_before_it_is() {
     };
     let mut machine = up();
     submit(&mut machine, "a");
-    run(&mut machine, "a", &["x"]);
+    machine.hears(Input::Started { execution: id("a") });
+    let Input::Finished { execution, outputs, mut outcome, payload } = finished("a", End::Ok, &["x"]) else {
+        unreachable!()
+    };
+    outcome.wall_us = 1;
+    machine.hears(Input::Finished { execution, outputs, outcome, payload });
     for _ in 0..2 {
         machine.hears(Input::ShimLost);
         machine.hears(Input::Wanted);
@@ -352,6 +357,7 @@ fn living(names: &[&str]) -> cellblock_proto::shim::ShimState {
         spare: false,
         unsaved: Vec::new(),
         newest: None,
+        begun: false,
         unsavable: false,
     }
 }

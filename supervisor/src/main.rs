@@ -68,6 +68,7 @@ mod systemd;
 mod taken;
 mod tenants;
 mod time;
+mod unsaved;
 mod vitals;
 mod warm;
 #[cfg(debug_assertions)]

@@ -16,6 +16,7 @@ use crate::entry::INTERRUPT;
 use crate::journal::Journal;
 use crate::outbox::Payload;
 use crate::spill::{Shelf, Spill};
+use crate::unsaved::Unsaved;
 pub(crate) use record::{Ended, Next, Record, Stored};
 use record::{IsWritten, MEMORY_BYTES};
 
@@ -137,18 +138,13 @@ impl Records {
     }
 
     /// See [`Journal::unsaved`].
-    pub(crate) fn unsaved(&self) -> impl Iterator<Item = &ExecutionId> {
+    pub(crate) fn unsaved(&self) -> &Unsaved {
         self.journal.unsaved()
     }
 
-    /// There is a checkpoint of it.
-    pub(crate) fn saved(&mut self, execution: &ExecutionId) {
-        self.journal.saved(execution);
-    }
-
-    /// What is not saved is lost, and somebody was told that, or wanted it.
-    pub(crate) fn told(&mut self) {
-        self.journal.told();
+    /// See [`Journal::settle`].
+    pub(crate) fn settle(&mut self, up_to: Option<&ExecutionId>) {
+        self.journal.settle(up_to);
     }
 
     /// A worker that has ended has given it back (`true`), or somebody else has it, or nobody needs to.

@@ -7,6 +7,7 @@ variables is a set of numbers, and it can be said of each state whether it may b
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -63,6 +64,12 @@ def owners(trail: Iterable[int]) -> dict[str, int]:
 def set_by(number: int) -> tuple[str, ...]:
     """The variables that a number sets."""
     return ("a", *(("b",) if number % 2 else ()), *(("c", "d") if number % 3 == 0 else ()))
+
+
+def told_as_lost(told: Iterable[str]) -> set[int]:
+    """The number that a notice names, which is the last of those that are lost."""
+    found = (re.search(r"is lost, by (?:execution |\d+ executions, )cell-(\d+)", text) for text in told)
+    return {int(match[1]) for match in found if match is not None}
 
 
 @dataclass
@@ -152,6 +159,8 @@ class Notebook:
         if len(there) != len(seen.trail):
             twice = sorted({number for number in there if seen.trail.count(number) > 1})
             return broken("ran twice", twice)
+        if wrong := there & told_as_lost(self.told):
+            return broken("told as lost, and there", sorted(wrong))
         if wrong := there & self.never:
             return broken("there, though it was cancelled, rolled back or died", sorted(wrong))
         if unknown := there - self.expected - self.maybe:

@@ -73,6 +73,15 @@ def test_what_was_not_saved_may_go_but_is_told() -> None:
         assert notebook.look(seen(1)).is_violation is not told
 
 
+def test_what_is_told_as_lost_is_not_there() -> None:
+    for lost, is_violation in (("cell-2", True), ("2 executions, cell-3", False)):
+        notebook = after(1, 2, 3)
+        notebook.excuse("killed")
+        by = lost if "," in lost else f"execution {lost}"
+        notebook.tell(f"back from checkpoint 1; what changed since then is lost, by {by} the last of them")
+        assert notebook.look(seen(1, 2)).is_violation is is_violation
+
+
 def test_a_look_is_where_the_next_begins() -> None:
     notebook = after(1, 2)
     notebook.excuse("killed")

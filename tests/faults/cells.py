@@ -148,6 +148,7 @@ BROKEN: Final = (
     "unnamed loss",
     "older than the newest checkpoint",
     "never was",
+    "told as lost, and there",
     "changed while alive",
     "back to the newest checkpoint, not told",
     "no checkpoint yet, loss not told",
@@ -162,6 +163,9 @@ def judge(seen: Seen, trail: list[int], told: str, model: Model, *, alive: bool)
     if trail != sorted(set(trail)):
         return Verdict("ran twice", f"{trail} {seen} {model}")
     detail = f"{seen} {trail[-5:]} {model} told={told!r}"
+    lost = re.search(r"is lost, by (?:execution |\d+ executions, )step-(\d+)", told)
+    if lost is not None and int(lost[1]) in trail:
+        return Verdict("told as lost, and there", detail)
     there = {what for what in seen.values() if isinstance(what, int)}
     unnamed = [name for name, what in seen.items() if not isinstance(what, int) and not _named(name, told)]
     if len(there) > 1 or any(seen[name] is not None for name in unnamed):

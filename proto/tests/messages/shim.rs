@@ -206,5 +206,6 @@ fn state() -> ShimState {
         unsaved: vec![id("e-0")],
         unsavable: false,
         newest: Some("e-1".to_owned()),
+        begun: true,
     }
 }

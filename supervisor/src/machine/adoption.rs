@@ -68,7 +68,8 @@ impl Machine {
 
     /// What a worker that lives began with is what was not lost before it. Of that its first Execution was told.
     fn settle_doubtful(&mut self, state: &ShimState) {
-        let has_begun = state.executions > 0 || state.running.is_some() || !state.queue.is_empty();
+        // An older shim does not say it.
+        let has_begun = state.begun || (state.newest.is_none() && state.executions > 0);
         if has_begun {
             self.doubtful.clear();
         } else if state.ready.is_some() {

@@ -28,9 +28,17 @@ fn text(notice: Option<Output>) -> Option<String> {
     })
 }
 
+/// Up to which one it is settled, if anything is.
+fn settled(actions: &[Action]) -> Option<Option<String>> {
+    actions.iter().find_map(|action| match action {
+        Action::Settled { up_to } => Some(up_to.as_ref().map(ToString::to_string)),
+        _ => None,
+    })
+}
+
 fn after(unsaved: &[&str]) -> Machine {
     let mut machine = alone();
-    machine.doubt(unsaved.iter().map(|name| id(name)).collect::<Vec<_>>().iter());
+    machine.doubt(&unsaved.iter().map(|name| id(name)).collect::<Vec<_>>().iter().collect());
     machine
 }
 
@@ -59,8 +67,10 @@ fn what_the_disk_does_not_tell_as_saved_is_lost_if_the_checkpoint_is_older() {
     ] {
         let mut machine = after(&["a", "b", "c"]);
         assert_eq!(told_by(&mut machine, restored).as_deref(), wanted, "{restored:?}");
-        let actions = machine.hears(Input::Started { execution: id("next") });
-        assert_eq!(actions.contains(&Action::Told), wanted.is_some());
+        machine.hears(Input::Started { execution: id("next") });
+        // What it was told may be lost with it, until it has ended.
+        let settled = settled(&machine.hears(ran("next", Some(Checkpoint::Pending))));
+        assert_eq!(settled, wanted.map(|_| Some("c".to_owned())), "{restored:?}");
     }
     assert_eq!(told_by(&mut after(&[]), None), None);
 }
@@ -68,11 +78,17 @@ fn what_the_disk_does_not_tell_as_saved_is_lost_if_the_checkpoint_is_older() {
 #[test]
 fn a_checkpoint_of_what_was_running_then_has_what_was_before_it() {
     let mut machine = after(&["a"]);
-    machine.doubt_too(&id("ran"));
+    machine.passed(&id("ran"));
     assert_eq!(told_by(&mut machine, Some("ran")), None);
     let mut machine = after(&[]);
-    machine.doubt_too(&id("ran"));
+    machine.passed(&id("ran"));
     assert_eq!(told_by(&mut machine, Some("before")), None, "its own end has told that");
+    let mut machine = after(&["a"]);
+    machine.passed(&id("ran"));
+    assert!(
+        told_by(&mut machine, Some("before")).unwrap().ends_with("by execution a"),
+        "and only a's is untold"
+    );
 }
 
 #[test]
@@ -94,18 +110,20 @@ fn what_an_ended_shim_repeats_counts_as_well_unless_it_says_that_it_is_saved() {
 #[test]
 fn a_worker_that_lives_says_itself_what_is_not_saved() {
     let none: Option<&str> = None;
-    for (executions, restored, wanted) in [
+    for (begun, restored, wanted) in [
         // The first in it was told.
-        (4, none, None),
-        (0, Some("b"), None),
-        (0, Some("a"), Some("execution b")),
-        (0, none, Some("2 executions, b the last of them")),
+        (true, none, None),
+        (false, Some("b"), None),
+        (false, Some("a"), Some("execution b")),
+        (false, none, Some("2 executions, b the last of them")),
     ] {
         let mut machine = after(&["a", "b"]);
         machine.adopt();
         let newest = restored.map(str::to_owned);
-        machine
-            .resumed(&cellblock_proto::shim::ShimState { executions, newest, ..living(&[]) }, Instant::now());
+        machine.resumed(
+            &cellblock_proto::shim::ShimState { executions: 0, begun, newest, ..living(&[]) },
+            Instant::now(),
+        );
         machine.adopted();
         let told = text(sent(&submit(&mut machine, "next")).remove(0).1);
         assert_eq!(told.as_deref().and_then(|told| told.split_once("by ")).map(|(_, by)| by), wanted);
@@ -115,7 +133,8 @@ fn a_worker_that_lives_says_itself_what_is_not_saved() {
 #[test]
 fn who_wants_no_variables_any_more_is_told_of_none() {
     let mut machine = after(&["a"]);
-    assert!(machine.hears(Input::Restart { reason: "restart".to_owned() }).contains(&Action::Told));
+    let actions = machine.hears(Input::Restart { reason: "restart".to_owned() });
+    assert_eq!(settled(&actions), Some(None));
     assert_eq!(told_by(&mut machine, None), None);
 }
 
@@ -126,7 +145,45 @@ fn a_notice_of_something_else_takes_nothing_back() {
     machine.hears(ran("a", Some(Checkpoint::Pending)));
     machine.hears(Input::NotSaved { execution: id("a"), reason: "no space".to_owned() });
     assert!(sent(&submit(&mut machine, "b")).remove(0).1.is_some());
-    assert!(!machine.hears(Input::Started { execution: id("b") }).contains(&Action::Told));
+    machine.hears(Input::Started { execution: id("b") });
+    assert_eq!(settled(&machine.hears(ran("b", None))), None);
+}
+
+#[test]
+fn what_is_closed_before_anybody_was_told_is_told_when_it_is_opened_again() {
+    let close = || Input::Close { reason: "closed".to_owned() };
+    let mut machine = after(&["a"]);
+    assert_eq!(settled(&machine.hears(close())), None);
+    let mut machine = up();
+    submit(&mut machine, "a");
+    machine.hears(ran("a", None));
+    assert_eq!(settled(&machine.hears(close())), Some(None), "who closes it has seen it");
+}
+
+#[test]
+fn what_ends_while_the_worker_is_told_to_end_is_given_up_too() {
+    let mut machine = up();
+    submit(&mut machine, "a");
+    machine.hears(Input::Started { execution: id("a") });
+    machine.hears(Input::Restart { reason: "restart".to_owned() });
+    machine.hears(ran("a", None));
+    let death = Death::Ended { reason: "restart".to_owned() };
+    let actions = machine.hears(Input::WorkerEnded { death, lost: Vec::new() });
+    assert_eq!(settled(&actions), Some(Some("a".to_owned())));
+}
+
+#[test]
+fn a_checkpoint_for_a_client_says_nothing_of_what_has_ended_meanwhile() {
+    for (all, wanted) in [(true, None), (false, Some("execution a"))] {
+        let mut machine = up();
+        submit(&mut machine, "a");
+        machine.hears(ran("a", None));
+        let checkpoint = Checkpoint::Saved { id: 4, written_bytes: 0, pause_us: 0 };
+        machine.hears(Input::SavedNow { checkpoint, own: false, all });
+        machine.hears(Input::ShimLost);
+        let told = told_by(&mut machine, Some("before")).unwrap_or_default();
+        assert_eq!(told.split_once("lost, by ").map(|(_, by)| by), wanted, "{told}");
+    }
 }
 
 #[test]

@@ -44,7 +44,12 @@ impl Machine {
         self.ended.push_back(execution.clone());
         self.remembered.insert(execution.clone());
         let execution = execution.clone();
+        let told = self.told_by.take_if(|(by, _)| *by == execution);
         out.push(Action::Conclude { execution, outputs, outcome: Box::new(outcome), payload });
+        if let Some((_, last)) = told {
+            // Not before: what it was told may be lost with it.
+            out.push(Action::Settled { up_to: Some(last) });
+        }
         while self.ended.len() > MAX_ENDED {
             let Some(execution) = self.ended.pop_front() else { break };
             self.remembered.remove(&execution);

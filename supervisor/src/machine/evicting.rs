@@ -117,6 +117,7 @@ impl Machine {
         &mut self,
         checkpoint: &Checkpoint,
         own: bool,
+        all: bool,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
@@ -128,9 +129,10 @@ impl Machine {
             }
         }
         self.whole = Some(matches!(checkpoint, Checkpoint::Saved { .. }));
-        if !matches!(checkpoint, Checkpoint::Failed { .. } | Checkpoint::Pending) {
+        if all && !matches!(checkpoint, Checkpoint::Failed { .. } | Checkpoint::Pending) {
             self.unsaved.clear();
             self.unsavable = false;
+            out.push(Action::Settled { up_to: None });
         }
         let Some(leaving) = self.leaving.as_ref().filter(|_| own) else { return };
         let may_lose = leaving.rule.with_losses || leaving.rule.firmly;
@@ -162,9 +164,13 @@ impl Machine {
 
     /// It has gone; `had` are its names, if it was not saved. Of what was saved the next worker tells itself what is
     /// missing.
-    pub(super) fn has_left(&mut self, reason: &str, had: Vec<String>) {
+    pub(super) fn has_left(&mut self, reason: &str, had: Vec<String>, out: &mut Vec<Action>) {
         self.evicted = true;
-        if !had.is_empty() {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        if had.is_empty() {
+            out.extend(unsaved.back().cloned().map(|last| Action::Settled { up_to: Some(last) }));
+        } else {
+            self.telling.extend(unsaved);
             let death = Death::Ended { reason: reason.to_owned() };
             self.notice = Some(loss::notice(&death, had, self.notice.take()));
         }

@@ -73,7 +73,7 @@ impl World {
                 | Action::Kill
                 | Action::Forget { .. }
                 | Action::Absent
-                | Action::Told
+                | Action::Settled { .. }
                 | Action::Stays { .. } => {}
             }
         }
@@ -136,7 +136,7 @@ impl World {
                     21 => Checkpoint::Saved { id: 1, written_bytes: 0, pause_us: 0 },
                     _ => Checkpoint::Failed { reason: "full".to_owned() },
                 };
-                vec![Input::SavedNow { checkpoint, own: true }]
+                vec![Input::SavedNow { checkpoint, own: true, all: true }]
             }
             23 => vec![Input::Pinned],
             9 => vec![Input::Wanted],

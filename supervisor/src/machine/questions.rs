@@ -5,6 +5,7 @@ use cellblock_proto::execution::NameInfo;
 use cellblock_proto::id::ExecutionId;
 
 use super::{Machine, Phase, Stage};
+use crate::unsaved::Unsaved;
 
 impl Machine {
     /// Whether an Execution of that id exists or has ended not too long ago.
@@ -64,21 +65,18 @@ impl Machine {
         self.ended_count
     }
 
-    /// Executions whose variables went with a worker that has ended, of which nobody has been told.
-    pub(crate) fn untold(&self) -> Vec<&ExecutionId> {
+    /// Executions whose variables went with a worker that has ended, of which nobody has been told. While there is no
+    /// worker, some may be in a checkpoint all the same.
+    pub(crate) fn untold(&self) -> Unsaved {
+        let telling: Unsaved = self.telling.iter().collect();
         match self.phase {
             // What has run since is there to be saved.
-            Phase::Up if self.notice.is_none() => Vec::new(),
-            Phase::Up => self.telling.iter().collect(),
+            Phase::Up if self.notice.is_none() => Unsaved::default(),
+            Phase::Up => telling,
             Phase::None | Phase::Starting { .. } | Phase::Ending { .. } => {
-                self.telling.iter().chain(&self.unsaved).collect()
+                telling.then(&self.doubtful).then(&self.unsaved.iter().collect())
             }
         }
-    }
-
-    /// Executions that may be among them: the newest checkpoint tells.
-    pub(crate) fn doubtful(&self) -> Vec<ExecutionId> {
-        self.doubtful.iter().cloned().collect()
     }
 
     /// The names known, sorted.

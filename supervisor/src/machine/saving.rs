@@ -5,6 +5,7 @@ use cellblock_proto::id::ExecutionId;
 
 use super::Machine;
 use crate::loss::{self, Restoration};
+use crate::unsaved::Unsaved;
 
 /// Executions without a checkpoint that are told by name.
 const MOST_UNSAVED: usize = 100;
@@ -17,7 +18,7 @@ impl Machine {
         self.whole = Some(told.losses.is_empty() && told.failed.is_none());
         self.unsavable = false;
         // A worker that has died before anybody was told takes no word along.
-        self.telling.extend(std::mem::take(&mut self.doubtful));
+        self.telling.extend(self.doubtful.take());
         self.telling.extend(std::mem::take(&mut self.unsaved));
         told.since = self.telling.clone();
         let back = NameChanges { added: names, ..NameChanges::default() };
@@ -39,11 +40,13 @@ impl Machine {
             // Said before, by a shim that may be long gone: what has been saved since, the next worker tells. What
             // lives says itself what of it is not saved.
             if has_begun {
-                self.doubtful.push_back(execution.clone());
+                self.doubtful.changed(execution);
             }
             return;
         }
-        self.unsaved.push_back(execution.clone());
+        if has_begun {
+            self.unsaved.push_back(execution.clone());
+        }
         // What must not be saved must not be saved with what comes after it either, unless that asks for it.
         self.unsavable = checkpoint.is_none() && (has_begun || self.unsavable);
         match checkpoint {
@@ -58,30 +61,35 @@ impl Machine {
 
     /// What there was after this one is saved.
     pub(super) fn saved(&mut self, execution: &str) {
-        for waiting in [&mut self.doubtful, &mut self.unsaved] {
-            if let Some(at) = waiting.iter().position(|unsaved| unsaved.as_str() == execution) {
-                waiting.drain(..=at);
-            }
+        if let Some(at) = self.telling.iter().position(|lost| lost.as_str() == execution) {
+            // Its checkpoint was finished after its worker's end.
+            self.telling.drain(..=at);
+        }
+        self.doubtful.settle(execution);
+        if let Some(at) = self.unsaved.iter().position(|unsaved| unsaved.as_str() == execution) {
+            self.unsaved.drain(..=at);
         }
     }
 
     /// What has ended before this daemon knew of it, and is in no checkpoint as far as is written.
-    pub(crate) fn doubt<'a>(&mut self, unsaved: impl Iterator<Item = &'a ExecutionId>) {
-        self.doubtful = unsaved.cloned().collect();
+    pub(crate) fn doubt(&mut self, unsaved: &Unsaved) {
+        self.doubtful = unsaved.clone();
     }
 
-    /// One more that is lost with its worker, and was told that: a checkpoint of it may have been written nevertheless.
-    pub(crate) fn doubt_too(&mut self, execution: &ExecutionId) {
-        if !self.doubtful.is_empty() {
-            self.doubtful.push_back(execution.clone());
-        }
+    /// One that was running then: see [`Unsaved::passed`].
+    pub(crate) fn passed(&mut self, execution: &ExecutionId) {
+        self.doubtful.passed(execution);
     }
 
     /// The new worker is up, and what is in doubt yet is not in what it has.
     pub(super) fn tell_doubtful(&mut self) {
-        if !self.doubtful.is_empty() {
-            self.telling.extend(std::mem::take(&mut self.doubtful));
-            self.notice.get_or_insert_with(|| loss::unsaved(&self.telling));
+        let doubtful = self.doubtful.take();
+        if doubtful.is_empty() {
+            return;
+        }
+        self.telling.extend(doubtful);
+        if !matches!(self.notice, Some(Output::Notice { topic: NoticeTopic::VariablesLost, .. })) {
+            self.notice = Some(loss::unsaved(&self.telling));
         }
     }
 

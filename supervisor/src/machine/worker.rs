@@ -69,13 +69,22 @@ impl Machine {
         }
     }
 
+    /// What is saved comes back when it is opened again. What was lost before, and nobody was told of, is told then; what
+    /// is not saved of a worker that lives goes because somebody wants it.
+    pub(super) fn close(&mut self, reason: String, now: Instant, out: &mut Vec<Action>) {
+        let is_told = self.telling.is_empty() && self.doubtful.last().is_none();
+        if self.phase != Phase::None && is_told {
+            out.push(Action::Settled { up_to: None });
+        }
+        self.restart(reason, now, out);
+    }
+
     pub(super) fn restart(&mut self, reason: String, now: Instant, out: &mut Vec<Action>) {
         // The variables go because somebody wants it: nobody needs to be told.
         self.notice = None;
         self.unsaved.clear();
         self.telling.clear();
         self.doubtful.clear();
-        out.push(Action::Told);
         self.leaving = None;
         self.evicted = false;
         for execution in self.held() {
@@ -176,10 +185,19 @@ impl Machine {
             None => WorkerEnd::Died(death.clone()),
         };
         match (&end, evicted) {
-            (WorkerEnd::Died(_), _) => self.notice = Some(loss::notice(death, lost, self.notice.take())),
+            (WorkerEnd::Died(_), _) => {
+                self.telling.extend(std::mem::take(&mut self.unsaved));
+                self.notice = Some(loss::notice(death, lost, self.notice.take()));
+            }
             // Also when it had to be killed in the end.
-            (_, Some(reason)) => self.has_left(&reason, had),
-            _ => self.notice = None,
+            (_, Some(reason)) => self.has_left(&reason, had, out),
+            _ => {
+                self.notice = None;
+                if let Some(last) = std::mem::take(&mut self.unsaved).pop_back() {
+                    // It has ended while that was being asked for.
+                    out.push(Action::Settled { up_to: Some(last) });
+                }
+            }
         }
         out.extend([Action::Gone { end }, Action::Absent]);
         self.start_if_held(out);

@@ -72,8 +72,10 @@ impl Notebook {
                 self.watch.checkpoint(&checkpoint);
                 let asked = self.asked.remove(&request);
                 let own = matches!(asked, Some(Asked::Save));
-                self.decide(Input::SavedNow { checkpoint: checkpoint.clone(), own });
-                if let Some(Asked::Question(responder)) = asked {
+                let ended = self.machine.ended_count();
+                let all = own || matches!(asked, Some(Asked::Checkpoint(_, then)) if then == ended);
+                self.decide(Input::SavedNow { checkpoint: checkpoint.clone(), own, all });
+                if let Some(Asked::Checkpoint(responder, _)) = asked {
                     responder.answer(&Reply::Checkpoint(checkpoint), None);
                 }
             }
@@ -83,7 +85,7 @@ impl Notebook {
                 self.watch.checkpoint(&checkpoint);
                 self.publish(&execution, &checkpoint);
                 if matches!(checkpoint, Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) {
-                    self.records.saved(&execution);
+                    self.records.settle(Some(&execution));
                 }
                 match checkpoint {
                     Checkpoint::Failed { reason } => self.decide(Input::NotSaved { execution, reason }),
@@ -148,11 +150,13 @@ impl Notebook {
 
     fn refused(&mut self, request: u32, reason: String) {
         match self.asked.remove(&request) {
-            Some(Asked::Question(responder)) => responder.refuse(ErrorCode::BadRequest, reason),
+            Some(Asked::Question(responder) | Asked::Checkpoint(responder, _)) => {
+                responder.refuse(ErrorCode::BadRequest, reason)
+            }
             Some(Asked::Execute(execution)) => self.decide(Input::Refused { execution, reason }),
             Some(Asked::Save) => {
                 let checkpoint = Checkpoint::Failed { reason };
-                self.decide(Input::SavedNow { checkpoint, own: true });
+                self.decide(Input::SavedNow { checkpoint, own: true, all: true });
             }
             Some(Asked::Input(execution)) => tracing::warn!(%execution, reason, "input came too late"),
             None => tracing::warn!(request, reason, "the shim refused something nobody asked"),
@@ -262,7 +266,7 @@ impl Notebook {
                         reader.refuse(ErrorCode::UnknownExecution, "it ended too long ago", None);
                     }
                 }
-                Action::Told => self.records.told(),
+                Action::Settled { up_to } => self.records.settle(up_to.as_ref()),
                 Action::Gone { end } => self.gone(&end),
                 Action::Absent => self.absent(),
             }
@@ -304,7 +308,7 @@ impl Notebook {
             self.retired.push(Retired { worker, writer, taken, until: Instant::now() + RETIRED_PATIENCE });
         }
         let asked = std::mem::take(&mut self.asked).into_values().filter_map(|asked| match asked {
-            Asked::Question(responder) => Some(responder),
+            Asked::Question(responder) | Asked::Checkpoint(responder, _) => Some(responder),
             Asked::Execute(_) | Asked::Input(_) | Asked::Save => None,
         });
         let waiting = std::mem::take(&mut self.questions).into_iter().map(|(_, _, responder)| responder);

@@ -72,7 +72,7 @@ impl Notebook {
                 let variables = Variables::Lost { names: Vec::new() };
                 let outcome = loss::unmeasured(End::WorkerDied(Death::ShimLost), variables);
                 self.conclude(&execution, None, outcome, Payload::default());
-                self.machine.doubt_too(&execution);
+                self.machine.passed(&execution);
             }
         }
     }

@@ -110,6 +110,8 @@ pub(super) struct Retired {
 #[derive(Debug)]
 pub(super) enum Asked {
     Question(Responder),
+    /// For a client, and how many had ended then.
+    Checkpoint(Responder, u64),
     /// For whoever evicts.
     Save,
     Execute(ExecutionId),

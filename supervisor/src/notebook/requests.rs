@@ -63,7 +63,7 @@ impl Notebook {
             Message::Close { delete, responder } => {
                 let until = Instant::now() + END_PATIENCE + CLOSE_PATIENCE;
                 self.closing = Some(Closing { delete, responder, until });
-                self.decide(Input::Restart { reason: "the notebook was closed".to_owned() });
+                self.decide(Input::Close { reason: "the notebook was closed".to_owned() });
                 if self.machine.state() == WorkerState::None {
                     self.close_soon();
                 }

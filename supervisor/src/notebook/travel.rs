@@ -23,16 +23,20 @@ impl Notebook {
     /// Saves what there is; without a worker that is what the newest checkpoint has. Who does not know yet that
     /// something has been lost is told that first: nobody is to take it for saved.
     pub(super) fn save(&mut self, responder: Responder) {
-        if let Some(message) = loss::before_it_was_saved(&self.machine.untold()) {
-            return responder.refuse(ErrorCode::Checkpoint, message);
-        }
+        let untold = self.machine.untold();
         match self.machine.state() {
             WorkerState::Idle | WorkerState::Busy | WorkerState::Waiting => {
-                self.ask(&Command::Save, &[], Asked::Question(responder));
+                match loss::before_it_was_saved(&untold) {
+                    Some(message) => responder.refuse(ErrorCode::Checkpoint, message),
+                    None => {
+                        let ended = self.machine.ended_count();
+                        self.ask(&Command::Save, &[], Asked::Checkpoint(responder, ended));
+                    }
+                }
             }
             WorkerState::None | WorkerState::Starting | WorkerState::Ending => {
-                let (daemon, doubtful) = (Arc::clone(&self.daemon), self.machine.doubtful());
-                tokio::spawn(checkpoints::newest(daemon, self.id.clone(), doubtful, responder));
+                let daemon = Arc::clone(&self.daemon);
+                tokio::spawn(checkpoints::newest(daemon, self.id.clone(), untold, responder));
             }
         }
     }
@@ -80,6 +84,9 @@ impl Notebook {
         // An exception in it is the user's.
         tracing::trace!(failed, "why nothing is loaded");
         self.watch.loaded(&told);
+        if let Ok(execution) = execution.parse() {
+            self.records.settle(Some(&execution));
+        }
         self.came_back = Some(match failed {
             Some(reason) => Reply::Error { code: ErrorCode::Checkpoint, message: reason.clone(), hint: None },
             None => Reply::Restored { checkpoint: *checkpoint, names: names.clone(), losses: losses.clone() },

@@ -26,6 +26,7 @@ fn state() -> ShimState {
         spare: false,
         unsaved: Vec::new(),
         newest: None,
+        begun: false,
         unsavable: false,
     }
 }

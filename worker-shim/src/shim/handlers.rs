@@ -96,7 +96,12 @@ impl Shim {
             tenant: self.spec.tenant.clone(),
             profile: self.spec.profile.clone(),
             slot: self.spec.slot,
-            ready: self.ready.clone().map(|(python, report)| (pid, python, report)),
+            // What it loads is told first.
+            ready: self
+                .ready
+                .clone()
+                .filter(|_| !self.is_restoring())
+                .map(|(python, report)| (pid, python, report)),
             running: self.executions.running.as_ref().map(|running| running.execution.clone()),
             queue: self.withheld_and_queued(),
             leave: self.executions.with_leave(),
@@ -106,6 +111,7 @@ impl Shim {
             unsaved: self.saver.as_ref().map_or_else(Vec::new, Saver::unsaved),
             unsavable: self.saver.as_ref().is_some_and(Saver::is_unsavable),
             newest: self.newest.clone(),
+            begun: self.has_begun,
         }
     }
 
@@ -186,6 +192,7 @@ impl Shim {
         self.begin_meter();
         self.disk.begin(now);
         self.outbox.push(EventBody::Started { execution: execution.clone() }, Vec::new());
+        self.has_begun = true;
         if let Some(notice) = notice {
             self.output((execution.clone(), notice, Vec::new()));
         }

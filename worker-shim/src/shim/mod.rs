@@ -118,6 +118,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         spare: None,
         is_nobodys: spec.spare,
         newest: None,
+        has_begun: false,
         start_kind: Start::Exec,
         sequencer: Sequencer::new(nonce),
         one_sided: None,
@@ -188,6 +189,8 @@ struct Shim {
     is_nobodys: bool,
     /// The Execution after which the variables stand; see [`cellblock_proto::shim::ShimState::newest`].
     newest: Option<String>,
+    /// A cell has.
+    has_begun: bool,
     /// How Python was started.
     start_kind: Start,
     sequencer: Sequencer,

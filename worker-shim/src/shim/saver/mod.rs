@@ -131,15 +131,6 @@ enum Awaiting {
     Transaction(ExecutionId),
 }
 
-impl Awaiting {
-    fn execution(&self) -> Option<&ExecutionId> {
-        match self {
-            Awaiting::Ended(execution) | Awaiting::Withheld(execution, ..) => Some(execution),
-            Awaiting::Asked(_) | Awaiting::Transaction(_) => None,
-        }
-    }
-}
-
 impl Saver {
     /// Of a notebook's folder.
     pub fn new(spec: Checkpoints, places: Places) -> Saver {
@@ -339,9 +330,7 @@ impl Shim {
         }
         let of = std::mem::take(&mut saver.next);
         (saver.anew, saver.dirty) = (false, false);
-        // Where it is for none, it is for the last there was.
-        let execution = of.iter().rev().find_map(Awaiting::execution).map(ToString::to_string);
-        let execution = execution.or_else(|| self.newest.clone()).unwrap_or_default();
+        let execution = self.newest.clone().unwrap_or_default();
         let order = StoreOrder::Save { keep: saver.spec.keep, seconds: saver.spec.seconds };
         match Store::start(&order, saver.places.folder.as_fd(), self.program.as_fd()) {
             Ok((store, socket)) => {
