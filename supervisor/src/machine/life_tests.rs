@@ -119,7 +119,7 @@ impl World {
                 inputs
             }
             6 if self.alive || self.starting => vec![Input::ShimLost],
-            7 if self.started % 2 == 0 => vec![Input::Close { reason: "closed".to_owned() }],
+            7 if self.started.is_multiple_of(2) => vec![Input::Close { reason: "closed".to_owned() }],
             7 => vec![Input::Restart { reason: "restarted".to_owned() }],
             8 => vec![Input::Time],
             17 if self.starting && !self.warm => {
