@@ -71,6 +71,11 @@ impl Machine {
         // An older shim does not say it.
         let has_begun = state.begun || (state.newest.is_none() && state.executions > 0);
         if has_begun {
+            // What it has told here of its beginning, it repeats: what has ended since is its own.
+            if self.has_told {
+                self.notice = None;
+                self.telling.clear();
+            }
             self.doubtful.clear();
         } else if state.ready.is_some() {
             self.saved(state.newest.as_deref().unwrap_or_default());

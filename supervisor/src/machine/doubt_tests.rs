@@ -188,18 +188,22 @@ fn a_checkpoint_for_a_client_says_nothing_of_what_has_ended_meanwhile() {
 
 #[test]
 fn what_a_worker_tells_of_itself_while_it_is_taken_over_is_told_on() {
-    for losses in [false, true] {
+    for (losses, begun) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut machine = after(if losses { &[] } else { &["a"] });
         machine.adopt();
         let path = "d['lock']".to_owned();
         let loss =
             cellblock_proto::execution::NotRestored { path, kind: "lock".into(), reason: "a lock".into() };
-        let losses = if losses { vec![loss] } else { Vec::new() };
-        let told = crate::loss::Restoration { checkpoint: 4, losses, ..Default::default() };
+        let left_out = if losses { vec![loss] } else { Vec::new() };
+        let told = crate::loss::Restoration { checkpoint: 4, losses: left_out, ..Default::default() };
         machine.hears(Input::Restored { execution: "before".to_owned(), names: Vec::new(), told });
         machine.hears(Input::Ready);
-        machine.resumed(&cellblock_proto::shim::ShimState { executions: 0, ..living(&[]) }, Instant::now());
+        let state = cellblock_proto::shim::ShimState { executions: 0, begun, ..living(&[]) };
+        machine.resumed(&state, Instant::now());
         machine.adopted();
-        assert!(text(sent(&submit(&mut machine, "next")).remove(0).1).is_some());
+        assert_eq!(machine.untold().last().is_some(), !begun && !losses);
+        let told = text(sent(&submit(&mut machine, "next")).remove(0).1);
+        // "a" has ended in it, or before it; the first in it was told already.
+        assert_eq!(told.is_some(), !begun, "{told:?}");
     }
 }
