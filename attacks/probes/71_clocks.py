@@ -12,7 +12,16 @@ ctypes.c_uint.from_buffer(adjustment, 0).value = 0x4000  # ADJ_TICK
 ctypes.c_long.from_buffer(adjustment, 88).value = 1
 attempt("adjust", lambda: syscall("adjtimex", adjustment) and None)
 count = []
-before = signal.signal(signal.SIGALRM, lambda *_: count.append(1))
+
+
+def tick(*_):
+    count.append(1)
+    if len(count) == 5_000:
+        # On a busy machine nothing else comes to run: each takes longer than it is to the next.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+before = signal.signal(signal.SIGALRM, tick)
 signal.setitimer(signal.ITIMER_REAL, 0.00001, 0.00001)
 until = time.monotonic() + 0.1
 while time.monotonic() < until:
