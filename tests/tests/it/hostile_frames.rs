@@ -259,6 +259,7 @@ fn worker_that_has_stopped_is_ended_by_the_clock_and_its_queue_is_bounded(setup:
         options,
     );
     notebook.until_stdout(&mut stopped, "up");
+    let since = Instant::now();
     let id = notebook.id.clone();
     let execute = |n: usize| Request::Execute {
         notebook: id.clone(),
@@ -269,7 +270,10 @@ fn worker_that_has_stopped_is_ended_by_the_clock_and_its_queue_is_bounded(setup:
     eprintln!("of 10,000 executions {held} wait and {refused} were refused");
     assert!((1..=1_000).contains(&held) && held + refused == 10_000, "{held} wait, {refused} were refused");
     let query = |_| Request::Query { notebook: id.clone(), query: Query::History { last: 1 } };
-    assert_eq!(press(&daemon, query), (10_000, 0));
+    let (held, refused) = press(&daemon, query);
+    // On a busy machine the clock may come before the last of them, and the worker's end refuses it.
+    let is_late = since.elapsed() >= Duration::from_secs(19);
+    assert!(held + refused == 10_000 && (refused == 0 || is_late), "{held} wait, {refused} were refused");
     let after = (rss_kb(shim), rss_kb(daemon.pid()));
     assert!(
         after.0 < before.0 + (32 << 10) && after.1 < before.1 + (64 << 10),
