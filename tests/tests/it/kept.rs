@@ -222,7 +222,8 @@ fn outputs_that_nobody_comes_for_go_after_a_week(setup: Setup) {
         wait::until("they are gone", || segments(name).is_empty().then_some(()));
     }
     assert!(!segments("young").is_empty() && !segments("running").is_empty());
-    assert!(daemon.log().contains("removing outputs that are kept no longer"), "{}", daemon.log());
+    let told = "removing outputs that are kept no longer";
+    wait::until("that is told", || daemon.log().contains(told).then_some(()));
     // Its Outcome stays, and says how much is missing.
     let mut notebook = daemon.notebook("closed");
     let sent = notebook.attach(&id("e"), 0);
