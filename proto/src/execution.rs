@@ -216,6 +216,13 @@ pub struct Outcome {
     pub worker_ms: Option<u64>,
 }
 
+impl Outcome {
+    /// Whether its code has begun: it may have changed something.
+    pub fn has_begun(&self) -> bool {
+        self.execution_count > 0 || self.wall_us > 0
+    }
+}
+
 /// What an Execution took of the machine, all processes of the sandbox together, measured from
 /// outside. All 0 when the code never began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

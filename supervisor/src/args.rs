@@ -154,7 +154,8 @@ pub(crate) struct Args {
     /// How many workers may live at once, over all notebooks [default: no cap]
     ///
     /// When there are as many, who wants one waits until an idle one has been saved and ended; when all are
-    /// at work he is told so, and when to try again. A tenant can have a cap of its own: see --tenants.
+    /// at work he is told so, and when to try again. A tenant that is no operator has three quarters of them at most,
+    /// unless the file of --tenants gives it a cap of its own.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_workers: Option<u32>,
 

@@ -468,10 +468,9 @@ fn find(folder: &Path, execution: &ExecutionId) -> io::Result<Option<Found>> {
 
 /// What an end says of the variables.
 fn flags(outcome: &Outcome) -> u8 {
-    let has_begun = outcome.execution_count > 0 || outcome.wall_us > 0;
     match outcome.checkpoint {
         _ if outcome.end == End::WorkerDied(Death::ShimLost) => PASSED,
-        _ if outcome.variables != Variables::Kept || !has_begun => 0,
+        _ if outcome.variables != Variables::Kept || !outcome.has_begun() => 0,
         Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) => CHANGED | SAVED,
         _ => CHANGED,
     }

@@ -38,7 +38,7 @@ pub(crate) struct Restoration {
     /// Why it is not the newest.
     pub(crate) passed_over: Vec<String>,
     /// Executions that have ended since it was taken, in order.
-    pub(crate) since: Vec<ExecutionId>,
+    pub(crate) since: Unsaved,
 }
 
 /// What the next Execution is told when a new worker has loaded what was saved of the one before; `untold` is what
@@ -91,10 +91,10 @@ pub(crate) fn restored(untold: Option<Output>, back: &[NameInfo], told: Restorat
 }
 
 /// What the next Execution is told when the worker before it went together with all who knew of it.
-pub(crate) fn unsaved(executions: &[ExecutionId]) -> Output {
+pub(crate) fn unsaved(lost: &Unsaved) -> Output {
     let text = format!(
         "the worker was lost before its variables were saved: what was changed is lost, by {}",
-        whose(executions)
+        whose(lost)
     );
     Output::Notice { topic: NoticeTopic::VariablesLost, text, names: Vec::new() }
 }
@@ -112,13 +112,11 @@ pub(crate) fn before_it_was_saved(untold: &Unsaved) -> Option<String> {
     ))
 }
 
-fn whose(executions: &[ExecutionId]) -> String {
-    match executions {
-        [one] => format!("execution {one}"),
-        more => {
-            let last = more.last().map_or("none", ExecutionId::as_str);
-            format!("{} executions, {last} the last of them", more.len())
-        }
+fn whose(lost: &Unsaved) -> String {
+    let last = lost.lost().next_back().map_or("none", ExecutionId::as_str);
+    match lost.lost().count() {
+        1 => format!("execution {last}"),
+        count => format!("{count} executions, {last} the last of them"),
     }
 }
 

@@ -242,9 +242,9 @@ pub(crate) struct Machine {
     /// What the next Execution is to be told.
     notice: Option<Output>,
     /// Executions that have ended since the last checkpoint, the newest.
-    unsaved: VecDeque<ExecutionId>,
+    unsaved: Unsaved,
     /// Those of which the notice tells that they are lost, until somebody has been told.
-    telling: Vec<ExecutionId>,
+    telling: Unsaved,
     /// The one that tells it, and the last of those.
     told_by: Option<(ExecutionId, ExecutionId)>,
     /// Those of which the disk does not say that they are saved, under a worker whose end nobody here has seen. What the
@@ -282,8 +282,8 @@ impl Machine {
             ended_count: 0,
             names: KnownNames::default(),
             notice: None,
-            unsaved: VecDeque::new(),
-            telling: Vec::new(),
+            unsaved: Unsaved::default(),
+            telling: Unsaved::default(),
             told_by: None,
             doubtful: Unsaved::default(),
             turn,
@@ -351,7 +351,7 @@ impl Machine {
                 job.stage = Stage::Running;
                 job.code = None;
                 if job.notice.take().is_some() {
-                    self.told_by = self.telling.pop().map(|last| (execution, last));
+                    self.told_by = self.telling.last().cloned().map(|last| (execution, last));
                     self.telling.clear();
                 }
             }

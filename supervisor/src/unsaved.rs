@@ -61,9 +61,14 @@ impl Unsaved {
         self.0.iter().filter(|entry| entry.counts).map(|entry| &entry.execution)
     }
 
-    /// The same, and nothing is left here.
-    pub(crate) fn take(&mut self) -> Vec<ExecutionId> {
-        std::mem::take(self).lost().cloned().collect()
+    /// Takes over what another list has of that.
+    pub(crate) fn absorb(&mut self, other: &mut Unsaved) {
+        std::mem::take(other).lost().for_each(|execution| self.changed(execution));
+    }
+
+    /// Whether nothing is lost.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lost().next().is_none()
     }
 
     /// With those of another list behind its own.

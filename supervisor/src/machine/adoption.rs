@@ -36,7 +36,7 @@ impl Machine {
             self.phase = Phase::Starting { launched: true, warm_by: None };
         }
         self.names = state.names.iter().collect();
-        self.unsaved = state.unsaved.iter().cloned().collect();
+        self.unsaved = state.unsaved.iter().collect();
         // What the last checkpoint has left out, the next one tells.
         self.whole = None;
         self.unsavable = state.unsavable;

@@ -166,11 +166,10 @@ impl Machine {
     /// missing.
     pub(super) fn has_left(&mut self, reason: &str, had: Vec<String>, out: &mut Vec<Action>) {
         self.evicted = true;
-        let unsaved = std::mem::take(&mut self.unsaved);
         if had.is_empty() {
-            out.extend(unsaved.back().cloned().map(|last| Action::Settled { up_to: Some(last) }));
+            self.give_up_unsaved(out);
         } else {
-            self.telling.extend(unsaved);
+            self.telling.absorb(&mut self.unsaved);
             let death = Death::Ended { reason: reason.to_owned() };
             self.notice = Some(loss::notice(&death, had, self.notice.take()));
         }

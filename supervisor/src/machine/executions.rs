@@ -107,8 +107,7 @@ impl Machine {
         }
         if outcome.variables == Variables::Kept {
             self.names.apply(&outcome.names);
-            let has_begun = outcome.execution_count > 0 || outcome.wall_us > 0;
-            self.changed(execution, outcome.checkpoint.as_ref(), has_begun);
+            self.changed(execution, outcome.checkpoint.as_ref(), outcome.has_begun());
         }
         self.ensure(execution);
         self.take_notice_back(execution);

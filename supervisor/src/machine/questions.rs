@@ -68,13 +68,13 @@ impl Machine {
     /// Executions whose variables went with a worker that has ended, of which nobody has been told. While there is no
     /// worker, some may be in a checkpoint all the same.
     pub(crate) fn untold(&self) -> Unsaved {
-        let telling: Unsaved = self.telling.iter().collect();
+        let telling = self.telling.clone();
         match self.phase {
             // What has run since is there to be saved.
             Phase::Up if self.notice.is_none() => Unsaved::default(),
             Phase::Up => telling,
             Phase::None | Phase::Starting { .. } | Phase::Ending { .. } => {
-                telling.then(&self.doubtful).then(&self.unsaved.iter().collect())
+                telling.then(&self.doubtful).then(&self.unsaved)
             }
         }
     }

@@ -3,12 +3,9 @@
 use cellblock_proto::execution::{Checkpoint, NameChanges, NameInfo, NoticeTopic, Output};
 use cellblock_proto::id::ExecutionId;
 
-use super::Machine;
+use super::{Action, Machine};
 use crate::loss::{self, Restoration};
 use crate::unsaved::Unsaved;
-
-/// Executions without a checkpoint that are told by name.
-const MOST_UNSAVED: usize = 100;
 
 impl Machine {
     /// The new worker has what was saved of the one before it, or has not.
@@ -18,8 +15,8 @@ impl Machine {
         self.whole = Some(told.losses.is_empty() && told.failed.is_none());
         self.unsavable = false;
         // A worker that has died before anybody was told takes no word along.
-        self.telling.extend(self.doubtful.take());
-        self.telling.extend(std::mem::take(&mut self.unsaved));
+        self.telling.absorb(&mut self.doubtful);
+        self.telling.absorb(&mut self.unsaved);
         told.since = self.telling.clone();
         let back = NameChanges { added: names, ..NameChanges::default() };
         self.names.apply(&back);
@@ -45,30 +42,28 @@ impl Machine {
             return;
         }
         if has_begun {
-            self.unsaved.push_back(execution.clone());
+            self.unsaved.changed(execution);
         }
         // What must not be saved must not be saved with what comes after it either, unless that asks for it.
         self.unsavable = checkpoint.is_none() && (has_begun || self.unsavable);
-        match checkpoint {
-            Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) => {
-                self.whole = Some(matches!(checkpoint, Some(Checkpoint::Saved { .. })));
-                self.unsaved.clear();
-            }
-            _ if self.unsaved.len() > MOST_UNSAVED => drop(self.unsaved.pop_front()),
-            _ => {}
+        if let Some(Checkpoint::Saved { .. } | Checkpoint::Partial { .. }) = checkpoint {
+            self.whole = Some(matches!(checkpoint, Some(Checkpoint::Saved { .. })));
+            self.unsaved.clear();
         }
     }
 
     /// What there was after this one is saved.
     pub(super) fn saved(&mut self, execution: &str) {
-        if let Some(at) = self.telling.iter().position(|lost| lost.as_str() == execution) {
-            // Its checkpoint was finished after its worker's end.
-            self.telling.drain(..=at);
+        // Also of what is to be told as lost: a checkpoint may be finished after its worker's end.
+        for list in [&mut self.telling, &mut self.doubtful, &mut self.unsaved] {
+            list.settle(execution);
         }
-        self.doubtful.settle(execution);
-        if let Some(at) = self.unsaved.iter().position(|unsaved| unsaved.as_str() == execution) {
-            self.unsaved.drain(..=at);
-        }
+    }
+
+    /// Of what is not saved nobody need be told.
+    pub(super) fn give_up_unsaved(&mut self, out: &mut Vec<Action>) {
+        out.extend(self.unsaved.last().cloned().map(|last| Action::Settled { up_to: Some(last) }));
+        self.unsaved.clear();
     }
 
     /// What has ended before this daemon knew of it, and is in no checkpoint as far as is written.
@@ -83,11 +78,10 @@ impl Machine {
 
     /// The new worker is up, and what is in doubt yet is not in what it has.
     pub(super) fn tell_doubtful(&mut self) {
-        let doubtful = self.doubtful.take();
-        if doubtful.is_empty() {
+        if self.doubtful.is_empty() {
             return;
         }
-        self.telling.extend(doubtful);
+        self.telling.absorb(&mut self.doubtful);
         if !matches!(self.notice, Some(Output::Notice { topic: NoticeTopic::VariablesLost, .. })) {
             self.notice = Some(loss::unsaved(&self.telling));
         }

@@ -72,7 +72,7 @@ impl Machine {
     /// What is saved comes back when it is opened again. What was lost before, and nobody was told of, is told then; what
     /// is not saved of a worker that lives goes because somebody wants it.
     pub(super) fn close(&mut self, reason: String, now: Instant, out: &mut Vec<Action>) {
-        let is_told = self.telling.is_empty() && self.doubtful.last().is_none();
+        let is_told = self.telling.is_empty() && self.doubtful.is_empty();
         if self.phase != Phase::None && is_told {
             out.push(Action::Settled { up_to: None });
         }
@@ -186,17 +186,15 @@ impl Machine {
         };
         match (&end, evicted) {
             (WorkerEnd::Died(_), _) => {
-                self.telling.extend(std::mem::take(&mut self.unsaved));
+                self.telling.absorb(&mut self.unsaved);
                 self.notice = Some(loss::notice(death, lost, self.notice.take()));
             }
             // Also when it had to be killed in the end.
             (_, Some(reason)) => self.has_left(&reason, had, out),
             _ => {
                 self.notice = None;
-                if let Some(last) = std::mem::take(&mut self.unsaved).pop_back() {
-                    // It has ended while that was being asked for.
-                    out.push(Action::Settled { up_to: Some(last) });
-                }
+                // What has ended while that was being asked for.
+                self.give_up_unsaved(out);
             }
         }
         out.extend([Action::Gone { end }, Action::Absent]);

@@ -20,6 +20,7 @@ use crate::machine::{Action, Input, WorkerEnd};
 use crate::metrics::{checkpoint_name, death_name};
 use crate::outbox::Payload;
 use crate::records::Hold;
+use crate::unsaved::Unsaved;
 
 impl Notebook {
     /// One event. While adopting, outputs come of Executions that are not known yet.
@@ -64,7 +65,7 @@ impl Notebook {
                 differences,
                 passed_over,
             } => {
-                let since = Vec::new();
+                let since = Unsaved::default();
                 let told = Restoration { checkpoint, losses, failed, differences, passed_over, since };
                 self.came_back(execution, names, told);
             }

@@ -19,6 +19,7 @@ as_root_and_user!(
     what_is_saved_is_out_of_the_workers_reach,
     an_outcome_that_waits_for_its_checkpoint_outlives_the_daemon,
     what_has_gone_together_with_all_who_knew_of_it_is_told_and_once,
+    what_is_saved_is_not_told_as_lost_by_a_daemon_that_comes_while_it_is_loaded,
 );
 in_one_mode!(
     an_execution_decides_for_itself,
@@ -360,16 +361,42 @@ fn what_has_gone_together_with_all_who_knew_of_it_is_told_and_once(setup: Setup)
     assert_eq!((ran.stdout(), told(&ran)), ("2\n".to_owned(), Vec::new()));
 }
 
+fn is_store(process: &leftovers::Process) -> bool {
+    let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+    words.ends_with(b"--store\0")
+}
+
+fn what_is_saved_is_not_told_as_lost_by_a_daemon_that_comes_while_it_is_loaded(setup: Setup) {
+    let mut daemon = with(setup.lasting(), "background");
+    // Its checkpoint is written when there is nobody to hear of it, and takes a while to load.
+    let code = "def load():\n    import time\n    time.sleep(2)\n    return 7\n\
+                class Slow:\n    def __reduce__(self):\n        import time\n        time.sleep(1)\n        return load, ()\n\
+                x = Slow()";
+    let mut notebook = daemon.notebook("a");
+    assert_eq!(notebook.run(code).ok().outcome.checkpoint, Some(Checkpoint::Pending));
+    daemon.kill_hard();
+    let head = daemon.state_dir().join("notebooks/a/checkpoints/HEAD");
+    wait::until("a checkpoint", || head.exists().then_some(()));
+    for shim in daemon.processes_named("cellblock-shim") {
+        let _ = kill_process(Pid::from_raw(shim.pid).unwrap(), Signal::KILL);
+    }
+    wait::until("all are gone", || daemon.processes().is_empty().then_some(()));
+    daemon.restart();
+    let mut notebook = daemon.notebook("a");
+    drop(notebook.start("1"));
+    wait::until("it is being loaded", || daemon.processes().iter().any(is_store).then_some(()));
+    daemon.kill_hard();
+    daemon.restart();
+    let ran = daemon.notebook("a").run("print(x)").ok();
+    assert_eq!((ran.stdout(), ran.notices()), ("7\n".to_owned(), Vec::new()));
+}
+
 fn a_store_that_is_killed_while_it_hands_over_is_followed_by_another(setup: Setup) {
     let daemon = with(setup, "wait");
     let mut notebook = daemon.notebook("a");
     // So much that it takes a while to read.
     saved(&notebook.run("x = 'x' * 50_000_000").ok());
     let anchor = daemon.anchors()[0].pid;
-    let is_store = |process: &leftovers::Process| {
-        let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-        words.ends_with(b"--store\0")
-    };
     let killer = std::thread::spawn(move || {
         let store =
             wait::until("a store reads", || leftovers::descendants(anchor).into_iter().find(is_store));
