@@ -207,3 +207,26 @@ fn what_a_worker_tells_of_itself_while_it_is_taken_over_is_told_on() {
         assert_eq!(told.is_some(), !begun, "{told:?}");
     }
 }
+
+#[test]
+fn what_a_worker_without_variables_has_done_is_no_loss_when_it_is_evicted() {
+    let mut machine = up();
+    submit(&mut machine, "a");
+    machine.hears(ran("a", None));
+    let rule = Evict { saves: true, with_losses: false, firmly: false };
+    assert_eq!(machine.hears(Input::Evict { reason: "room".to_owned(), rule }).len(), 1);
+    let death = Death::Ended { reason: "room".to_owned() };
+    let actions = machine.hears(Input::WorkerEnded { death, lost: Vec::new() });
+    assert_eq!(settled(&actions), Some(Some("a".to_owned())));
+    assert_eq!(told_by(&mut machine, Some("before")), None);
+}
+
+#[test]
+fn a_checkpoint_that_is_finished_after_its_workers_end_is_no_loss() {
+    let mut machine = up();
+    submit(&mut machine, "a");
+    machine.hears(ran("a", Some(Checkpoint::Pending)));
+    machine.hears(Input::WorkerEnded { death: Death::Exited { code: 7 }, lost: Vec::new() });
+    machine.hears(Input::Saved { execution: id("a"), whole: true });
+    assert_eq!(told_by(&mut machine, Some("a")), None);
+}

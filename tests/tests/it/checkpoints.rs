@@ -19,7 +19,6 @@ as_root_and_user!(
     what_is_saved_is_out_of_the_workers_reach,
     an_outcome_that_waits_for_its_checkpoint_outlives_the_daemon,
     what_has_gone_together_with_all_who_knew_of_it_is_told_and_once,
-    what_is_saved_is_not_told_as_lost_by_a_daemon_that_comes_while_it_is_loaded,
 );
 in_one_mode!(
     an_execution_decides_for_itself,
@@ -30,6 +29,7 @@ in_one_mode!(
     who_asks_for_a_checkpoint_where_there_is_none_is_told,
     what_has_gone_with_a_worker_is_never_told_as_saved,
     a_store_that_is_killed_while_it_hands_over_is_followed_by_another,
+    what_is_saved_is_not_told_as_lost_by_a_daemon_that_comes_while_it_is_loaded,
 );
 
 fn with(setup: Setup, when: &str) -> Daemon {
@@ -361,15 +361,10 @@ fn what_has_gone_together_with_all_who_knew_of_it_is_told_and_once(setup: Setup)
     assert_eq!((ran.stdout(), told(&ran)), ("2\n".to_owned(), Vec::new()));
 }
 
-fn is_store(process: &leftovers::Process) -> bool {
-    let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-    words.ends_with(b"--store\0")
-}
-
 fn what_is_saved_is_not_told_as_lost_by_a_daemon_that_comes_while_it_is_loaded(setup: Setup) {
     let mut daemon = with(setup.lasting(), "background");
     // Its checkpoint is written when there is nobody to hear of it, and takes a while to load.
-    let code = "def load():\n    import time\n    time.sleep(2)\n    return 7\n\
+    let code = "def load():\n    import time\n    open('loads', 'w').close()\n    time.sleep(2)\n    return 7\n\
                 class Slow:\n    def __reduce__(self):\n        import time\n        time.sleep(1)\n        return load, ()\n\
                 x = Slow()";
     let mut notebook = daemon.notebook("a");
@@ -384,7 +379,10 @@ fn what_is_saved_is_not_told_as_lost_by_a_daemon_that_comes_while_it_is_loaded(s
     daemon.restart();
     let mut notebook = daemon.notebook("a");
     drop(notebook.start("1"));
-    wait::until("it is being loaded", || daemon.processes().iter().any(is_store).then_some(()));
+    let is_loading = |process: &leftovers::Process| {
+        fs::exists(format!("/proc/{}/root/workspace/loads", process.pid)).unwrap_or(false)
+    };
+    wait::until("it is being loaded", || daemon.processes().iter().any(is_loading).then_some(()));
     daemon.kill_hard();
     daemon.restart();
     let ran = daemon.notebook("a").run("print(x)").ok();
@@ -397,6 +395,10 @@ fn a_store_that_is_killed_while_it_hands_over_is_followed_by_another(setup: Setu
     // So much that it takes a while to read.
     saved(&notebook.run("x = 'x' * 50_000_000").ok());
     let anchor = daemon.anchors()[0].pid;
+    let is_store = |process: &leftovers::Process| {
+        let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        words.ends_with(b"--store\0")
+    };
     let killer = std::thread::spawn(move || {
         let store =
             wait::until("a store reads", || leftovers::descendants(anchor).into_iter().find(is_store));
