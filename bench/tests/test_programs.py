@@ -29,7 +29,7 @@ def programs() -> list[str]:
 
 def run(*command: str | Path) -> str:
     done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1_200
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
