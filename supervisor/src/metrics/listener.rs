@@ -2,20 +2,21 @@
 //!
 //! Every local user can connect to a loopback address, so what is told has no name of a notebook in it. One
 //! request per connection, no body, and everything bounded: connections, the head's bytes and headers, the time.
+//! Where all places are taken the oldest connection makes room: who is silent keeps nobody out.
 //! The head is parsed by `httparse`; a whole HTTP server would be most of what listens here.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
-/// Connections at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 8;
+/// Connections at once: many more than can come in the moment that an answer takes.
+const MAX_CONNECTIONS: usize = 64;
 
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 8 << 10;
@@ -51,11 +52,11 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub(crate) async fn serve<F, T>(listener: TcpListener, metrics: F)
 where
     F: Fn() -> T + Clone + Send + Sync + 'static,
-    T: Future<Output = String> + Send,
+    T: Future<Output = String> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // The oldest first.
+    let mut served = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
@@ -64,12 +65,17 @@ where
                 continue;
             }
         };
-        let metrics = metrics.clone();
-        tokio::spawn(async move {
-            // Whether it is heard is the client's business.
-            let _ = tokio::time::timeout(PATIENCE, converse(socket, metrics)).await;
-            drop(place);
-        });
+        if served.len() == MAX_CONNECTIONS {
+            served.retain(|task| !task.is_finished());
+        }
+        if served.len() == MAX_CONNECTIONS
+            && let Some(oldest) = served.pop_front()
+        {
+            oldest.abort();
+        }
+        // Whether it is heard is the client's business.
+        let conversation = tokio::time::timeout(PATIENCE, converse(socket, metrics.clone()));
+        served.push_back(tokio::spawn(conversation).abort_handle());
     }
 }
 
@@ -173,20 +179,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_scrape_is_answered_while_as_many_as_may_be_silent_are() {
+    async fn a_scrape_is_answered_whoever_is_silent() {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(serve(listener, || async { "a 1\n".to_owned() }));
         let mut silent = Vec::new();
-        for _ in 0..MAX_CONNECTIONS - 1 {
+        for _ in 0..2 * MAX_CONNECTIONS {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         socket.shutdown().await.unwrap();
         let mut text = String::new();
-        socket.read_to_string(&mut text).await.unwrap();
+        let answer = tokio::time::timeout(PATIENCE / 2, socket.read_to_string(&mut text)).await;
+        answer.expect("no answer while others are silent").unwrap();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\na 1\n"), "{text}");
+        // The first have made room, and the last may still ask.
+        let mut byte = [0];
+        let ended = tokio::time::timeout(PATIENCE / 2, silent[0].read(&mut byte)).await;
+        assert_eq!(ended.expect("the oldest has made no room").unwrap(), 0);
+        let last = silent.last_mut().unwrap();
+        last.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.unwrap();
+        last.shutdown().await.unwrap();
+        last.read_to_string(&mut text).await.unwrap();
+        assert!(text.ends_with("ok\n"), "{text}");
         server.abort();
     }
 }
