@@ -10,10 +10,10 @@ from attack import note, outside, saw
 read, write = os.pipe()
 
 
-def guard(depth):
+def guard(mark):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, lambda *_: os.write(0, b"a"))
+    signal.signal(signal.SIGUSR1, lambda *_: os.write(0, mark))
     os.dup2(write, 0)
     for number in range(3, 300):
         try:
@@ -24,40 +24,47 @@ def guard(depth):
     for number in (1, 2):
         os.dup2(quiet, number)
     for turn in range(200):
-        pid = os.fork() if depth else 0
+        pid = os.fork()
         if pid == 0:
             time.sleep(10)
             os._exit(0)
         if turn == 0:
-            os.write(0, b"r")
+            os.write(0, mark)
         os.waitpid(pid, 0)
     os._exit(0)
 
 
-def heard(count):
-    """How many of so many words come; each is waited for five seconds at the most."""
-    found = 0
-    while found < count and select.select([read], [], [], 5)[0]:
-        found += len(os.read(read, count - found))
+def hear(seconds, wanted):
+    """The marks that come until all that are wanted have, or none does for so long."""
+    found = set()
+    while not found >= wanted and select.select([read], [], [], seconds)[0]:
+        found.update(os.read(read, 64))
     return found
 
 
-pids = []
-for _ in range(6):
+pids = {}
+for mark in range(1, 7):
     pid = os.fork()
     if pid == 0:
-        guard(1)
-    pids.append(pid)
-heard(len(pids))
-for pid in pids:
+        guard(bytes([mark]))
+    pids[mark] = pid
+marks = set(pids)
+hear(5, marks)
+for pid in pids.values():
     os.kill(pid, signal.SIGTERM)
-    # Whom SIGTERM ends answers nothing that comes after it.
-    os.kill(pid, signal.SIGUSR1)
-alive = heard(len(pids))
+# Whom SIGTERM ends answers nothing that comes after it. Who is just about to wait notices a signal
+# only when the next one comes.
+alive = set()
+for _ in range(50):
+    for mark in marks - alive:
+        os.kill(pids[mark], signal.SIGUSR1)
+    alive |= hear(0.1, marks - alive)
+    if alive == marks:
+        break
 os.close(read)
 os.close(write)
-note("after_sigterm", "alive" if alive == len(pids) else alive)
+note("after_sigterm", "alive" if alive == marks else len(alive))
 if outside():
-    for pid in pids:
+    for pid in pids.values():
         os.kill(pid, signal.SIGKILL)
 saw()
