@@ -228,11 +228,14 @@ fn descriptors_sent_along_end_the_worker_and_cost_the_shim_few(setup: Setup) {
     }
 }
 
-/// Sends 10,000 requests over connections of its own and counts how they end; those that are held in
+/// Requests at once: three times what a queue holds.
+const PRESSED: usize = 3_000;
+
+/// Sends so many requests over connections of its own and counts how they end; those that are held in
 /// a queue are not waited for.
 fn press(daemon: &Daemon, request: impl Fn(usize) -> Request) -> (usize, usize) {
     let (mut held, mut refused) = (0, 0);
-    for connection in 0..50 {
+    for connection in 0..PRESSED / 200 {
         let mut client = daemon.client();
         let sent: Vec<u32> = (0..200).map(|n| client.send(&request(200 * connection + n), b"1")).collect();
         for id in sent {
@@ -260,6 +263,8 @@ fn worker_that_has_stopped_is_ended_by_the_clock_and_its_queue_is_bounded(setup:
     );
     notebook.until_stdout(&mut stopped, "up");
     let since = Instant::now();
+    // On a busy machine the clock may come before the last of them, and the worker's end empties the queue.
+    let is_late = || since.elapsed() >= Duration::from_secs(19);
     let id = notebook.id.clone();
     let execute = |n: usize| Request::Execute {
         notebook: id.clone(),
@@ -267,13 +272,13 @@ fn worker_that_has_stopped_is_ended_by_the_clock_and_its_queue_is_bounded(setup:
         options: ExecuteOptions::default(),
     };
     let (held, refused) = press(&daemon, execute);
-    eprintln!("of 10,000 executions {held} wait and {refused} were refused");
-    assert!((1..=1_000).contains(&held) && held + refused == 10_000, "{held} wait, {refused} were refused");
+    eprintln!("of {PRESSED} executions {held} wait and {refused} were refused");
+    assert!((1..=1_000).contains(&held) || is_late(), "{held} wait, {refused} were refused");
+    assert_eq!(held + refused, PRESSED);
     let query = |_| Request::Query { notebook: id.clone(), query: Query::History { last: 1 } };
     let (held, refused) = press(&daemon, query);
-    // On a busy machine the clock may come before the last of them, and the worker's end refuses it.
-    let is_late = since.elapsed() >= Duration::from_secs(19);
-    assert!(held + refused == 10_000 && (refused == 0 || is_late), "{held} wait, {refused} were refused");
+    assert!(refused == 0 || is_late(), "{held} wait, {refused} were refused");
+    assert_eq!(held + refused, PRESSED);
     let after = (rss_kb(shim), rss_kb(daemon.pid()));
     assert!(
         after.0 < before.0 + (32 << 10) && after.1 < before.1 + (64 << 10),
