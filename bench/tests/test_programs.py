@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import nbformat
 import pytest
@@ -19,12 +21,16 @@ NEEDED = ("CELLBLOCK_BIN_DIR", "CELLBLOCK_TEST_PYTHON")
 def programs() -> list[str]:
     """Arguments that say where cellblock is."""
     if missing := [name for name in NEEDED if not os.environ.get(name)]:
-        reason = f"not set: {', '.join(missing)}; `cargo xtask test` sets them"
-        if os.environ.get("CELLBLOCK_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacks(f"not set: {', '.join(missing)}; `cargo xtask test` sets them")
     bin_dir, python = (os.environ[name] for name in NEEDED)
     return ["--bin-dir", bin_dir, "--python", python]
+
+
+def lacks(reason: str) -> NoReturn:
+    """Skips the test, or fails it where nothing may be missing."""
+    if os.environ.get("CELLBLOCK_REQUIRE") == "all":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def run(*command: str | Path) -> str:
@@ -62,6 +68,8 @@ def test_a_notebook_comes_out_the_same_from_both_engines(programs: list[str], tm
 def test_the_benchmark_has_every_part_with_cellblock_and_its_peers_in_it(
     programs: list[str], tmp_path: Path
 ) -> None:
+    if shutil.which("bwrap") is None:
+        lacks("no bwrap on PATH; `apt-get install bubblewrap` installs it")
     found, charts = tmp_path / "bench.json", tmp_path / "plots"
     options: list[str | Path] = ["--quick", "--runs", "1", "--crowd", "2", "--json", found, "--plots", charts]
     told = run("bench/run.py", *programs, *options)
@@ -74,7 +82,7 @@ def test_the_benchmark_has_every_part_with_cellblock_and_its_peers_in_it(
         assert any(engine["role"] == "cellblock" for engine in engines.values())
         # A limit is nothing that a peer has, and a save beside which others go on neither.
         alone = row["part"] == "limits" or "cellblock, undisturbed" in engines
-        assert alone or any(engine["role"] == "peer" for engine in engines.values())
+        assert alone or any(engine["role"] == "peer" for engine in engines.values()), row
         # What is counted may be none, and a short pause is lost in what it is the difference of.
         assert row["unit"] == "" or "pause" in row["name"] or all(e["p50"] > 0 for e in engines.values())
     pandas = {engine["engine"] for engine in rows["new notebook → first pandas result"]["engines"]}

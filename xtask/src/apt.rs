@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::host;
-use crate::process::{on_path, run, say};
+use crate::process::{in_ci, on_path, run, say};
 
 /// The first of `names` that is on the path; if none is, installed from `packages` when we may, for `purpose`.
 pub(crate) fn program(names: &[&str], packages: &[&str], purpose: &str) -> Option<PathBuf> {
@@ -21,6 +21,22 @@ pub(crate) fn program(names: &[&str], packages: &[&str], purpose: &str) -> Optio
         }
     }
     installed()
+}
+
+/// The same for `tests`, which skip without it: that was said already, then.
+///
+/// # Errors
+/// In continuous integration, where a missing program is a failure.
+pub(crate) fn program_for_tests(names: &[&str], packages: &[&str], tests: &str) -> Result<Option<PathBuf>> {
+    let found = program(names, packages, tests);
+    if found.is_none() {
+        let sentence = format!("no {} on PATH; `{}` as root installs it", names[0], command(packages));
+        if in_ci() {
+            bail!("{sentence}");
+        }
+        say(format!("{sentence}; {tests} are skipped"));
+    }
+    Ok(found)
 }
 
 /// What installs `packages`, as a person would type it.

@@ -7,8 +7,9 @@ use anyhow::Result;
 use crate::process::{cargo, run as run_command, say};
 use crate::{apt, host, python_env, tree};
 
-const BWRAP: [&str; 1] = ["bwrap"];
-const BWRAP_PACKAGES: [&str; 1] = ["bubblewrap"];
+/// A peer of the benchmark.
+pub(crate) const BWRAP: [&str; 1] = ["bwrap"];
+pub(crate) const BWRAP_PACKAGES: [&str; 1] = ["bubblewrap"];
 
 /// # Errors
 /// When something cannot be prepared, or the benchmark fails.

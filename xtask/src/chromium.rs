@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::apt;
-use crate::process::{in_ci, say};
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 const PACKAGES: [&str; 2] = ["chromium", "fonts-dejavu-core"];
@@ -18,14 +17,5 @@ pub(crate) fn find() -> Result<Option<PathBuf>> {
     if let Some(chosen) = std::env::var_os("CELLBLOCK_CHROMIUM").filter(|value| !value.is_empty()) {
         return Ok(Some(chosen.into()));
     }
-    let found = apt::program(&NAMES, &PACKAGES, "the tests that look at exported pages");
-    if found.is_some() {
-        return Ok(found);
-    }
-    let sentence = format!("no Chromium on PATH; `{}` as root installs it", apt::command(&PACKAGES));
-    if in_ci() {
-        bail!("{sentence}");
-    }
-    say(format!("{sentence}; tests that look at exported pages are skipped"));
-    Ok(None)
+    apt::program_for_tests(&NAMES, &PACKAGES, "tests that look at exported pages")
 }

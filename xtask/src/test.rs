@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::bench::{BWRAP, BWRAP_PACKAGES};
 use crate::process::{cargo, in_ci, on_path, run as run_command, say, seconds, show};
-use crate::{acceptance, chromium, faults, fuzz, host, python_env, tree};
+use crate::{acceptance, apt, chromium, faults, fuzz, host, python_env, tree};
 
 /// Variables that tell tests where things are.
 pub(crate) type Variables = Vec<(&'static str, OsString)>;
@@ -65,6 +66,7 @@ fn prepare() -> Result<Variables> {
     if let Some(browser) = chromium::find()? {
         variables.push(("CELLBLOCK_CHROMIUM", browser.into()));
     }
+    apt::program_for_tests(&BWRAP, &BWRAP_PACKAGES, "tests of the benchmark")?;
     if in_ci() {
         // What a test would skip for lack of something on a developer's machine is a failure here.
         variables.push(("CELLBLOCK_REQUIRE", "all".into()));
