@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import linecache
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,7 +32,13 @@ def text_of(error: BaseException | None) -> str:
     try:
         return clipped(str(error), VALUE) + _why_missing(error)
     except BaseException as failure:
-        return f"<str() of this {type(error).__name__} raised {type(failure).__name__}>"
+        return f"<str() of this {name_of(type(error))} raised {name_of(type(failure))}>"
+
+
+def name_of(kind: type) -> str:
+    """`kind.__name__`, whatever its metaclass says."""
+    name: str = type.__dict__["__name__"].__get__(kind)
+    return name
 
 
 def _why_missing(error: BaseException | None) -> str:
@@ -42,7 +48,7 @@ def _why_missing(error: BaseException | None) -> str:
     if reason is None or error is None:
         return ""
     raised_in = ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
+    for frame, _ in traceback.walk_tb(_own(error, "__traceback__")):
         raised_in = frame.f_globals.get("__name__", "")
     # Another module may lack a name of its own that is called the same.
     return f"; it was not restored: {clipped(reason, CODE)}" if raised_in == "__main__" else ""
@@ -74,10 +80,14 @@ def report(name: str, error: BaseException | None, blocks: list[str], cell_of: C
 
 def frames(error: BaseException | None, cell_of: CellOf) -> list[dict[str, Any]]:
     """The stack from the cell inwards; a syntax error's place is its last line."""
-    found = _stack(error.__traceback__ if error else None, cell_of)
-    if isinstance(error, SyntaxError) and error.filename:
-        line = error.lineno if isinstance(error.lineno, int) else 0
-        found.append(_frame(str(error.filename), line, "<module>", error.text, cell_of))
+    if error is None:
+        return []
+    found = _stack(_own(error, "__traceback__"), cell_of)
+    if issubclass(type(error), SyntaxError):
+        file, line, text = (_own(error, name, SyntaxError) for name in ("filename", "lineno", "text"))
+        if type(file) is str and file:
+            shown = text if type(text) is str else None
+            found.append(_frame(file, line if type(line) is int else 0, "<module>", shown, cell_of))
     return found
 
 
@@ -86,19 +96,101 @@ def causes(error: BaseException | None, cell_of: CellOf) -> list[dict[str, Any]]
     found: list[dict[str, Any]] = []
     seen = {id(error)}
     while error is not None and len(found) < CAUSES:
-        explicit = error.__cause__ is not None
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        cause = _own(error, "__cause__")
+        explicit = cause is not None
+        hidden = explicit or _own(error, "__suppress_context__")
+        error = cause if hidden else _own(error, "__context__")
         if error is None or id(error) in seen:
             break
         seen.add(id(error))
         found.append(
             {
-                "name": clipped(type(error).__name__, NAME),
+                "name": clipped(name_of(type(error)), NAME),
                 "value": clipped(text_of(error), VALUE // CAUSES),
                 "explicit": explicit,
                 "frames": frames(error, cell_of)[-10:],
             }
         )
+    return found
+
+
+def records(found: Callable[..., Any], tb: TracebackType, *rest: Any) -> Any:
+    """IPython's `get_records`, which is `found`, with a line for every step.
+
+    CPython 3.11 compiles the jump back of a loop that ends in nested branches without one, and it is
+    at jumps back that an interrupt arrives. IPython formats no traceback that has such a step.
+    """
+    whole: TracebackType | None = None
+    lines = {}
+    for step in reversed(list(_steps(tb))):
+        lines[step.tb_frame] = line = _line_of(step)
+        whole = TracebackType(whole, step.tb_frame, step.tb_lasti, line)
+    steps = found(whole, *rest)
+    for step in steps:
+        if step.lineno is None:
+            # Stays none for what stands for many: IPython passes over it.
+            step.lineno = lines.get(step.frame)
+    return steps
+
+
+def is_group(error: BaseException) -> bool:
+    """Whether it or one of its causes is a group of exceptions."""
+    return any(issubclass(type(each), BaseExceptionGroup) for each in _chain(error))
+
+
+def plain(error: BaseException, cell_of: CellOf) -> list[str]:
+    """The traceback as Python itself writes it: for groups, and for what IPython cannot format."""
+    tb = _own(error, "__traceback__")
+    for step in _steps(tb):
+        if cell_of(step.tb_frame.f_code.co_filename) is not None:
+            # What stands before it is how a cell is run.
+            tb = step
+            break
+    try:
+        return [block.rstrip("\n") for block in traceback.format_exception(type(error), error, tb)]
+    except Exception:
+        # Code objects and attributes can be what no formatter expects.
+        steps = [
+            f'  File "{step["file"]}", line {step["line"]}, in {step["function"]}\n    {step["code"] or ""}'
+            for step in frames(error, cell_of)
+        ]
+        return ["Traceback (most recent call last):", *steps, f"{name_of(type(error))}: {text_of(error)}"]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """It, and every exception that it names as cause or context."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting += [_own(each, "__cause__"), _own(each, "__context__")]
+
+
+def _own(error: BaseException, name: str, kind: type = BaseException) -> Any:
+    """An attribute that every exception has, whatever a class of the user's says about it."""
+    return getattr(kind, name).__get__(error)
+
+
+def _steps(tb: TracebackType | None) -> Iterator[TracebackType]:
+    while tb is not None:
+        yield tb
+        tb = tb.tb_next
+
+
+def _line_of(step: TracebackType) -> int:
+    """Its own, else that of the nearest instruction before it that has one."""
+    line: int | None = step.tb_lineno
+    if line is not None:
+        return line
+    code = step.tb_frame.f_code
+    found = code.co_firstlineno
+    for start, _, line in code.co_lines():
+        if start > step.tb_lasti:
+            break
+        found = found if line is None else line
     return found
 
 
@@ -113,13 +205,13 @@ def clipped(text: str, limit: int) -> str:
 def _stack(tb: TracebackType | None, cell_of: CellOf) -> list[dict[str, Any]]:
     found: list[tuple[str, int, str]] = []
     in_cell = False
-    # walk_tb, not extract_tb: the latter formats and reads every line of a deep recursion.
-    for frame, line in traceback.walk_tb(tb):
-        code = frame.f_code
+    # Not extract_tb, which formats and reads every line of a deep recursion.
+    for step in _steps(tb):
+        code = step.tb_frame.f_code
         in_cell = in_cell or cell_of(code.co_filename) is not None
         # What of ours stands between a cell and what it called (`input`, a lazy module) is no step.
         if in_cell and not code.co_filename.startswith(OURS):
-            found.append((code.co_filename, line or 0, code.co_name))
+            found.append((code.co_filename, _line_of(step), code.co_name))
     return _bounded([_frame(file, line, function, None, cell_of) for file, line, function in found])
 
 

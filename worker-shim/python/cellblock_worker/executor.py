@@ -255,10 +255,11 @@ class Executor:
         return results, bytes(payload)
 
     def _end_of(self, error: BaseException) -> Any:
-        interrupted = isinstance(error, KeyboardInterrupt) and self._interrupts.delivered
-        if interrupted or (isinstance(error, asyncio.CancelledError) and self._interrupts.cancelled):
+        kind = type(error)
+        interrupted = issubclass(kind, KeyboardInterrupt) and self._interrupts.delivered
+        if interrupted or (issubclass(kind, asyncio.CancelledError) and self._interrupts.cancelled):
             return "interrupted"
-        return {"error": _named(type(error).__name__, errors.text_of(error))}
+        return {"error": _named(errors.name_of(kind), errors.text_of(error))}
 
     def _failed(self, error: BaseException) -> Ended:
         """What was raised outside user code: an interrupt in the machinery, or a hook's error."""

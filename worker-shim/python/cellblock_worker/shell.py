@@ -9,7 +9,9 @@ import asyncio
 import os
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from IPython.core.autocall import ExitAutocall
@@ -261,18 +263,50 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     # Errors.
 
-    def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
-        etype, _, tb = self._get_exc_info(exc_tuple)
+    def init_traceback_handlers(self, custom_exceptions: Any) -> None:
+        super().init_traceback_handlers(custom_exceptions)
+        formatter = self.InteractiveTB
+        formatter.get_records = partial(errors.records, formatter.get_records)
+
+    def showtraceback(
+        self, exc_tuple: Any = None, filename: Any = None, tb_offset: Any = None, **options: Any
+    ) -> None:
+        """Shows an exception as an error among the outputs, whatever IPython can make of it.
+
+        The base class prints groups of exceptions and what it fails to format.
+        """
+        try:
+            etype, error, tb = self._get_exc_info(exc_tuple)
+        except ValueError:
+            etype = error = tb = None
+        if etype is None:
+            # `%tb`, and there was none. (Not in the `except`: there is one then.)
+            super().showtraceback(exc_tuple, filename, tb_offset, **options)
+            return
         if self.interrupts.cancelled and issubclass(etype, asyncio.CancelledError):
             # How an interrupt reaches a cell that awaits.
-            interrupt = KeyboardInterrupt().with_traceback(tb)
-            super().showtraceback((KeyboardInterrupt, interrupt, tb), *args, **kwargs)
-            return
-        super().showtraceback(exc_tuple, *args, **kwargs)
+            etype, error = KeyboardInterrupt, KeyboardInterrupt().with_traceback(tb)
+        try:
+            if issubclass(etype, (SyntaxError, UsageError)) or options.get("exception_only"):
+                super().showtraceback((etype, error, tb), filename, tb_offset, **options)
+                return
+            blocks = self._blocks_of(error, tb, tb_offset)
+        except Exception:
+            blocks = errors.plain(error, self.compile.cell_of)
+        self._showtraceback(etype, error, blocks)
+        if self.call_pdb:
+            self.debugger(force=True)
+
+    def _blocks_of(self, error: BaseException, tb: TracebackType | None, tb_offset: int | None) -> Any:
+        if hasattr(error, "_render_traceback_"):
+            return error._render_traceback_()
+        if errors.is_group(error):
+            return errors.plain(error, self.compile.cell_of)
+        return self.InteractiveTB.structured_traceback(type(error), error, tb, tb_offset=tb_offset)
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: Any) -> None:
         blocks = [str(block) for block in stb] if isinstance(stb, (list, tuple)) else [str(stb)]
-        report = errors.report(str(etype.__name__), evalue, blocks, self.compile.cell_of)
+        report = errors.report(errors.name_of(etype), evalue, blocks, self.compile.cell_of)
         if not self.outputs.is_open:
             os.write(2, ("\n".join(report["traceback"]) + "\n").encode("utf-8", "backslashreplace"))
             return
@@ -283,7 +317,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         # The base class formats the whole traceback a second time (6 ms).
         report = self.last_report
         return {
-            "ename": type(exception).__name__,
+            "ename": errors.name_of(type(exception)),
             "evalue": errors.text_of(exception),
             "traceback": report["traceback"] if report else [],
         }
