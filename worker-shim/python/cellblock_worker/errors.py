@@ -20,6 +20,8 @@ CODE = 400
 FRAMES = 40
 CAUSES = 8
 META_BYTES = 96 << 10
+# What IPython formats: a step takes it up to a millisecond, and the number of causes counts squared.
+STEPS = 200
 
 # Where the worker's own code lies; compiled code names its sources.
 OURS = f"{Path(__file__).parent}/"
@@ -133,13 +135,18 @@ def records(found: Callable[..., Any], tb: TracebackType, *rest: Any) -> Any:
     return steps
 
 
-def is_group(error: BaseException) -> bool:
-    """Whether it or one of its causes is a group of exceptions."""
-    return any(issubclass(type(each), BaseExceptionGroup) for each in _chain(error))
+def suits_ipython(error: BaseException) -> bool:
+    """Whether IPython has a form for it and its causes, and needs less than a second."""
+    steps = 0
+    for each in _chain(error):
+        steps += 1 + sum(1 for _ in _steps(_own(each, "__traceback__")))
+        if steps > STEPS or issubclass(type(each), BaseExceptionGroup):
+            return False
+    return True
 
 
 def plain(error: BaseException, cell_of: CellOf) -> list[str]:
-    """The traceback as Python itself writes it: for groups, and for what IPython cannot format."""
+    """The traceback as Python itself writes it."""
     tb = _own(error, "__traceback__")
     for step in _steps(tb):
         if cell_of(step.tb_frame.f_code.co_filename) is not None:

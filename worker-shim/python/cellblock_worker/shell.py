@@ -300,7 +300,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     def _blocks_of(self, error: BaseException, tb: TracebackType | None, tb_offset: int | None) -> Any:
         if hasattr(error, "_render_traceback_"):
             return error._render_traceback_()
-        if errors.is_group(error):
+        if not errors.suits_ipython(error):
             return errors.plain(error, self.compile.cell_of)
         return self.InteractiveTB.structured_traceback(type(error), error, tb, tb_offset=tb_offset)
 

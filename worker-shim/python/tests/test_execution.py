@@ -126,6 +126,17 @@ def test_endless_recursion_is_bounded(shared: Worker) -> None:
     error = shared.run("def f(): f()\nf()").only("error").body
     assert error["name"] == "RecursionError"
     assert any("left out" in frame["function"] for frame in error["frames"])
+    # Python's form: IPython's has a block for each step.
+    assert "[Previous line repeated" in "".join(error["traceback"])
+
+
+def test_a_long_chain_of_causes_is_bounded(shared: Worker) -> None:
+    # IPython's form of it takes minutes.
+    links = "e = None\nfor n in range(10_000):\n    e, cause = KeyError(n), e\n    e.__cause__ = cause"
+    error = shared.run(f"{links}\nraise e").only("error").body
+    assert error["traceback"][-1] == "KeyError: 9999"
+    assert "left out" in "".join(error["traceback"])
+    assert [cause["value"] for cause in error["causes"][:2]] == ["9998", "9997"]
 
 
 @pytest.mark.parametrize(
