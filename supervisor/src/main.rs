@@ -39,6 +39,7 @@ mod log;
 mod loss;
 mod machine;
 mod metrics;
+mod newest;
 mod notebook;
 #[cfg(test)]
 mod notebook_tests;

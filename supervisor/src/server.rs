@@ -22,6 +22,7 @@ use crate::launches::Launches;
 use crate::metrics::{self, Metrics};
 use crate::places::Places;
 use crate::prepare::Caches;
+use crate::newest::Newest;
 use crate::quota::{Means, Ready};
 use crate::runners::{self, Runners};
 use crate::runtime_dir::{self, RuntimeDir};
@@ -37,8 +38,9 @@ use crate::{
 /// The Python of an operator who names none.
 const DEFAULT_PYTHON: &str = "python3";
 
-/// Clients that are being told at once that there is no place for them; others just see the end.
-const MAX_TURNED_AWAY: usize = 32;
+/// Clients that are being told at once that there is no place for them. More than can be accepted without a
+/// pause (128, the budget of a task of tokio's): the oldest, who makes room, has been told.
+const MAX_TURNED_AWAY: usize = 256;
 
 /// After accept(2) fails for want of descriptors, before it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -225,7 +227,7 @@ fn daemon(args: &Args, runtime: RuntimeDir, ground: Ground) -> anyhow::Result<Ar
 
 /// Serves whoever comes; each connection holds a clone of `present` until its last word is written.
 async fn accept(daemon: &Arc<Daemon>, listener: UnixListener, present: mpsc::Sender<()>) {
-    let farewells = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    let mut farewells = Newest::new(MAX_TURNED_AWAY);
     let mut heart = Heart::new();
     loop {
         let accepted = tokio::select! {
@@ -269,11 +271,7 @@ async fn accept(daemon: &Arc<Daemon>, listener: UnixListener, present: mpsc::Sen
             }
             Err(reason) => {
                 daemon.metrics.turned_away();
-                let Ok(farewell) = Arc::clone(&farewells).try_acquire_owned() else { continue };
-                tokio::spawn(async move {
-                    connection::turn_away(socket, ErrorCode::Busy, reason, None).await;
-                    drop(farewell);
-                });
+                farewells.spawn(connection::turn_away(socket, ErrorCode::Busy, reason, None));
             }
         }
     }

@@ -65,6 +65,14 @@ impl Client {
     /// # Panics
     /// When the socket cannot be reached.
     pub fn connect_as(socket: &Path, uid: u32, tenant: Option<&str>) -> Result<Self, Refused> {
+        Client::silent_as(socket, uid).greet(tenant)
+    }
+
+    /// Connects as the user `uid` and says nothing; the tests run as root then.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn silent_as(socket: &Path, uid: u32) -> Self {
         use rustix::fs::{Gid, Uid};
         use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
         // A thread may be somebody else, and who that is when it connects is what the daemon is told.
@@ -76,7 +84,7 @@ impl Client {
             set_thread_res_uid(uid, uid, uid).expect("we are root");
             Client::silent(&socket)
         });
-        connect.join().expect("the socket can be reached").greet(tenant)
+        connect.join().expect("the socket can be reached")
     }
 
     /// Says hello, as another tenant where an operator wants that.
@@ -99,6 +107,17 @@ impl Client {
             Reply::Error { code, message, hint } => Err(Refused { code, message, hint }),
             Reply::Hello { codec: Codec::Json, .. } => Ok(self),
             other => panic!("{other:?} as an answer to hello"),
+        }
+    }
+
+    /// What is said to a connection that has said nothing: why there is no place for it.
+    ///
+    /// # Panics
+    /// When it is something else.
+    pub fn refusal(mut self) -> Refused {
+        match self.next_or_refusal(0).reply {
+            Reply::Error { code, message, hint } => Refused { code, message, hint },
+            other => panic!("{other:?} to who has said nothing"),
         }
     }
 

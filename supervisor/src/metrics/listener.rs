@@ -5,7 +5,6 @@
 //! Where all places are taken the oldest connection makes room: who is silent keeps nobody out.
 //! The head is parsed by `httparse`; a whole HTTP server would be most of what listens here.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +12,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+
+use crate::newest::Newest;
 
 /// Connections at once: many more than can come in the moment that an answer takes.
 const MAX_CONNECTIONS: usize = 64;
@@ -54,8 +54,7 @@ where
     F: Fn() -> T + Clone + Send + Sync + 'static,
     T: Future<Output = String> + Send + 'static,
 {
-    // The oldest first.
-    let mut served = VecDeque::<AbortHandle>::with_capacity(MAX_CONNECTIONS);
+    let mut served = Newest::new(MAX_CONNECTIONS);
     loop {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
@@ -65,17 +64,11 @@ where
                 continue;
             }
         };
-        if served.len() == MAX_CONNECTIONS {
-            served.retain(|task| !task.is_finished());
-        }
-        if served.len() == MAX_CONNECTIONS
-            && let Some(oldest) = served.pop_front()
-        {
-            oldest.abort();
-        }
-        // Whether it is heard is the client's business.
         let conversation = tokio::time::timeout(PATIENCE, converse(socket, metrics.clone()));
-        served.push_back(tokio::spawn(conversation).abort_handle());
+        served.spawn(async move {
+            // Whether it is heard is the client's business.
+            let _ = conversation.await;
+        });
     }
 }
 

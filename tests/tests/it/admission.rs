@@ -67,6 +67,11 @@ fn caps_are_refused_by_name_with_a_hint_and_hold_nobody_else_up(setup: Setup) {
     assert!(refused.hint.is_some());
     let metrics = daemon.client().metrics();
     assert!(metrics.contains("cellblock_connections_opened_total{result=\"turned_away\"} 1\n"), "{metrics}");
+    // However many come at once, each is told.
+    let turned_away: Vec<Client> = (0..600).map(|_| Client::silent_as(&daemon.socket(), ANN)).collect();
+    for one in turned_away {
+        assert_eq!(one.refusal().code, ErrorCode::Busy);
+    }
     // None of that is anybody else's.
     notebook(&daemon, BOB, "a").run("1").ok();
     let Ok(Reply::Tenants { tenants }) = daemon.client().ask(&Request::Tenants) else { panic!("no tenants") };
