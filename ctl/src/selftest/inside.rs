@@ -20,7 +20,7 @@ use crate::client::{ClientError, Connection};
 use crate::fault::Fault;
 
 /// Beyond its own wall time, what a cell may take until its outcome is there: grace, kill, a slow machine.
-const SLACK: Duration = Duration::from_millis(1_200);
+const SLACK: Duration = Duration::from_secs(3);
 /// How long deleting a workspace full of traps may take.
 const DELETION: Duration = Duration::from_secs(10);
 /// How long a killed sandbox may take to be gone.

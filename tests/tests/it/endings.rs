@@ -25,7 +25,8 @@ in_every_mode!(
 );
 
 const WALL_MS: u64 = 1_500;
-const GRACE_MS: u64 = 700;
+/// The first error of a worker takes a quarter of a second of processor: what formats it is imported then.
+const GRACE_MS: u64 = 2_000;
 const MEMORY: u64 = 400_000_000;
 
 fn with_profiles(setup: Setup) -> Setup {

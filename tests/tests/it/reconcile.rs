@@ -44,11 +44,16 @@ fn make(path: PathBuf, is_old: bool) -> PathBuf {
     path
 }
 
+/// Made elsewhere: a round may come while it is.
 fn make_folder(path: PathBuf, is_old: bool) -> PathBuf {
-    make(path.join("inner"), false);
+    let folder = path.parent().unwrap();
+    let making = folder.parent().unwrap().join("making");
+    make(making.join("inner"), false);
     if is_old {
-        old(&path);
+        old(&making);
     }
+    fs::create_dir_all(folder).unwrap();
+    fs::rename(&making, &path).unwrap();
     path
 }
 

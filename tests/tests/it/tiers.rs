@@ -27,12 +27,12 @@ const HOARD: &str =
 
 /// The daemons of this mode, one per tier, under a profile with small limits.
 fn tiers(setup: &Setup) -> Vec<(BarrierState, Daemon)> {
-    tiers_with(setup, "cpu_ms = 400")
+    tiers_with(setup, "")
 }
 
 fn tiers_with(setup: &Setup, more: &str) -> Vec<(BarrierState, Daemon)> {
     let limits =
-        format!("processes = {PROCESSES}\nmemory_bytes = {MEMORY}\ninterrupt_grace_ms = 500\n{more}");
+        format!("processes = {PROCESSES}\nmemory_bytes = {MEMORY}\ninterrupt_grace_ms = 2_000\n{more}");
     let setup = setup.clone().limits("small", &limits);
     let with = |setup: &Setup, tier: &str| Daemon::start(setup.clone().argument("--cgroup").argument(tier));
     let mut all = vec![(BarrierState::Missing, with(&setup, "none"))];
@@ -50,7 +50,7 @@ fn tiers_with(setup: &Setup, more: &str) -> Vec<(BarrierState, Daemon)> {
 }
 
 fn processor_time_of_all_processes_ends_the_execution_and_not_the_notebook(setup: Setup) {
-    for (tier, daemon) in tiers(&setup) {
+    for (tier, daemon) in tiers_with(&setup, "cpu_ms = 400") {
         let mut notebook = daemon.notebook_under("a", "small");
         // 400 ms of processor time, however it is spread; the wall clock alone would take ten minutes.
         let spread =

@@ -140,7 +140,7 @@ class Executor:
         options = command.body["execute"]
         self._text.expect_threads()
         self._text.begin(options["execution"])
-        self._shell.last_report = None
+        self._shell.last_report, self._shell.shown = None, 0
         try:
             ended = await self._guarded(options, command.payload)
         except BaseException as error:
@@ -159,6 +159,8 @@ class Executor:
             self._shell.displayhook.echo = options["echo"] != "none"
             error = await self._do(options, payload)
             if error is not None:
+                if not self._text.is_child:
+                    self._shell.show_unless_shown(error)
                 return self._end_of(error), _NOTHING, error
             return "ok", self._expressions(options["user_expressions"]), None
         except Refused as refused:
@@ -234,7 +236,9 @@ class Executor:
                 shell.events.trigger("post_execute")
                 if not silent:
                     shell.events.trigger("post_run_cell", result)
-        ended: BaseException | None = result.error_before_exec or result.error_in_exec
+        # Not `or`: an exception can be false.
+        before, in_exec = result.error_before_exec, result.error_in_exec
+        ended: BaseException | None = in_exec if before is None else before
         return ended
 
     def _expressions(self, wanted: list[list[str]]) -> Expressions:
@@ -259,14 +263,14 @@ class Executor:
         interrupted = issubclass(kind, KeyboardInterrupt) and self._interrupts.delivered
         if interrupted or (issubclass(kind, asyncio.CancelledError) and self._interrupts.cancelled):
             return "interrupted"
-        return {"error": _named(errors.name_of(kind), errors.text_of(error))}
+        return {"error": _named(errors.name_of(kind), errors.last_text_of(error))}
 
     def _failed(self, error: BaseException) -> Ended:
         """What was raised outside user code: an interrupt in the machinery, or a hook's error."""
         if not self._text.is_child:
             # Whatever happens here, the end itself must still be told.
             with contextlib.suppress(BaseException):
-                self._shell.showtraceback((type(error), error, error.__traceback__))
+                self._shell.show_barely(error)
         return self._end_of(error), _NOTHING, error
 
     def _finish(self, ended: Ended) -> None:

@@ -6,9 +6,12 @@ What ipykernel would do is the yardstick; where this differs, the comment says w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import tempfile
+import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +25,7 @@ from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from traitlets import Instance, Type, default
 from traitlets.config import Config
 
-from . import commands, errors
+from . import commands, errors, tracebacks
 from .attribution import current_execution
 from .interrupt import Interrupts
 from .publish import Formatter, Outputs, Publisher, ResultHook
@@ -138,6 +141,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     def init_instance_attrs(self) -> None:
         self.inputs: list[tuple[int, str]] = []
         self.last_report: dict[str, Any] | None = None
+        # Which exception was shown last in this run.
+        self.shown = 0
         self.compiler_class = Compiler
         super().init_instance_attrs()
         self._untouched_transforms: tuple[int, ...] | None = None
@@ -265,60 +270,121 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     def init_traceback_handlers(self, custom_exceptions: Any) -> None:
         super().init_traceback_handlers(custom_exceptions)
-        formatter = self.InteractiveTB
-        formatter.get_records = partial(errors.records, formatter.get_records)
+        tracebacks.give_lines(self.InteractiveTB)
 
     def showtraceback(
-        self, exc_tuple: Any = None, filename: Any = None, tb_offset: Any = None, **options: Any
+        self,
+        exc_tuple: Any = None,
+        filename: Any = None,
+        tb_offset: int | None = None,
+        exception_only: bool = False,
+        running_compiled_code: bool = False,
     ) -> None:
         """Shows an exception as an error among the outputs, whatever IPython can make of it.
 
-        The base class prints groups of exceptions and what it fails to format.
+        The base class prints groups of exceptions, what it fails to format, and interrupts meanwhile.
         """
         try:
             etype, error, tb = self._get_exc_info(exc_tuple)
         except ValueError:
             etype = error = tb = None
-        if etype is None:
-            # `%tb`, and there was none. (Not in the `except`: there is one then.)
-            super().showtraceback(exc_tuple, filename, tb_offset, **options)
+        self.shown = id(error)
+        if etype is None or etype is UsageError:
+            # A line on stderr. (Not in the `except`, where there is an exception.)
+            super().showtraceback(exc_tuple, filename, tb_offset, exception_only, running_compiled_code)
             return
         if self.interrupts.cancelled and issubclass(etype, asyncio.CancelledError):
             # How an interrupt reaches a cell that awaits.
             etype, error = KeyboardInterrupt, KeyboardInterrupt().with_traceback(tb)
-        try:
-            if issubclass(etype, (SyntaxError, UsageError)) or options.get("exception_only"):
-                super().showtraceback((etype, error, tb), filename, tb_offset, **options)
-                return
-            blocks = self._blocks_of(error, tb, tb_offset)
-        except Exception:
-            blocks = errors.plain(error, self.compile.cell_of)
-        self._showtraceback(etype, error, blocks)
+        if issubclass(etype, SyntaxError):
+            blocks = partial(
+                self._syntax_blocks, etype, error, tb if running_compiled_code else None, filename
+            )
+        elif exception_only:
+            blocks = partial(self._only_blocks, etype, error)
+        else:
+            blocks = partial(self._blocks, etype, error, tb, tb_offset)
+        self._show(etype, error, blocks)
         if self.call_pdb:
             self.debugger(force=True)
 
-    def _blocks_of(self, error: BaseException, tb: TracebackType | None, tb_offset: int | None) -> Any:
+    def showsyntaxerror(self, filename: Any = None, running_compiled_code: bool = False) -> None:
+        etype, error, tb = self._get_exc_info()
+        self.shown = id(error)
+        shown = tb if running_compiled_code else None
+        self._show(etype, error, partial(self._syntax_blocks, etype, error, shown, filename))
+
+    def show_unless_shown(self, error: BaseException) -> None:
+        """Shows what ended a cell, where nobody has: a debugger was left, a handler has failed."""
+        if id(error) != self.shown and not issubclass(type(error), self.custom_exceptions):
+            self.showtraceback((type(error), error, errors.own(error, "__traceback__")))
+
+    def show_barely(self, error: BaseException) -> None:
+        """Shows it without running code of the user's, which nothing could interrupt any more."""
+        self._tell(errors.bare(type(error), error, self.compile.cell_of))
+
+    def _blocks(self, etype: type, error: Any, tb: TracebackType | None, tb_offset: int | None) -> Any:
+        formatter = self.InteractiveTB
         if hasattr(error, "_render_traceback_"):
             return error._render_traceback_()
-        if not errors.suits_ipython(error):
-            return errors.plain(error, self.compile.cell_of)
-        return self.InteractiveTB.structured_traceback(type(error), error, tb, tb_offset=tb_offset)
+        is_one = issubclass(type(error), BaseException)
+        if is_one and formatter.mode != "Minimal" and not tracebacks.suits_ipython(error):
+            offset = formatter.tb_offset if tb_offset is None else tb_offset
+            return tracebacks.plain(error, tb, offset, self.compile.cell_of, self.compile.format_code_name)
+        return formatter.structured_traceback(etype, error, tb, tb_offset=tb_offset)
+
+    def _syntax_blocks(self, etype: type, error: Any, tb: TracebackType | None, filename: Any) -> Any:
+        if filename and issubclass(etype, SyntaxError):
+            with contextlib.suppress(AttributeError):
+                error.filename = filename
+        return self.SyntaxTB.structured_traceback(etype, error, traceback.extract_tb(tb) if tb else [])
+
+    def _only_blocks(self, etype: type, error: Any) -> Any:
+        only = self.InteractiveTB.get_exception_only(etype, error)
+        return ["An exception has occurred, use %tb to see the full traceback.\n", *only]
+
+    def _show(self, etype: type, error: Any, blocks: Callable[[], Any]) -> None:
+        """Formatting runs code of the user's and takes its time: it can fail, and be interrupted."""
+        interrupted, report = False, None
+        try:
+            report = self._report(etype, error, blocks())
+        except BaseException as failure:
+            interrupted = issubclass(type(failure), KeyboardInterrupt) and self.interrupts.delivered
+        if report is None:
+            with contextlib.suppress(KeyboardInterrupt), self.interrupts.hold():
+                report = errors.bare(etype, error, self.compile.cell_of)
+        self._tell(report)
+        if interrupted:
+            # Without what was being shown, or that would begin again.
+            raise KeyboardInterrupt from None
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: Any) -> None:
-        blocks = [str(block) for block in stb] if isinstance(stb, (list, tuple)) else [str(stb)]
-        report = errors.report(errors.name_of(etype), evalue, blocks, self.compile.cell_of)
+        self._tell(self._report(etype, evalue, stb))
+
+    def _report(self, etype: type, error: Any, blocks: Any) -> dict[str, Any]:
+        texts = blocks if isinstance(blocks, (list, tuple)) else [blocks]
+        texts = [errors.exact(str(block)) for block in texts]
+        return errors.report(errors.name_of(etype), error, texts, self.compile.cell_of)
+
+    def _tell(self, report: Any) -> None:
         if not self.outputs.is_open:
             os.write(2, ("\n".join(report["traceback"]) + "\n").encode("utf-8", "backslashreplace"))
             return
         self.last_report = report
         self.outputs.send({"error": report})
 
+    def _user_obj_error(self) -> dict[str, Any]:
+        """Of a user expression."""
+        etype, error, _ = self._get_exc_info()
+        name, value = errors.name_of(etype), errors.last_text_of(error)
+        return {"status": "error", "ename": name, "evalue": value, "traceback": []}
+
     def _format_exception_for_storage(self, exception: BaseException, *_: Any, **__: Any) -> dict[str, Any]:
         # The base class formats the whole traceback a second time (6 ms).
         report = self.last_report
         return {
             "ename": errors.name_of(type(exception)),
-            "evalue": errors.text_of(exception),
+            "evalue": report["value"] if report else "",
             "traceback": report["traceback"] if report else [],
         }
 

@@ -12,8 +12,8 @@ from .zygote_start import Zygote
 
 # Whose tests hold for a worker however it came to be, and are run with both.
 BOTH = (
-    "test_execution test_order test_interrupt test_editor test_rich test_rich_figures test_rich_charts "
-    "test_service_run test_service_figures test_service_tables"
+    "test_execution test_errors test_order test_interrupt test_editor test_rich test_rich_figures "
+    "test_rich_charts test_service_run test_service_figures test_service_tables"
 ).split()
 
 

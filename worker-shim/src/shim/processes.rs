@@ -154,10 +154,12 @@ mod tests {
         let ours = Written::of(own);
         let all = |tasks| ours.bytes(own, tasks);
         let until = Instant::now() + Duration::from_secs(20);
-        while all(None) < all(Some(tasks + 1)) + 1_000_000 && Instant::now() < until {
+        let (mut alone, mut everybody) = (0, 0);
+        // One look is not enough: what a process has written is nowhere between its end and the wait for it.
+        while everybody < alone + 1_000_000 && Instant::now() < until {
             std::thread::yield_now();
+            (alone, everybody) = (all(Some(tasks + 1)), all(Some(tasks + 2)));
         }
-        let (alone, everybody) = (all(Some(tasks + 1)), all(Some(tasks + 2)));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(everybody >= alone + 1_000_000, "{everybody} of all, {alone} of one");
