@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import names
 
@@ -31,6 +31,24 @@ BLOCK = 4
 OURS = f"{Path(__file__).parent}/"
 # The file names of cells; see `Compiler.cache` in shell.py.
 CellOf = Callable[[str], "tuple[str, int] | None"]
+
+
+class Place(NamedTuple):
+    """A step of a stack. `code` where it is not the line of the file."""
+
+    file: str
+    line: int
+    function: str
+    code: str | None
+
+
+class Cause(NamedTuple):
+    """What an exception names as its reason."""
+
+    name: str
+    value: str
+    explicit: bool
+    places: list[Place]
 
 
 def text_of(error: BaseException | None) -> str:
@@ -86,27 +104,27 @@ def _why_missing(error: BaseException | None) -> str:
 
 
 def report(name: str, error: BaseException | None, blocks: list[str], cell_of: CellOf) -> dict[str, Any]:
-    """The wire form of an exception. `blocks` is IPython's traceback."""
+    """The wire form of an exception. `blocks` is its traceback as it is shown."""
     why = _why_missing(error)
     if why:
-        # The last line of what IPython shows is the exception's text.
+        # The last line of what is shown is the exception's text.
         blocks = [*blocks[:-1], blocks[-1].rstrip("\n") + why] if blocks else blocks
-    return _fitted(name, text_of(error), blocks, frames(error, cell_of), causes(error, cell_of))
+    return _fitted(name, text_of(error), blocks, _places(error, cell_of), _causes(error, cell_of), cell_of)
 
 
 def bare(kind: type, error: BaseException | None, cell_of: CellOf) -> dict[str, Any]:
     """The same from what is there without running the user's code: that has failed, or was interrupted."""
-    name, value, found = name_of(kind), said(error), frames(error, cell_of)
+    name, value, places = name_of(kind), said(error), _places(error, cell_of)
     blocks = [
         f'  File "{frame["file"]}", line {frame["line"]}, in {frame["function"]}\n    {frame["code"] or ""}'
-        for frame in found
+        for frame in _frames(places, FRAMES, 0, cell_of)
     ]
     blocks = [*(["Traceback (most recent call last):"] if blocks else []), *blocks]
-    return _fitted(name, value, [*blocks, f"{name}: {value}" if value else name], found, [])
+    return _fitted(name, value, [*blocks, f"{name}: {value}" if value else name], places, [], cell_of)
 
 
 def _fitted(
-    name: str, value: str, blocks: list[str], found: list[dict[str, Any]], why: list[dict[str, Any]]
+    name: str, value: str, blocks: list[str], places: list[Place], causes: list[Cause], cell_of: CellOf
 ) -> dict[str, Any]:
     """All of it, or halves of it until it fits into a message."""
     halvings = 0
@@ -115,14 +133,15 @@ def _fitted(
             "name": clipped(name, NAME),
             "value": clipped(value, VALUE >> halvings),
             "traceback": _clipped_blocks(blocks, TRACEBACK >> halvings),
-            "frames": _smaller_frames(found, FRAMES, halvings),
+            "frames": _frames(places, FRAMES, halvings, cell_of),
             "causes": [
                 {
-                    **cause,
-                    "value": clipped(cause["value"], (VALUE // CAUSES) >> halvings),
-                    "frames": _smaller_frames(cause["frames"], FRAMES // 4, halvings),
+                    "name": clipped(cause.name, NAME),
+                    "value": clipped(cause.value, (VALUE // CAUSES) >> halvings),
+                    "explicit": cause.explicit,
+                    "frames": _frames(cause.places, FRAMES // 4, halvings, cell_of),
                 }
-                for cause in why[: max(CAUSES >> halvings, 1)]
+                for cause in causes[: max(CAUSES >> halvings, 1)]
             ],
         }
         # Escaped control characters are six bytes each: measure what will really be sent.
@@ -131,36 +150,31 @@ def _fitted(
         halvings += 1
 
 
-def _smaller_frames(found: list[dict[str, Any]], most: int, halvings: int) -> list[dict[str, Any]]:
-    if halvings == 0:
-        return found
-    return [
-        {
-            **frame,
-            "file": clipped(frame["file"], NAME * 2 >> halvings),
-            "function": clipped(frame["function"], NAME >> halvings),
-            "code": frame["code"] and clipped(frame["code"], CODE >> halvings),
-        }
-        for frame in _bounded(found, max(most >> halvings, 2))
-    ]
-
-
-def frames(error: BaseException | None, cell_of: CellOf) -> list[dict[str, Any]]:
-    """The stack from the cell inwards; a syntax error's place is its last line."""
+def _places(error: BaseException | None, cell_of: CellOf) -> list[Place]:
+    """The stack from the cell inwards; a syntax error's place is its last."""
     if not issubclass(type(error), BaseException) or error is None:
         return []
-    found = _stack(own(error, "__traceback__"), cell_of)
+    found: list[Place] = []
+    in_cell = False
+    # Not extract_tb, which formats and reads every line of a deep recursion.
+    for step in steps_of(own(error, "__traceback__")):
+        code = step.tb_frame.f_code
+        file = exact(code.co_filename)
+        in_cell = in_cell or cell_of(file) is not None
+        # What of ours stands between a cell and what it called (`input`, a lazy module) is no step.
+        if in_cell and not file.startswith(OURS):
+            found.append(Place(file, line_of(step), exact(code.co_name), None))
     if issubclass(type(error), SyntaxError):
         file, line, text = (own(error, name, SyntaxError) for name in ("filename", "lineno", "text"))
         if type(file) is str and file:
             shown = text if type(text) is str else None
-            found.append(_frame(file, line if type(line) is int else 0, "<module>", shown, cell_of))
+            found.append(Place(file, line if type(line) is int else 0, "<module>", shown))
     return found
 
 
-def causes(error: BaseException | None, cell_of: CellOf) -> list[dict[str, Any]]:
+def _causes(error: BaseException | None, cell_of: CellOf) -> list[Cause]:
     """`__cause__` and `__context__`, nearest first."""
-    found: list[dict[str, Any]] = []
+    found: list[Cause] = []
     seen = {id(error)}
     while error is not None and len(found) < CAUSES:
         cause = own(error, "__cause__")
@@ -170,15 +184,54 @@ def causes(error: BaseException | None, cell_of: CellOf) -> list[dict[str, Any]]
         if error is None or id(error) in seen:
             break
         seen.add(id(error))
-        found.append(
-            {
-                "name": clipped(name_of(type(error)), NAME),
-                "value": clipped(text_of(error), VALUE // CAUSES),
-                "explicit": explicit,
-                "frames": frames(error, cell_of)[-FRAMES // 4 :],
-            }
-        )
+        # Where it was raised says more than how the cell came there.
+        places = _places(error, cell_of)[-FRAMES // 4 :]
+        found.append(Cause(name_of(type(error)), text_of(error), explicit, places))
     return found
+
+
+def _frames(places: list[Place], most: int, halvings: int, cell_of: CellOf) -> list[dict[str, Any]]:
+    """`ErrorFrame`s: all, or the first and the last with a mark between them."""
+    most = max(most >> halvings, 2)
+    left_out = len(places) - most
+    if left_out <= 0:
+        return [_frame(place, halvings, cell_of) for place in places]
+    head, tail = places[: most // 2], places[-(most // 2) :]
+    mark = {
+        "execution": None,
+        "file": "…",
+        "line": 0,
+        "function": f"{left_out} frames left out",
+        "code": None,
+    }
+    return [
+        *(_frame(place, halvings, cell_of) for place in head),
+        mark,
+        *(_frame(place, halvings, cell_of) for place in tail),
+    ]
+
+
+def _frame(place: Place, halvings: int, cell_of: CellOf) -> dict[str, Any]:
+    cell = cell_of(place.file)
+    # The user's to say.
+    line = place.line if 0 <= place.line < 1 << 31 else 0
+    code = _read(place.file, line) if place.code is None else place.code
+    return {
+        "execution": cell[0] if cell else None,
+        "file": clipped(place.file, NAME * 2 >> halvings),
+        # IPython drops a cell's leading blank lines; people count them.
+        "line": line + (cell[1] if cell else 0),
+        "function": clipped(place.function, NAME >> halvings),
+        "code": clipped(code.strip(), CODE >> halvings) or None,
+    }
+
+
+def _read(file: str, line: int) -> str:
+    try:
+        return exact(linecache.getline(file, line))
+    except Exception:
+        # A name that no file can have; a loader of the user's.
+        return ""
 
 
 def steps_of(tb: TracebackType | None) -> Iterator[TracebackType]:
@@ -208,53 +261,6 @@ def clipped(text: str, limit: int) -> str:
         return text
     half = limit // 2
     return f"{text[:half]}… [{len(text) - 2 * half} characters left out] …{text[len(text) - half :]}"
-
-
-def _stack(tb: TracebackType | None, cell_of: CellOf) -> list[dict[str, Any]]:
-    found: list[tuple[str, int, str]] = []
-    in_cell = False
-    # Not extract_tb, which formats and reads every line of a deep recursion.
-    for step in steps_of(tb):
-        code = step.tb_frame.f_code
-        file = exact(code.co_filename)
-        in_cell = in_cell or cell_of(file) is not None
-        # What of ours stands between a cell and what it called (`input`, a lazy module) is no step.
-        if in_cell and not file.startswith(OURS):
-            found.append((file, line_of(step), exact(code.co_name)))
-    left_out = range(FRAMES // 2, len(found) - FRAMES // 2) if len(found) > FRAMES else range(0)
-    # Of what is left out no line is read.
-    wire = [_frame(*each, None, cell_of) if at not in left_out else {} for at, each in enumerate(found)]
-    return _bounded(wire, FRAMES)
-
-
-def _bounded(found: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    if len(found) <= most + 1:
-        return found
-    gap = f"{len(found) - most} frames left out"
-    mark = {"execution": None, "file": "…", "line": 0, "function": gap, "code": None}
-    return [*found[: most // 2], mark, *found[len(found) - most // 2 :]]
-
-
-def _frame(file: str, line: int, function: str, code: str | None, cell_of: CellOf) -> dict[str, Any]:
-    cell = cell_of(file)
-    # Both are the user's to say.
-    line = line if 0 <= line < 1 << 31 else 0
-    return {
-        "execution": cell[0] if cell else None,
-        "file": clipped(file, NAME * 2),
-        # IPython drops a cell's leading blank lines; people count them.
-        "line": line + (cell[1] if cell else 0),
-        "function": clipped(function, NAME),
-        "code": clipped((_read(file, line) if code is None else code).strip(), CODE) or None,
-    }
-
-
-def _read(file: str, line: int) -> str:
-    try:
-        return exact(linecache.getline(file, line))
-    except Exception:
-        # A name that no file can have; a loader of the user's.
-        return ""
 
 
 def _clipped_blocks(blocks: list[str], budget: int) -> list[str]:

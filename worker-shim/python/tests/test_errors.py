@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from .harness import Worker
@@ -69,7 +67,6 @@ raise Slow('b')
             "raise KeyError('b')",
             "'b'",
         ),
-        ("class Bad(Exception): __bool__ = lambda _: False\nraise Bad('b')", "b"),
         ("class Bad(SystemExit):\n    def __str__(self): raise KeyboardInterrupt\nraise Bad('b')", "Bad: b"),
         ("wrong = SyntaxError('b')\nwrong.filename, wrong.lineno = 7, 'x'\nraise wrong", "SyntaxError: b"),
         (
@@ -93,28 +90,34 @@ def test_an_error_is_among_the_outputs_whatever_is_raised(worker: Worker, code: 
     assert worker.run("1 + 1").shape == [("result", "2")]
 
 
-def test_a_step_without_a_line_has_the_one_before_it(worker: Worker) -> None:
-    # The jump back of a loop that ends in nested branches has none in Python 3.11; interrupts arrive there.
+def test_a_step_without_a_line_has_the_one_before_it(shared: Worker) -> None:
+    # As the jump back of a loop that ends in nested branches in Python 3.11; interrupts arrive there. The
+    # first three instructions keep their lines; 0xff says of eight units of code that they have none.
     code = (
-        "import sys\n"
         "def f():\n"
-        "    for n in range(9):\n"
-        "        if n > 3:\n"
-        "            if n > 4: n = 2\n"
-        "def trace(frame, *_):\n"
-        "    frame.f_trace_opcodes = True\n"
-        "    if frame.f_code is f.__code__ and frame.f_lineno is None: sys.settrace(None); raise KeyError\n"
-        "    return trace\n"
-        "sys.settrace(trace)\n"
+        "    n = 1\n"
+        "    raise KeyError\n"
+        "table = f.__code__.co_linetable\n"
+        "starts = [at for at, byte in enumerate(table) if byte & 128]\n"
+        "f.__code__ = f.__code__.replace(co_linetable=table[: starts[3]] + b'\\xff' * 9)\n"
         "f()"
     )
-    result = worker.run(code)
-    if result.end == "ok":
-        pytest.skip("this Python gives every instruction a line")
-    error = result.only("error").body
-    assert [frame["line"] for frame in error["frames"]] == [11, 5, 8]
+    error = shared.run(code).only("error").body
+    assert [frame["line"] for frame in error["frames"]] == [7, 2]
     # In IPython's own form, with the lines around it.
-    assert "In[1]" in error["traceback"][3]
+    assert "Cell" in error["traceback"][3]
+    assert "def" in error["traceback"][3]
+
+
+@pytest.mark.parametrize("steps", range(39, 44))
+def test_frames_are_whole_or_say_how_many_are_missing(shared: Worker, steps: int) -> None:
+    frames = (
+        shared.run(f"def f(n): return f(n - 1) if n else 1 / 0\nf({steps - 2})").only("error").body["frames"]
+    )
+    marks = [frame["function"] for frame in frames if "left out" in frame["function"]]
+    assert marks == ([f"{steps - 40} frames left out"] if steps > 40 else [])
+    assert len(frames) == min(steps, 41)
+    assert all(frame["file"] and frame["function"] for frame in frames)
 
 
 def test_there_is_no_traceback_to_show(worker: Worker) -> None:
@@ -147,10 +150,8 @@ def test_the_largest_frames_and_causes_fit_into_a_message(worker: Worker) -> Non
 def test_an_interrupt_cuts_off_what_formats_an_error(worker: Worker, kind: str) -> None:
     execution = worker.start(SLOW % kind)
     worker.until_output(execution, "formatting\n")
-    begun = time.monotonic()
     worker.interrupt()
     result = worker.wait(execution)
-    assert time.monotonic() - begun < 20
     assert result.end == "interrupted"
     shown = [output.body for output in result.outputs if output.kind == "error"]
     assert [error["name"] for error in shown] == ["Slow", "KeyboardInterrupt"]
@@ -158,6 +159,13 @@ def test_an_interrupt_cuts_off_what_formats_an_error(worker: Worker, kind: str) 
     assert shown[0]["frames"][0]["code"] == "raise Slow('b')"
     assert result.stream("stderr") == ""
     assert worker.run("1 + 1").shape == [("result", "2")]
+
+
+def test_an_error_that_is_false_is_one(worker: Worker) -> None:
+    fail = "class Bad(Exception): __bool__ = lambda _: False\ndef fail(_): raise Bad"
+    worker.run(f"{fail}\nget_ipython().input_transformers_post.append(fail)")
+    result = worker.run("1")
+    assert result.end["error"]["name"] == result.only("error").body["name"] == "Bad"
 
 
 def test_a_user_expression_fails_alone(shared: Worker) -> None:
